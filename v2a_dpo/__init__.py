@@ -1,0 +1,1 @@
+"""Aligns video-to-audio generators with human preferences (V2A-DPO)."""
