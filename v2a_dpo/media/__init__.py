@@ -1,0 +1,1 @@
+"""Video frames, audio files and mel spectrograms: what goes in and what comes out."""

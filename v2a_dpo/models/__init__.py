@@ -1,0 +1,1 @@
+"""The video-to-audio generators, behind one interface (`base.VideoToAudioModel`)."""

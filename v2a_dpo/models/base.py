@@ -1,0 +1,107 @@
+"""The interface every video-to-audio generator offers; sampling, Flow-DPO and DDPO are written once against it.
+
+Letters in tensor names: B rows of a batch, L latent length, C latent channels, S audio samples.
+Time runs as in the paper: `a_t = (1 - t) a_0 + t eps`, t = 0 is data, t = 1 is noise, velocity target `eps - a_0`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from v2a_dpo.media.frames import FrameStream
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Named condition tensors, each `[B, ...]`, of a batch of clips.
+
+    Raw conditions come from frozen encoders and are cached on disk; embedded conditions are what the trainable network
+    makes of them once per sampling, independent of time and noise. Both travel in this class.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def batch(self) -> int:
+        """The number of rows."""
+        return next(iter(self.tensors.values())).shape[0]
+
+    def rows(self, index: slice | Tensor) -> Conditions:
+        """The rows that `index` selects."""
+        return Conditions({name: tensor[index] for name, tensor in self.tensors.items()})
+
+    def repeat(self, times: int) -> Conditions:
+        """Every row `times` times in a row: c0 c0 c0 c1 c1 c1 (the candidates of a clip are neighbours)."""
+        return Conditions({name: tensor.repeat_interleave(times, dim=0) for name, tensor in self.tensors.items()})
+
+    def expand(self, batch: int) -> Conditions:
+        """A single row seen `batch` times, without a copy."""
+        return Conditions({name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in self.tensors.items()})
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Conditions:
+        """The same conditions on another device and, if given, in another floating-point type."""
+        return Conditions({name: tensor.to(device=device, dtype=dtype) for name, tensor in self.tensors.items()})
+
+    @staticmethod
+    def concatenate(parts: Sequence[Conditions]) -> Conditions:
+        """The rows of all `parts`, one after the other."""
+        names = parts[0].tensors.keys()
+        return Conditions({name: torch.cat([part.tensors[name] for part in parts]) for name in names})
+
+
+class VideoToAudioModel(ABC):
+    """A flow-matching video-to-audio generator: frozen encoders, a trainable `network`, and a frozen latent codec."""
+
+    #: The trainable velocity network; what Flow-DPO optimises and checkpoints hold.
+    network: nn.Module
+    sample_rate: int
+    frame_streams: tuple[FrameStream, ...]
+
+    @abstractmethod
+    def latent_shape(self, duration_s: float) -> tuple[int, int]:
+        """Latent length L and channels C of an audio of `duration_s` seconds."""
+
+    @abstractmethod
+    def num_samples(self, duration_s: float) -> int:
+        """Audio samples S that `decode` returns for `duration_s` seconds."""
+
+    @abstractmethod
+    def extract_conditions(self, frames: Mapping[str, Tensor], prompts: Sequence[str | None]) -> Conditions:
+        """Raw conditions of B clips by the frozen encoders.
+
+        `frames` maps each stream's name to uint8 `[B, T, 3, height, width]`; a prompt of None or "" means no text.
+        """
+
+    @abstractmethod
+    def empty_conditions(self, duration_s: float) -> Conditions:
+        """The raw conditions of one row (B = 1) that stand for no video and no text."""
+
+    @abstractmethod
+    def embed(self, conditions: Conditions) -> Conditions:
+        """The network's own embedding of raw conditions; differentiable, independent of time and noise."""
+
+    @abstractmethod
+    def velocity(self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions) -> Tensor:
+        """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`."""
+
+    @abstractmethod
+    def encode(self, audio_BS: Tensor) -> Tensor:
+        """Normalised latents `[B, L, C]` of mono audio in [-1, 1] at `sample_rate`."""
+
+    @abstractmethod
+    def decode(self, latents_BLC: Tensor) -> Tensor:
+        """Mono audio `[B, S]` in [-1, 1] at `sample_rate` of normalised latents."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes `config.json` and `model.safetensors` (and what else the family needs) so that `catalog.load` restores it."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> VideoToAudioModel:
+        """Moves all parts to `device` and returns self."""
