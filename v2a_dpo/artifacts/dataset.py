@@ -1,0 +1,85 @@
+"""Reading a data set: by columns, by batches, by shard; nobody loads audio to mine pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from v2a_dpo.artifacts.fingerprint import file_checksum
+from v2a_dpo.artifacts.location import filesystem, join
+from v2a_dpo.artifacts.manifest import QUARANTINE_FILE, Manifest, ShardEntry, read_manifest
+from v2a_dpo.artifacts.schema import TableSchema
+from v2a_dpo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A finished data set folder, local or on S3."""
+
+    folder: str
+    manifest: Manifest
+
+    @staticmethod
+    def open(folder: str, schema: TableSchema | str | None = None) -> Dataset:
+        """The data set in `folder`; raises UserError when it is unfinished or of another kind than `schema`."""
+        manifest = read_manifest(folder)
+        name = schema.name if isinstance(schema, TableSchema) else schema
+        if name is not None and manifest.schema_name != name:
+            raise UserError(
+                f"This folder holds {manifest.schema_name}, but {name} are needed.",
+                where=folder,
+                remedy="Check which folder goes where.",
+            )
+        return Dataset(folder, manifest)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the whole content."""
+        return self.manifest.fingerprint
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in all shards."""
+        return self.manifest.rows
+
+    @property
+    def shards(self) -> list[ShardEntry]:
+        """The shards in order."""
+        return self.manifest.shards
+
+    def shard(self, entry: ShardEntry, columns: Sequence[str] | None = None) -> pa.Table:
+        """One shard's rows. Raises UserError when the file is missing or damaged."""
+        fs, path = filesystem(join(self.folder, entry.name))
+        try:
+            with fs.open(path, "rb") as file:
+                return pq.ParquetFile(file, page_checksum_verification=True).read(
+                    columns=list(columns) if columns is not None else None
+                )
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"This shard cannot be read: {error}",
+                where=join(self.folder, entry.name),
+                remedy="Delete the file and run the stage that makes it again; only this shard is re-made.",
+            ) from error
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The shards' rows, one table a shard, in order."""
+        for entry in self.shards:
+            yield self.shard(entry, columns)
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows in one table."""
+        return pa.concat_tables(self.tables(columns))
+
+    def quarantine(self) -> pa.Table:
+        """The clips that failed, with the class and text of the error."""
+        fs, path = filesystem(join(self.folder, QUARANTINE_FILE))
+        with fs.open(path, "rb") as file:
+            return pq.read_table(file)
+
+    def verify(self) -> list[str]:
+        """The names of shards whose bytes differ from the manifest's checksums; empty when all is well."""
+        return [entry.name for entry in self.shards if file_checksum(join(self.folder, entry.name)) != entry.sha256]

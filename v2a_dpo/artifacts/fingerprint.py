@@ -1,0 +1,61 @@
+"""Fingerprints: short digests that say whether something was made from the same things in the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from v2a_dpo.artifacts.location import filesystem, list_names
+
+
+def fingerprint(*parts: Any) -> str:
+    """A 32-digit hexadecimal digest of `parts`: JSON values, paths or pydantic models, in order."""
+    text = json.dumps([_plain(part) for part in parts], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def checksum(content: bytes | memoryview) -> str:
+    """The SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_checksum(uri: str | Path) -> str:
+    """The SHA-256 of the file at `uri`, read in blocks of 1 MiB."""
+    fs, path = filesystem(uri)
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def folder_fingerprint(uri: str | Path) -> str:
+    """A digest of the names and contents of all files directly inside a model folder."""
+    return fingerprint([[name, file_checksum(f"{str(uri).rstrip('/')}/{name}")] for name in list_names(uri)])
+
+
+def content_probe(uri: str | Path) -> str:
+    """A digest of a media file's size and of its first and last 64 KiB: tells files apart without reading them whole."""
+    fs, path = filesystem(uri)
+    size = fs.size(path)
+    with fs.open(path, "rb") as file:
+        head = file.read(1 << 16)
+        file.seek(max(0, size - (1 << 16)))
+        tail = file.read(1 << 16)
+    return fingerprint(size, checksum(head), checksum(tail))

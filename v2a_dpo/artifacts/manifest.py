@@ -1,0 +1,78 @@
+"""`_manifest.json`: what a data set folder holds and what it was made from."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.location import join, list_names, read_bytes, write_atomically
+from v2a_dpo.errors import UserError
+
+MANIFEST = "_manifest.json"
+QUARANTINE_FILE = "_quarantine.parquet"
+
+
+class ShardEntry(BaseModel):
+    """One shard: its file name, row count, SHA-256 and the fingerprint of what it was made from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    rows: int
+    sha256: str
+    fingerprint: str
+
+
+class Manifest(BaseModel):
+    """The whole data set; the same content always gives the same bytes, so no time stamps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_name: str
+    schema_version: int
+    parameters: str
+    inputs: dict[str, str]
+    shards: list[ShardEntry]
+    quarantined: int
+    software: dict[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the content of all shards."""
+        return fingerprint([[shard.name, shard.sha256] for shard in self.shards])
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of the packages that shape an artifact's bytes."""
+    return {package: version(package) for package in ("v2a-dpo", "torch", "pyarrow", "av")}
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Puts the manifest into `folder` in one step."""
+    write_atomically(join(folder, MANIFEST), (manifest.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_manifest(folder: str) -> Manifest:
+    """The manifest of the data set in `folder`.
+
+    Raises UserError when there is none (the stage that makes it did not finish) or when it is not one of ours.
+    """
+    if MANIFEST not in list_names(folder):
+        raise UserError(
+            "This folder holds no finished data set (no _manifest.json).",
+            where=folder,
+            remedy="Run the stage that makes it; it resumes where it stopped.",
+        )
+    try:
+        return Manifest.model_validate_json(read_bytes(join(folder, MANIFEST)))
+    except ValidationError as error:
+        raise UserError(
+            f"The manifest is not readable: {error}", where=join(folder, MANIFEST), remedy="Run the stage again."
+        ) from error
