@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from v2a_dpo.artifacts.fingerprint import checksum, fingerprint
-from v2a_dpo.artifacts.location import join, list_names, read_bytes, remove, remove_partials, write_atomically
+from v2a_dpo.artifacts.fingerprint import file_checksum, fingerprint
+from v2a_dpo.artifacts.location import filesystem, join, list_names, remove, remove_partials, write_atomically
 from v2a_dpo.artifacts.manifest import (
     MANIFEST,
     QUARANTINE_FILE,
@@ -26,6 +26,7 @@ from v2a_dpo.artifacts.manifest import (
     write_manifest,
 )
 from v2a_dpo.artifacts.schema import QUARANTINE, TableSchema
+from v2a_dpo.errors import UserError
 
 _META = b"v2a_dpo.shard"
 Progress = Callable[[int, int], None]
@@ -106,13 +107,13 @@ def build_dataset(
     for done, index in enumerate(wanted):
         task = tasks[index]
         shard_fingerprint = fingerprint(base, list(task.inputs))
-        uri = join(folder, shard_name(index))
-        remove_partials(folder, shard_name(index))
-        if _stored_fingerprint(uri) == shard_fingerprint:
+        name = shard_name(index)
+        remove_partials(folder, name)
+        stored = _stored_shard(folder, name)
+        if stored is not None and stored[0]["fingerprint"] == shard_fingerprint:
             summary.kept += 1
         else:
-            content = make(task.payload)
-            write_atomically(uri, _encode(content, schema, shard_fingerprint))
+            write_atomically(join(folder, name), _encode(make(task.payload), schema, shard_fingerprint))
             summary.made += 1
         progress(done + 1, len(wanted))
     if only is None:
@@ -138,21 +139,18 @@ def _encode(content: ShardContent, schema: TableSchema, shard_fingerprint: str) 
     return sink.getvalue().to_pybytes()
 
 
-def _shard_meta(content: bytes | pa.Buffer) -> dict[str, Any] | None:
-    """A shard's own metadata, or None when the file is not a whole shard of ours."""
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
-    except (pa.ArrowInvalid, OSError):
-        return None
-    return json.loads(metadata[_META]) if _META in metadata else None
-
-
-def _stored_fingerprint(uri: str) -> str | None:
-    folder, name = uri.rsplit("/", 1)
+def _stored_shard(folder: str, name: str) -> tuple[dict[str, Any], int] | None:
+    """A stored shard's own metadata and row count; None when there is no such file or it is not a whole shard of ours."""
     if name not in list_names(folder):
         return None
-    meta = _shard_meta(read_bytes(uri))
-    return None if meta is None else str(meta["fingerprint"])
+    fs, path = filesystem(join(folder, name))
+    try:
+        with fs.open(path, "rb") as file:
+            footer = pq.read_metadata(file)
+    except (pa.ArrowInvalid, OSError):
+        return None
+    meta = (footer.metadata or {}).get(_META)
+    return None if meta is None else (json.loads(meta), footer.num_rows)
 
 
 def _finish(
@@ -164,12 +162,16 @@ def _finish(
         remove(join(folder, stale))
     entries, quarantined = [], []
     for name in names:
-        content = read_bytes(join(folder, name))
-        meta = _shard_meta(content)
-        if meta is None:
-            raise OSError(f"shard {name} in {folder} was damaged after it was written")
-        rows = pq.read_metadata(pa.BufferReader(content)).num_rows
-        entries.append(ShardEntry(name=name, rows=rows, sha256=checksum(content), fingerprint=meta["fingerprint"]))
+        stored = _stored_shard(folder, name)
+        if stored is None:
+            raise UserError(
+                "This shard is missing or damaged although it was just written.",
+                where=join(folder, name),
+                remedy="Check that nobody else writes here, and run the stage again.",
+            )
+        meta, rows = stored
+        sha256 = file_checksum(join(folder, name))
+        entries.append(ShardEntry(name=name, rows=rows, sha256=sha256, fingerprint=meta["fingerprint"]))
         quarantined += meta["quarantined"]
     for row in quarantined:
         summary.quarantined[row["error"]] = summary.quarantined.get(row["error"], 0) + 1

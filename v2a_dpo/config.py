@@ -1,0 +1,198 @@
+"""The parameters of every stage: one model a section of `params.yaml`; unknown keys are errors.
+
+Defaults are the paper's (section 4.1 unless a comment says otherwise); `configs/tiny.yaml` overrides what a small world needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from v2a_dpo.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of the parameters: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratorConfig(Section):
+    """Which generator is aligned."""
+
+    family: Literal["tiny", "mmaudio", "frieren"] = "mmaudio"
+    #: The checkpoint's name in the family's catalog, such as `large_44k`.
+    variant: str = "large_44k"
+    device: str = Field("auto", description="cpu, cuda, cuda:1, or auto")
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class WorldConfig(Section):
+    """The procedural data set of the tiny profile; clips a split."""
+
+    annotation_clips: Count = 96
+    preference_clips: Count = 448
+    test_clips: Count = 256
+    training_clips: Count = Field(1600, description="clips that pre-training renders in memory")
+
+
+class PretrainConfig(Section):
+    """Pre-training of the tiny scorers and of the tiny generator."""
+
+    scorer_steps: Count = 350
+    generator_steps: Count = 700
+    batch_size: Count = 32
+    learning_rate: Positive = 2e-3
+
+
+class PrepareConfig(Section):
+    """From videos to clips and cached conditions."""
+
+    duration_s: Positive = Field(8.0, description="seconds of video a clip covers")
+    clips_per_shard: Count = 256
+    workers: int = Field(0, ge=0, description="decoding processes; 0 decodes in the main one")
+
+
+class GenerateConfig(Section):
+    """Sampling of candidates."""
+
+    candidates: Count = Field(5, description="N, candidates a clip")
+    steps: Count = Field(25, description="Euler steps")
+    guidance_scale: Positive = 4.5
+    clips_per_batch: Count = 8
+
+
+class ScoreConfig(Section):
+    """The five scores of a candidate."""
+
+    scorers: Literal["official", "tiny"] = "official"
+    clips_per_batch: Count = 16
+    pesq_workers: Count = Field(2, description="processes; a crash inside PESQ costs one score, not the job")
+
+
+class AnnotateConfig(Section):
+    """The simulated rater of the tiny profile; human ratings come by import instead."""
+
+    sigma: float = Field(
+        0.06, ge=0, description="standard deviation of the rater's judgement noise, in units of quality"
+    )
+    flips: Fraction = Field(0.05, description="share of labels replaced by another one")
+
+
+class AudioScoreConfig(Section):
+    """The preference classifier: Linear - ReLU - Linear - softmax over five standardised scores (paper section 3.1)."""
+
+    hidden_size: Count = 32
+    learning_rate: Positive = 5e-3
+    weight_decay: float = Field(0.05, ge=0)
+    max_steps: Count = Field(400, description="full-batch steps; early stopping usually ends sooner")
+    patience: Count = Field(40, description="steps without a better held-out loss before stopping")
+    held_out: Fraction = Field(0.25, description="share of clips kept out of training")
+    missing_indicators: bool = Field(
+        False, description="one more input a score that says it was missing (an extension)"
+    )
+
+
+class Threshold(Section):
+    """Where the curriculum splits: an absolute complexity score, or the quantile of the mined pairs that is `hard`."""
+
+    value: float | None = None
+    quantile: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Threshold:
+        if (self.value is None) == (self.quantile is None):
+            raise ValueError("give exactly one of `value` (paper: 0.7) and `quantile`")
+        return self
+
+
+class MineConfig(Section):
+    """Best-against-worst pairs (paper Eq. 1-3) and their curriculum."""
+
+    min_margin: Fraction = Field(0.0, description="least P(Good) difference between winner and loser")
+    threshold: Threshold = Threshold(value=0.7)
+    human_pairs: bool = Field(True, description="add pairs of rated clips, with complexity 0")
+
+
+class AlignConfig(Section):
+    """Curriculum Flow-DPO (paper Eq. 5, corrected; errors are means over latent dimensions and frames)."""
+
+    beta: Positive = 600.0
+    learning_rate: Positive = 5e-6
+    steps: Count = 12_000
+    batch_size: Count = Field(8, description="pairs a step")
+    warmup_steps: int = Field(100, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: Positive = 1.0
+    curriculum: bool = Field(True, description="easy pairs first; False shuffles all pairs")
+    held_out: Fraction = Field(0.05, description="share of clips whose pairs only measure implicit accuracy")
+    validate_every: Count = 250
+    checkpoint_every: Count = 500
+
+
+class EvaluateConfig(Section):
+    """Metrics with bootstrap intervals over clips."""
+
+    bootstrap_samples: Count = 2000
+    confidence: Fraction = 0.95
+    guidance_curve: list[Positive] = Field(
+        [1.0, 2.0, 4.5], description="guidance scales at which both models are compared"
+    )
+    curve_clips: Count = Field(64, description="clips in each point of the guidance curve")
+
+
+class ReportConfig(Section):
+    """The static HTML report."""
+
+    gallery_clips: Count = 8
+
+
+class RegisterConfig(Section):
+    """Where runs and models go in MLflow."""
+
+    experiment: str = "v2a-dpo"
+    model_name: str = "v2a-dpo"
+
+
+class Params(Section):
+    """All sections of `params.yaml`."""
+
+    profile: str = "mmaudio-large-44k"
+    seed: int = Field(0, ge=0, description="root of all random numbers")
+    generator: GeneratorConfig = GeneratorConfig()
+    world: WorldConfig = WorldConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    generate: GenerateConfig = GenerateConfig()
+    score: ScoreConfig = ScoreConfig()
+    annotate: AnnotateConfig = AnnotateConfig()
+    audioscore: AudioScoreConfig = AudioScoreConfig()
+    mine: MineConfig = MineConfig()
+    align: AlignConfig = AlignConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+
+
+def load_params(path: str | Path) -> Params:
+    """The parameters in the YAML file `path`; raises UserError that names each wrong field."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"The parameters cannot be read: {error}", where=str(path), remedy="Start from a file in configs/."
+        ) from error
+    try:
+        return Params.model_validate(content or {})
+    except ValidationError as error:
+        fields = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UserError(
+            f"Wrong parameters: {fields}.", where=str(path), remedy="See v2a_dpo/config.py for every field."
+        ) from error
