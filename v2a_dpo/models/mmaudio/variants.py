@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 
 _SMALL_16K = MMAudioConfig(latent_channels=20, hidden_size=448, num_heads=7, num_joint_blocks=4, num_fused_blocks=8)
