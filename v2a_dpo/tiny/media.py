@@ -1,0 +1,55 @@
+"""Clips of the tiny world as real files (H.264 and AAC in mp4) and, for pre-training, as arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2a_dpo.tiny.render import NETWORK_SIZE, VIDEO_SIZE, render_frames
+from v2a_dpo.tiny.sound import render_audio
+from v2a_dpo.tiny.world import FRAME_RATE, SAMPLE_RATE, ClipTruth
+
+_AUDIO_CHUNK = 1024
+
+
+def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> None:
+    """Writes the clip as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound; appears by an atomic rename."""
+    partial = path.with_name(f".{path.name}.partial")
+    with av.open(str(partial), "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=FRAME_RATE, options={"preset": "veryfast", "crf": "18"})
+        video.width, video.height, video.pix_fmt = size, size, "yuv420p"
+        video.codec_context.thread_count = 1
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        audio.bit_rate = 96_000
+        for picture in render_frames(truth, size=size):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        samples = render_audio(truth)
+        for start in range(0, samples.size, _AUDIO_CHUNK):
+            frame = av.AudioFrame.from_ndarray(samples[None, start : start + _AUDIO_CHUNK], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, start
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class ClipArrays:
+    """Clips in memory: `frames_BTCHW` uint8 at 25 fps and 32 pixels, `audio_BS` at 16 kHz, with their truths."""
+
+    truths: Sequence[ClipTruth]
+    frames_BTCHW: Tensor
+    audio_BS: Tensor
+
+
+def render_arrays(truths: Sequence[ClipTruth]) -> ClipArrays:
+    """The clips rendered straight at the networks' picture size, without a file or a codec between."""
+    frames = np.stack([render_frames(truth, size=NETWORK_SIZE) for truth in truths])
+    audio = np.stack([render_audio(truth) for truth in truths])
+    return ClipArrays(truths, torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(), torch.from_numpy(audio))
