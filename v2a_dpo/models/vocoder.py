@@ -67,7 +67,7 @@ class Vocoder(nn.Module):
         if merged:
             merge_weight_norm(self.generator)
         try:
-            self.generator.load_state_dict(dict(state), strict=True)
+            self.generator.load_state_dict(dict(state), strict=True, assign=True)
         except RuntimeError as error:
             raise UserError(
                 f"The vocoder's weights do not fit its configuration: {error}",
