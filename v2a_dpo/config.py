@@ -5,8 +5,9 @@ Defaults are the paper's (section 4.1 unless a comment says otherwise); `configs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -181,18 +182,31 @@ class Params(Section):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
 
 
-def load_params(path: str | Path) -> Params:
-    """The parameters in the YAML file `path`; raises UserError that names each wrong field."""
+def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
+    """The parameters in the YAML file `path`, with `overrides` such as `align.beta=200` put on top.
+
+    Raises UserError that names each wrong field.
+    """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(
-            f"The parameters cannot be read: {error}", where=str(path), remedy="Start from a file in configs/."
-        ) from error
+        remedy = "Start from a file in configs/."
+        raise UserError(f"The parameters cannot be read: {error}", where=str(path), remedy=remedy) from error
+    for override in overrides:
+        _override(content, override)
     try:
-        return Params.model_validate(content or {})
+        return Params.model_validate(content)
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise UserError(
-            f"Wrong parameters: {fields}.", where=str(path), remedy="See v2a_dpo/config.py for every field."
-        ) from error
+        remedy = "See v2a_dpo/config.py for every field."
+        raise UserError(f"Wrong parameters: {fields}.", where=str(path), remedy=remedy) from error
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    name, separator, value = override.partition("=")
+    if not separator:
+        raise UserError(f"{override!r} sets nothing.", where="--set", remedy="Write it as section.field=value.")
+    *sections, field = name.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+    content[field] = yaml.safe_load(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from v2a_dpo.flow import guided, sample_euler
+from v2a_dpo.flow import guided, is_guided, sample_euler
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.randomness import row_noise
 
@@ -52,10 +52,11 @@ class CandidateSampler:
         """Latents `[B, N, L, C]` of N candidates for each of B clips with raw `conditions`."""
         batch, count = len(clip_ids), self.settings.candidates
         embedded = self.model.embed(conditions.to(self.device)).repeat(count)
-        both = Conditions.concatenate([embedded, self._empty.expand(batch * count)])
+        if is_guided(self.settings.guidance_scale):
+            embedded = Conditions.concatenate([embedded, self._empty.expand(batch * count)])
 
         def velocity_of_both(latents: Tensor, t: Tensor) -> Tensor:
-            return self.model.velocity(latents, t, both)
+            return self.model.velocity(latents, t, embedded)
 
         velocity = guided(velocity_of_both, self.settings.guidance_scale)
         drawn = sample_euler(velocity, self.noise(clip_ids).to(self.device), steps=self.settings.steps)

@@ -1,0 +1,71 @@
+"""What a person sees: progress bars on a terminal, plain lines in logs, and errors as one readable paragraph."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from v2a_dpo.errors import UserError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class ProgressBars(AbstractContextManager["ProgressBars"]):
+    """Bars with counts, rate and time left for each description; in logs and CI, one line when a loop ends."""
+
+    def __init__(self) -> None:
+        self._live = err.is_terminal and not os.environ.get("CI")
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bars = Progress(*columns, console=err, transient=False)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> ProgressBars:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bars.stop()
+
+    def __call__(self, description: str, done: int, total: int) -> None:
+        """Moves the bar called `description` to `done` of `total`."""
+        if not self._live:
+            if done >= total:
+                err.print(f"{description}: {done} of {total}")
+            return
+        if description not in self._tasks:
+            self._tasks[description] = self._bars.add_task(description, total=total, rate="")
+        task = self._bars.tasks[self._tasks[description]]
+        rate = f"{task.finished_speed or task.speed or 0:.1f}/s"
+        self._bars.update(task.id, completed=done, total=total, rate=rate)
+
+
+def show_error(error: UserError) -> None:
+    """Prints what went wrong, where, and the remedy, on standard error."""
+    body = Text(error.what, style="bold")
+    if error.where:
+        body.append(f"\nWhere: {error.where}", style="not bold")
+    if error.remedy:
+        body.append(f"\nRemedy: {error.remedy}", style="not bold green")
+    if err.is_terminal:
+        err.print(Panel(body, title="v2a-dpo", title_align="left", border_style="red"))
+    else:
+        print("\n".join(["Error: " + error.what, *body.plain.split("\n")[1:]]), file=sys.stderr)

@@ -1,0 +1,205 @@
+"""Commands that make data: the tiny world, clips, candidates, scores and ratings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from v2a_dpo.cli.console import ProgressBars, out
+from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder
+from v2a_dpo.config import load_params
+from v2a_dpo.errors import UserError
+
+DATA = "Data"
+
+
+def world(
+    output: Annotated[str, folder("Where the videos go")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Render the tiny profile's procedural videos, captions and truth.
+
+    Example: v2a-dpo world --output artifacts/world
+    """
+    from v2a_dpo.stages.world import world as stage
+
+    with ProgressBars() as progress:
+        out.print(stage(load_params(params, overrides or []), output=output, progress=progress))
+
+
+def pretrain(
+    output: Annotated[str, folder("Where `scorers` and `generator` go")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Train the tiny profile's frozen scorers and its base generator.
+
+    Example: v2a-dpo pretrain --output artifacts/pretrained
+    """
+    from v2a_dpo.stages.pretrain import pretrain as stage
+
+    with ProgressBars() as progress:
+        out.print(stage(load_params(params, overrides or []), output=output, progress=progress))
+
+
+def prepare(
+    videos: Annotated[str, folder("The videos")],
+    generator: Annotated[str, folder("The generator whose conditions are cached")],
+    clips: Annotated[str, folder("Where the clips table goes")],
+    conditions: Annotated[str, folder("Where the conditions go")],
+    captions: Annotated[
+        str | None,
+        typer.Option(help="CSV or TSV of captions: VGGSound's, MMAudio's, or clip_id,video,prompt,label. None: no text."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split these clips belong to.")] = "test",
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Read videos and captions into a clips table and cached conditions; bad files go to quarantine.
+
+    Example: v2a-dpo prepare --videos clips/ --captions clips/captions.tsv --generator artifacts/pretrained/generator
+    --clips artifacts/clips/mine --conditions artifacts/conditions/mine
+    """
+    from v2a_dpo.stages.prepare import prepare as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            load_params(params, overrides or []),
+            videos=videos,
+            captions=captions,
+            split=split,
+            generator=generator,
+            clips=clips,
+            conditions=conditions,
+            progress=progress,
+        )
+    out.print(summary)
+
+
+def generate(
+    generator: Annotated[str, folder("The generator")],
+    conditions: Annotated[str | None, typer.Option(metavar="FOLDER", help="Cached conditions of clips.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where the candidates go.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="FILE", help="One video instead of --conditions.")] = None,
+    prompt: Annotated[str, typer.Option(help="Text prompt for --video.")] = "",
+    out_folder: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="Where wav and mp4 go.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Candidates a clip instead of generate.candidates.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Instead of generate.guidance_scale.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first clips of each shard.")] = None,
+    shard: Annotated[list[int] | None, typer.Option(help="Make only this shard, without manifest. Repeatable.")] = None,
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Draw candidates for prepared clips, or sound for one video.
+
+    Examples:
+
+    v2a-dpo generate --conditions artifacts/conditions/test --generator artifacts/aligned --output artifacts/candidates/mine
+
+    v2a-dpo generate --video dog.mp4 --prompt "dog barking" --generator artifacts/aligned --out sound/
+    """
+    settings = load_params(params, overrides or [])
+    with ProgressBars() as progress:
+        if video is not None and out_folder is not None:
+            from v2a_dpo.stages.generate_video import generate_video
+
+            for path in generate_video(
+                settings,
+                video=video,
+                prompt=prompt,
+                generator=generator,
+                output=out_folder,
+                candidates=candidates or 1,
+                guidance_scale=guidance_scale,
+                progress=progress,
+            ):
+                out.print(path)
+        elif conditions is not None and output is not None:
+            from v2a_dpo.stages.generate import generate as stage
+
+            summary = stage(
+                settings,
+                conditions=conditions,
+                generator=generator,
+                output=output,
+                candidates=candidates,
+                guidance_scale=guidance_scale,
+                limit=limit,
+                shards=shard,
+                progress=progress,
+            )
+            out.print(summary)
+        else:
+            remedy = "Give --conditions and --output for prepared clips, or --video and --out for one video."
+            raise UserError("Nothing to generate for.", where="v2a-dpo generate", remedy=remedy)
+
+
+def score(
+    clips: Annotated[str, folder("The clips")],
+    candidates: Annotated[str, folder("Their candidates")],
+    scorers: Annotated[str, folder("The frozen scorers")],
+    output: Annotated[str, folder("Where the scores go")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Give every candidate its five scores; one that does not apply is null, with the reason.
+
+    Example: v2a-dpo score --clips artifacts/clips/test --candidates artifacts/candidates/test-base
+    --scorers artifacts/pretrained/scorers --output artifacts/scores/test-base
+    """
+    from v2a_dpo.stages.score import score as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            load_params(params, overrides or []),
+            clips=clips,
+            candidates=candidates,
+            scorers=scorers,
+            output=output,
+            progress=progress,
+        )
+    out.print(summary)
+
+
+def annotate(
+    candidates: Annotated[str, folder("The candidates to rate")],
+    truth: Annotated[str, typer.Option(metavar="FILE", help="The procedural world's truth.json.")],
+    output: Annotated[str, folder("Where the ratings go")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Rate candidates Good, Medium or Bad with the SIMULATED rater of the tiny profile.
+
+    Example: v2a-dpo annotate --candidates artifacts/candidates/annotation --truth artifacts/world/truth.json --output artifacts/ratings
+    """
+    from v2a_dpo.stages.annotate import annotate as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            load_params(params, overrides or []), candidates=candidates, truth=truth, output=output, progress=progress
+        )
+    out.print(summary)
+
+
+def import_ratings(
+    csv: Annotated[str, typer.Option(metavar="FILE", help="Columns clip_id,sample,rating,rater.")],
+    candidates: Annotated[str, folder("The candidates that were rated")],
+    output: Annotated[str, folder("Where the ratings go")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Import human ratings from a CSV file.
+
+    Example: v2a-dpo import-ratings --csv ratings.csv --candidates artifacts/candidates/annotation --output artifacts/ratings
+    """
+    from v2a_dpo.stages.import_ratings import import_ratings as stage
+
+    out.print(stage(load_params(params, overrides or []), csv=csv, candidates=candidates, output=output))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the commands of this module."""
+    for command in (world, pretrain, prepare, generate, score, annotate, import_ratings):
+        app.command(rich_help_panel=DATA)(command)

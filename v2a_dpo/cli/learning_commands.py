@@ -1,0 +1,98 @@
+"""Commands that learn: AudioScore, preference pairs, alignment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from v2a_dpo.cli.console import ProgressBars, out
+from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder
+from v2a_dpo.config import load_params
+
+LEARNING = "Learning"
+
+
+def train_audioscore(
+    scores: Annotated[str, folder("Scores of the rated candidates")],
+    ratings: Annotated[str, folder("Their ratings")],
+    output: Annotated[str, folder("Where the classifier goes")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Train AudioScore, the Good / Medium / Bad classifier over five scores.
+
+    Example: v2a-dpo train-audioscore --scores artifacts/scores/annotation --ratings artifacts/ratings --output artifacts/audioscore
+    """
+    from v2a_dpo.stages.train_audioscore import train_audioscore as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            load_params(params, overrides or []), scores=scores, ratings=ratings, output=output, progress=progress
+        )
+    out.print(summary)
+
+
+def mine(
+    scores: Annotated[str, folder("Scores of the candidates to pair")],
+    audioscore: Annotated[str, folder("The trained AudioScore")],
+    output: Annotated[str, folder("Where the pairs go")],
+    ratings: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Ratings that become pairs of complexity 0.")
+    ] = None,
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Mine best-against-worst pairs by P(Good) and P(Bad), with complexity and curriculum phase.
+
+    Example: v2a-dpo mine --scores artifacts/scores/preference --audioscore artifacts/audioscore --output artifacts/pairs
+    """
+    from v2a_dpo.stages.mine import mine as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            load_params(params, overrides or []),
+            scores=scores,
+            audioscore=audioscore,
+            output=output,
+            ratings=ratings,
+            progress=progress,
+        )
+    out.print(summary)
+
+
+def align(
+    pairs: Annotated[str, folder("The preference pairs")],
+    candidates: Annotated[list[str], typer.Option(metavar="FOLDER", help="Candidates of the pairs. Repeatable.")],
+    conditions: Annotated[list[str], typer.Option(metavar="FOLDER", help="Conditions of their clips. Repeatable.")],
+    generator: Annotated[str, folder("The base generator")],
+    output: Annotated[str, folder("Where the aligned generator goes")],
+    log: Annotated[str, folder("Where log, summary and checkpoints go")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Align the generator by curriculum Flow-DPO; resumes exactly after a stop.
+
+    Example: v2a-dpo align --pairs artifacts/pairs --candidates artifacts/candidates/preference --conditions artifacts/conditions/preference
+    --generator artifacts/pretrained/generator --output artifacts/aligned --log artifacts/alignment
+    """
+    from v2a_dpo.stages.align import align as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            load_params(params, overrides or []),
+            pairs=pairs,
+            candidates=candidates,
+            conditions=conditions,
+            generator=generator,
+            output=output,
+            log=log,
+            progress=progress,
+        )
+    out.print(summary)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the commands of this module."""
+    for command in (train_audioscore, mine, align):
+        app.command(rich_help_panel=LEARNING)(command)

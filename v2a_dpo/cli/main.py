@@ -1,0 +1,61 @@
+"""The entry point: global options, and errors turned into one paragraph and an exit status."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from v2a_dpo.cli import data_commands, learning_commands, outcome_commands
+from v2a_dpo.cli.console import err, show_error
+from v2a_dpo.errors import UserError
+
+app = typer.Typer(
+    name="v2a-dpo",
+    help=(
+        "Aligns video-to-audio generators with human preferences: candidates, five scores, AudioScore, "
+        "preference pairs, curriculum Flow-DPO, evaluation and the registry.\n\n"
+        "Example: v2a-dpo run --params configs/tiny.yaml"
+    ),
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for commands in (data_commands, learning_commands, outcome_commands):
+    commands.add_to(app)
+
+
+@app.callback()
+def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Runs the command line.
+
+    Exit status: 0 done, 1 an error of ours, 2 a mistake the user can mend, 130 stopped by the keyboard.
+    """
+    debug = "--debug" in sys.argv[1:]
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        err.print("Stopped. What is finished is kept; run the same command again to go on.")
+        sys.exit(130)
+    except UserError as error:
+        if debug:
+            raise
+        show_error(error)
+        sys.exit(2)
+    except Exception as error:
+        if debug:
+            raise
+        remedy = "Run again with `v2a-dpo --debug ...` for the traceback; what is finished is kept."
+        show_error(UserError(f"Unexpected {type(error).__name__}: {error}", remedy=remedy))
+        sys.exit(1)
