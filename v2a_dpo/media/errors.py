@@ -1,0 +1,39 @@
+"""What can be wrong with a user's video or its caption: each names the file, the reason and the remedy; stages quarantine them."""
+
+# ruff: noqa: N818 - the names say what is wrong, as the quarantine table shows them
+
+from __future__ import annotations
+
+from v2a_dpo.errors import UserError
+
+
+class MediaError(UserError):
+    """One clip cannot be used; the others can."""
+
+
+class VideoMissing(MediaError):
+    """There is no video file for a clip."""
+
+
+class VideoUnreadable(MediaError):
+    """The file is no video, or it is damaged, cut off or empty."""
+
+
+class VideoTooShort(MediaError):
+    """The video ends before the clip does."""
+
+
+class AudioMissing(MediaError):
+    """The file has no sound where sound is needed."""
+
+
+class AudioUnreadable(MediaError):
+    """The file's sound is damaged."""
+
+
+class CaptionInvalid(MediaError):
+    """A line of a caption table cannot be used."""
+
+
+class DuplicateClip(MediaError):
+    """A clip id stands in the caption table more than once."""
