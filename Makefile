@@ -1,0 +1,41 @@
+# Two commands: `make demo` runs the whole loop on the tiny profile, `make test` checks everything.
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+
+# Relative paths only, and tools run as modules, so that a folder with a space in its name works.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test lint setup lock seeds clean
+
+setup: .venv/.installed ## Makes the environment in .venv from the lock file.
+
+.venv/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/python -m uv pip install --python $(BIN)/python --require-hashes --requirements requirements.lock
+	$(BIN)/python -m uv pip install --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: setup ## Runs the loop on the tiny profile with DVC and prints the results.
+	$(BIN)/python -m dvc repro
+	$(BIN)/python -m v2a_dpo.cli results
+
+lint: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy v2a_dpo
+
+test: lint ## Lint, types and all tests with branch coverage.
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+seeds: setup ## The whole loop for three seeds: the table in the README.
+	$(BIN)/python -m benchmarks.seeds
+
+lock: ## Resolves requirements.lock anew (no URLs, with hashes).
+	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock --quiet
+
+clean:
+	rm -rf artifacts mlruns mlflow.db
