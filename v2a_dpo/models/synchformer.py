@@ -194,7 +194,10 @@ class SynchformerVisual(nn.Module):
         by_frame = x_BND.unflatten(1, (self.config.segment_tokens, -1)).flatten(0, 1)
         return self.spatial_attn_agg.pool(by_frame).reshape(batch, num_segments, self.config.segment_tokens, -1)
 
+    def segments(self, frames_BTCHW: Tensor) -> Tensor:
+        """The overlapping segments `[B, S, T, 3, H, W]` of whole videos, as a view."""
+        return frames_BTCHW.unfold(1, self.config.segment_frames, self.config.segment_step).movedim(-1, 2)
+
     def video_features(self, frames_BTCHW: Tensor) -> Tensor:
-        """The features `[B, S * T/2, D]` of whole videos in [-1, 1]: overlapping segments, one after the other."""
-        segments = frames_BTCHW.unfold(1, self.config.segment_frames, self.config.segment_step).movedim(-1, 2)
-        return self(segments).flatten(1, 2)
+        """The features `[B, S * T/2, D]` of whole videos in [-1, 1]: segment after segment."""
+        return self(self.segments(frames_BTCHW)).flatten(1, 2)

@@ -1,9 +1,12 @@
 """The building pieces of MMAudio's transformer, with the official parameter names.
 
-Letters in tensor names: B batch, N tokens of one stream, D hidden size, H heads, K head size.
+Letters in tensor names: B batch, N tokens of one stream, D hidden size, H heads, K head size, U distinct conditions,
+R distinct condition rows of a clip.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +86,28 @@ def attend(q_BHNK: Tensor, k_BHNK: Tensor, v_BHNK: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q_BHNK, k_BHNK, v_BHNK).transpose(1, 2).flatten(2)
 
 
+@dataclass(frozen=True)
+class Dealing:
+    """Which condition row every token takes: `owners` `[B]` picks the condition, `tokens` `[N]` the row inside it.
+
+    None stands for the identity. Modulations are computed on distinct rows and dealt out afterwards, which is exact:
+    Synchformer's rows are fewer than the latent steps, and all candidates of a clip share them.
+    """
+
+    owners: Tensor | None
+    tokens: Tensor | None
+
+    def deal(self, rows_UR: Tensor) -> Tensor:
+        """The rows `[B, N, ...]` of all tokens; without `tokens` R stays as it is."""
+        if self.tokens is not None:
+            rows_UR = rows_UR.index_select(1, self.tokens)
+        return rows_UR if self.owners is None else rows_UR.index_select(0, self.owners)
+
+    def whole(self) -> Dealing:
+        """The same owners for rows that belong to a clip as a whole."""
+        return Dealing(self.owners, None)
+
+
 class StreamBlock(nn.Module):
     """One stream's half of a transformer block: everything but the attention that may be shared with other streams.
 
@@ -105,15 +130,9 @@ class StreamBlock(nn.Module):
             self.linear1 = TimeConv1d(config.hidden_size, config.hidden_size, kernel_size)
             self.ffn = GatedConvMLP(config, kernel_size)
 
-    def modulation(self, condition: Tensor, token_rows: Tensor | None) -> tuple[Tensor, ...]:
-        """Shift, scale (and gate, then the same for the feed-forward layer) for every token.
-
-        The linear map runs on the distinct rows of `condition` `[B, R, D]`; `token_rows` `[N]` then deals them out.
-        """
-        rows = self.adaLN_modulation(condition)
-        if token_rows is not None:
-            rows = rows.index_select(1, token_rows)
-        return rows.chunk(self._num_chunks, dim=-1)
+    def modulation(self, condition_URD: Tensor, dealing: Dealing) -> tuple[Tensor, ...]:
+        """Shift, scale (and gate, then the same for the feed-forward layer) for every token."""
+        return dealing.deal(self.adaLN_modulation(condition_URD)).chunk(self._num_chunks, dim=-1)
 
     def before_attention(
         self, x_BND: Tensor, modulation: tuple[Tensor, ...], table: Tensor | None
@@ -134,9 +153,9 @@ class FusedBlock(StreamBlock):
     def __init__(self, config: MMAudioConfig) -> None:
         super().__init__(config, kernel_size=3)
 
-    def forward(self, x_BND: Tensor, condition: Tensor, token_rows: Tensor | None, table: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, condition_URD: Tensor, dealing: Dealing, table: Tensor) -> Tensor:
         """The latent stream after self-attention and feed-forward layer."""
-        modulation = self.modulation(condition, token_rows)
+        modulation = self.modulation(condition_URD, dealing)
         return self.after_attention(x_BND, attend(*self.before_attention(x_BND, modulation, table)), modulation)
 
 
@@ -156,15 +175,15 @@ class JointBlock(nn.Module):
         text: Tensor,
         *,
         global_condition: Tensor,
-        condition: Tensor,
-        token_rows: Tensor | None,
+        condition_URD: Tensor,
+        dealing: Dealing,
         latent_table: Tensor,
         clip_table: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The three streams after the block; CLIP and text come back unchanged from the last block, where they end."""
-        latent_modulation = self.latent_block.modulation(condition, token_rows)
-        clip_modulation = self.clip_block.modulation(global_condition, None)
-        text_modulation = self.text_block.modulation(global_condition, None)
+        latent_modulation = self.latent_block.modulation(condition_URD, dealing)
+        clip_modulation = self.clip_block.modulation(global_condition, dealing.whole())
+        text_modulation = self.text_block.modulation(global_condition, dealing.whole())
         streams = (
             self.latent_block.before_attention(latent, latent_modulation, latent_table),
             self.clip_block.before_attention(clip, clip_modulation, clip_table),
@@ -191,7 +210,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.hidden_size, 2 * config.hidden_size))
         self.conv = TimeConv1d(config.hidden_size, config.latent_channels, 7)
 
-    def forward(self, latent_BND: Tensor, global_condition: Tensor) -> Tensor:
+    def forward(self, latent_BND: Tensor, global_condition: Tensor, dealing: Dealing) -> Tensor:
         """The velocity `[B, N, latent_channels]`."""
-        shift, scale = self.adaLN_modulation(global_condition).chunk(2, dim=-1)
+        shift, scale = dealing.deal(self.adaLN_modulation(global_condition)).chunk(2, dim=-1)
         return self.conv(modulate(latent_BND, shift, scale))

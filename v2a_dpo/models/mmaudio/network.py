@@ -1,6 +1,7 @@
 """MMAudio's velocity network: checkpoint-compatible with the official files, in upstream time (t = 0 noise, t = 1 data).
 
-Letters in tensor names: B batch, L latent length, C latent channels, D hidden size, T feature length.
+Letters in tensor names: B batch, U distinct conditions, L latent length, C latent channels, D hidden size,
+T feature length.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from v2a_dpo.models.mmaudio.blocks import FinalLayer, FusedBlock, GatedConvMLP, GatedMLP, JointBlock, TimeConv1d
+from v2a_dpo.models.mmaudio.blocks import (
+    Dealing,
+    FinalLayer,
+    FusedBlock,
+    GatedConvMLP,
+    GatedMLP,
+    JointBlock,
+    TimeConv1d,
+)
 from v2a_dpo.models.mmaudio.config import SYNC_GROUP, MMAudioConfig
 from v2a_dpo.models.mmaudio.embeddings import TimeEmbedding, nearest_exact_index
 from v2a_dpo.models.mmaudio.rotary import rotary_table
@@ -109,21 +118,27 @@ class MMAudioNetwork(nn.Module):
             "text_pooled": self.text_cond_proj(text.mean(dim=1)),
         }
 
-    def global_condition(self, t_B: Tensor, embedded: Mapping[str, Tensor]) -> Tensor:
-        """The conditioning vector `[B, 1, D]` of a whole clip at upstream time `t_B`."""
+    def global_condition(self, t_U: Tensor, embedded: Mapping[str, Tensor]) -> Tensor:
+        """The conditioning vector `[U, 1, D]` of whole clips at upstream time `t_U`."""
         pooled = self.global_cond_mlp(embedded["clip_pooled"] + embedded["text_pooled"])
-        return (self.t_embed(t_B) + pooled)[:, None]
+        return (self.t_embed(t_U) + pooled)[:, None]
 
-    def predict_velocity(self, latents_BLC: Tensor, t_B: Tensor, embedded: Mapping[str, Tensor]) -> Tensor:
-        """The velocity data - noise `[B, L, C]` at upstream time `t_B` (0 noise, 1 data) of normalised latents."""
-        length, head_size = latents_BLC.shape[1], self.config.head_size
-        clip, text, sync = embedded["clip"], embedded["text"], embedded["sync"]
-        device = latents_BLC.device
+    def predict_velocity(
+        self, latents_BLC: Tensor, t_U: Tensor, embedded: Mapping[str, Tensor], *, owners_B: Tensor | None = None
+    ) -> Tensor:
+        """The velocity data - noise `[B, L, C]` at upstream time `t_U` (0 noise, 1 data) of normalised latents.
+
+        Time and embedded conditions have one row a latent. With `owners_B` (int64) they have U rows and latent i takes
+        row `owners_B[i]`: the candidates of a clip, and all null branches of a batch, then share the condition's work.
+        """
+        length, head_size, device = latents_BLC.shape[1], self.config.head_size, latents_BLC.device
+        whole = Dealing(owners_B, None)
+        clip, text, sync = whole.deal(embedded["clip"]), whole.deal(embedded["text"]), embedded["sync"]
         latent_table = rotary_table(length, head_size, device=device)
         # CLIP tokens sit on the latent axis: their positions are scaled to latent steps.
         clip_table = rotary_table(clip.shape[1], head_size, scale=length / clip.shape[1], device=device)
-        token_rows = nearest_exact_index(sync.shape[1], length, device=device)
-        global_condition = self.global_condition(t_B, embedded)
+        dealing = Dealing(owners_B, nearest_exact_index(sync.shape[1], length, device=device))
+        global_condition = self.global_condition(t_U, embedded)
         condition = global_condition + sync
         latent = self.audio_input_proj(latents_BLC)
         for block in self.joint_blocks:
@@ -132,15 +147,15 @@ class MMAudioNetwork(nn.Module):
                 clip,
                 text,
                 global_condition=global_condition,
-                condition=condition,
-                token_rows=token_rows,
+                condition_URD=condition,
+                dealing=dealing,
                 latent_table=latent_table,
                 clip_table=clip_table,
             )
         for block in self.fused_blocks:
-            latent = block(latent, condition, token_rows, latent_table)
+            latent = block(latent, condition, dealing, latent_table)
         # The official network conditions the last layer on the global vector only (upstream issue #55).
-        return self.final_layer(latent, global_condition)
+        return self.final_layer(latent, global_condition, whole)
 
     def forward(self, latents_BLC: Tensor, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, t_B: Tensor) -> Tensor:
         """The velocity of `predict_velocity` from raw features."""

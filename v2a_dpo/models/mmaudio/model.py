@@ -1,0 +1,153 @@
+"""MMAudio behind the generators' common interface: encoders, velocity network and codec, in the paper's time.
+
+The official model and the tiny profile's are this class with different parts.
+Letters in tensor names: B batch, U distinct conditions, L latent length, C latent channels, S audio samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.models.base import Conditions, VideoToAudioModel
+from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+
+
+class ConditionEncoders(Protocol):
+    """The frozen networks that turn frames and words into raw features."""
+
+    @property
+    def frame_streams(self) -> tuple[FrameStream, ...]:
+        """The frames that `video` wants."""
+
+    def feature_lengths(self, duration_s: float) -> tuple[int, int]:
+        """Rows of CLIP-like and of synchronisation features in `duration_s` seconds."""
+
+    def video(self, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """CLIP-like features `[B, T, clip_dim]` and synchronisation features `[B, T, sync_dim]` of uint8 frames."""
+
+    def text(self, prompts: Sequence[str]) -> Tensor:
+        """Text features `[B, text_length, text_dim]` of prompts that are not empty."""
+
+    def to(self, device: torch.device | str) -> object:
+        """Moves the encoders."""
+
+
+class LatentCodec(Protocol):
+    """The frozen way from audio to unnormalised latents and back."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio samples a second."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Latent channels C."""
+
+    def latent_length(self, duration_s: float) -> int:
+        """Latent steps L of `duration_s` seconds."""
+
+    def num_samples(self, duration_s: float) -> int:
+        """Audio samples that `decode` makes of `duration_s` seconds."""
+
+    def encode(self, audio_BS: Tensor) -> Tensor:
+        """Unnormalised latents `[B, L, C]` of audio in [-1, 1]."""
+
+    def decode(self, latents_BLC: Tensor) -> Tensor:
+        """Audio `[B, S]` in [-1, 1] of unnormalised latents."""
+
+    def to(self, device: torch.device | str) -> object:
+        """Moves the codec."""
+
+
+class MMAudioModel(VideoToAudioModel):
+    """An MMAudio generator. The only place where upstream's time (0 noise, 1 data) meets the paper's."""
+
+    network: MMAudioNetwork
+    #: The family that `config.json` names, for the catalog.
+    family = "mmaudio"
+
+    def __init__(self, network: MMAudioNetwork, encoders: ConditionEncoders, codec: LatentCodec) -> None:
+        self.network = network
+        self.encoders = encoders
+        self.codec = codec
+        self.sample_rate = codec.sample_rate
+        self.frame_streams = encoders.frame_streams
+
+    def latent_shape(self, duration_s: float) -> tuple[int, int]:
+        """Latent length L and channels C of an audio of `duration_s` seconds."""
+        return self.codec.latent_length(duration_s), self.codec.latent_channels
+
+    def num_samples(self, duration_s: float) -> int:
+        """Audio samples S that `decode` returns for `duration_s` seconds."""
+        return self.codec.num_samples(duration_s)
+
+    @torch.no_grad()
+    def extract_conditions(self, frames: Mapping[str, Tensor], prompts: Sequence[str | None]) -> Conditions:
+        """Raw conditions `clip`, `sync` and `text` of B clips by the frozen encoders.
+
+        A prompt of None or "" takes the features of the empty string that the network carries.
+        """
+        clip, sync = self.encoders.video(frames)
+        empty_text = self.network.empty_string_feat
+        text = empty_text.expand(len(prompts), -1, -1).to(clip.dtype).clone()
+        written = [row for row, prompt in enumerate(prompts) if prompt]
+        if written:
+            text[written] = self.encoders.text([prompt for prompt in prompts if prompt]).to(text)
+        return Conditions({"clip": clip, "sync": sync, "text": text})
+
+    def empty_conditions(self, duration_s: float) -> Conditions:
+        """The raw conditions of one row (B = 1) that stand for no video and no text; gradients flow into the null."""
+        return Conditions(self.network.empty_conditions(*self.encoders.feature_lengths(duration_s)))
+
+    def embed(self, conditions: Conditions) -> Conditions:
+        """The network's own embedding of raw conditions; differentiable, independent of time and noise."""
+        raw = conditions.tensors
+        return Conditions(self.network.embed_conditions(raw["clip"], raw["sync"], raw["text"]))
+
+    def velocity(
+        self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions, *, owners_B: Tensor | None = None
+    ) -> Tensor:
+        """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`.
+
+        With `owners_B` the time and the conditions have U rows, and latent i takes row `owners_B[i]`. The second
+        generation's time embedding resolves steps of 1e-8: give it times in float64 to match upstream's to the last bit.
+        """
+        upstream_t = (1.0 - t_B).float()
+        return -self.network.predict_velocity(latents_BLC, upstream_t, embedded.tensors, owners_B=owners_B)
+
+    @torch.no_grad()
+    def encode(self, audio_BS: Tensor) -> Tensor:
+        """Normalised latents `[B, L, C]` of mono audio in [-1, 1] at `sample_rate`."""
+        return self.network.normalize(self.codec.encode(audio_BS))
+
+    @torch.no_grad()
+    def decode(self, latents_BLC: Tensor) -> Tensor:
+        """Mono audio `[B, S]` in [-1, 1] at `sample_rate` of normalised latents."""
+        return self.codec.decode(self.network.unnormalize(latents_BLC))
+
+    def save(self, folder: Path) -> None:
+        """Writes the network: its sizes to `config.json`, its weights to `model.safetensors`.
+
+        The frozen encoders and the codec come from the official files and are not copied.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"family": self.family, "sample_rate": self.sample_rate, "network": asdict(self.network.config)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        state = {key: value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
+        save_file(state, str(folder / "model.safetensors"))
+
+    def to(self, device: torch.device | str) -> MMAudioModel:
+        """Moves all parts to `device` and returns self."""
+        self.network.to(device)
+        self.encoders.to(device)
+        self.codec.to(device)
+        return self
