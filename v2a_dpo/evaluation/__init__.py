@@ -1,0 +1,1 @@
+"""Distances, divergences, bootstrap intervals, tables, figures and the HTML report."""
