@@ -1,0 +1,85 @@
+"""The stage from rated candidates to the classifier's folder."""
+
+import json
+
+import numpy as np
+import pytest
+
+from v2a_dpo.artifacts.schema import RATINGS, SCORES
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.audioscore import LABELS, SCORE_NAMES, AudioScore
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.stages.train_audioscore import train_audioscore
+
+PARAMS = Params(audioscore={"hidden_size": 8, "max_steps": 80, "patience": 20})
+
+
+def write(folder, schema, rows):
+    build_dataset(
+        str(folder), schema, parameters={}, inputs={}, tasks=[ShardTask(rows, [repr(rows)])], make=ShardContent
+    )
+
+
+@pytest.fixture
+def rated(tmp_path):
+    random = np.random.default_rng(0)
+    scores, ratings = [], []
+    for clip in range(24):
+        for sample in range(5):
+            values = random.standard_normal(5)
+            key = {"clip_id": f"clip{clip}", "sample": sample}
+            scores.append(
+                {**key, **dict(zip(SCORE_NAMES, values.tolist(), strict=True)), "pesq": None, "missing": None}
+            )
+            label = LABELS[2 - int(np.searchsorted([-0.43, 0.43], values[0]))]
+            ratings.append({**key, "rating": label, "rater": "r", "source": "simulated"})
+    write(tmp_path / "scores", SCORES, scores)
+    write(tmp_path / "ratings", RATINGS, [*ratings, {**ratings[0], "clip_id": "never scored"}])
+    return tmp_path
+
+
+def run(folder):
+    return train_audioscore(
+        PARAMS, scores=str(folder / "scores"), ratings=str(folder / "ratings"), output=str(folder / "audioscore")
+    )
+
+
+def test_the_stage_writes_a_model_that_beats_the_commonest_label_and_its_measures(rated):
+    summary = run(rated)
+    metrics = json.loads((rated / "audioscore" / "metrics.json").read_text())
+    assert summary.accuracy > summary.majority_accuracy + 0.2
+    assert metrics["clips"] == {"training": 18, "held_out": 6}
+    assert np.sum(metrics["held_out"]["confusion"]) == 30
+    assert metrics["ratings_without_scores"] == 1
+    assert metrics["sources"] == {"simulated": 120}
+    assert set(metrics["ablation"]) == {"method", *SCORE_NAMES}
+    probabilities = AudioScore.load(str(rated / "audioscore")).probabilities(
+        np.array([[2.0, 0, 0, 0, 0], [-2.0, 0, 0, 0, 0]])
+    )
+    assert probabilities[0, 0] > 0.5 > probabilities[1, 0]
+
+
+def test_the_same_inputs_give_the_same_bytes(rated):
+    run(rated)
+    first = {path.name: path.read_bytes() for path in (rated / "audioscore").iterdir()}
+    run(rated)
+    assert first == {path.name: path.read_bytes() for path in (rated / "audioscore").iterdir()}
+
+
+def test_ratings_of_unscored_candidates_alone_are_refused(rated):
+    write(
+        rated / "ratings", RATINGS, [{"clip_id": "x", "sample": 0, "rating": "good", "rater": "r", "source": "human"}]
+    )
+    with pytest.raises(UserError, match="No rated candidate"):
+        run(rated)
+
+
+def test_an_unknown_label_is_named(rated):
+    write(
+        rated / "ratings",
+        RATINGS,
+        [{"clip_id": "clip0", "sample": 0, "rating": "Great", "rater": "r", "source": "human"}],
+    )
+    with pytest.raises(UserError, match="'Great'"):
+        run(rated)

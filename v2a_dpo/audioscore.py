@@ -1,0 +1,111 @@
+"""AudioScore: from a candidate's five scores to P(Good), P(Medium), P(Bad) (paper section 3.1).
+
+Linear - ReLU - Linear - softmax over the labels. Everything here is NumPy: rating a million candidates takes a second or
+two and needs no torch; training lives in `audioscore_training`. Letters in array names: R rows, S scores, I inputs, K labels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from v2a_dpo.artifacts.folder import new_folder
+from v2a_dpo.artifacts.location import join, read_bytes
+from v2a_dpo.errors import UserError
+
+SCORE_NAMES = ("imagebind", "clap", "desync", "inception", "pesq")
+LABELS = ("good", "medium", "bad")
+GOOD, MEDIUM, BAD = range(3)
+
+_ROWS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True)
+class AudioScore:
+    """The trained classifier, standardisation included.
+
+    `mean` and `std` `[S]` are those of the training ratings; a missing score becomes 0 after standardisation, that is,
+    average. With `missing_indicators`, five more inputs say which scores were missing (an extension of the paper's MLP).
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    hidden_weight: np.ndarray
+    hidden_bias: np.ndarray
+    output_weight: np.ndarray
+    output_bias: np.ndarray
+
+    @property
+    def missing_indicators(self) -> bool:
+        """Whether missing scores have inputs of their own."""
+        return self.hidden_weight.shape[1] > len(SCORE_NAMES)
+
+    def probabilities(self, scores_RS: np.ndarray) -> np.ndarray:
+        """P(Good), P(Medium), P(Bad) `[R, 3]` in float32 of raw scores in the order of SCORE_NAMES; NaN means missing."""
+        result_RK = np.empty((len(scores_RS), len(LABELS)), dtype=np.float32)
+        for start in range(0, len(scores_RS), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            inputs_RI = network_inputs(scores_RS[rows], self.mean, self.std, missing_indicators=self.missing_indicators)
+            hidden_RH = np.maximum(inputs_RI @ self.hidden_weight.T + self.hidden_bias, 0)
+            result_RK[rows] = softmax_over_labels(hidden_RH @ self.output_weight.T + self.output_bias)
+        return result_RK
+
+    def save(self, folder: str, extra: dict[str, bytes] | None = None) -> None:
+        """Writes `config.json`, `model.safetensors` and the `extra` files to `folder`, all at once."""
+        config = {
+            "family": "audioscore",
+            "scores": SCORE_NAMES,
+            "labels": LABELS,
+            "hidden_size": len(self.hidden_bias),
+            "missing_indicators": self.missing_indicators,
+        }
+        files = {
+            "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+            "model.safetensors": save({item.name: getattr(self, item.name) for item in fields(self)}),
+            **(extra or {}),
+        }
+        with new_folder(folder) as target:
+            for name, content in files.items():
+                (target / name).write_bytes(content)
+
+    @staticmethod
+    def load(folder: str) -> AudioScore:
+        """The classifier saved in `folder`; raises UserError when there is none or it is of another make."""
+        try:
+            config = json.loads(read_bytes(join(folder, "config.json")))
+            tensors = load(read_bytes(join(folder, "model.safetensors")))
+            if (config["family"], *config["scores"], *config["labels"]) != ("audioscore", *SCORE_NAMES, *LABELS):
+                raise ValueError("family, scores or labels differ")
+            return AudioScore(**tensors)
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise UserError(
+                f"This folder holds no AudioScore of this version: {error}.",
+                where=folder,
+                remedy="Train one by `v2a-dpo train-audioscore`.",
+            ) from error
+
+
+def network_inputs(
+    scores_RS: np.ndarray, mean_S: np.ndarray, std_S: np.ndarray, *, missing_indicators: bool
+) -> np.ndarray:
+    """What the first layer sees, `[R, I]` float32: standardised scores, missing ones 0, and perhaps the indicators."""
+    missing_RS = ~np.isfinite(scores_RS)
+    standard_RS = np.where(missing_RS, 0, (scores_RS - mean_S) / std_S).astype(np.float32)
+    return np.hstack([standard_RS, missing_RS.astype(np.float32)]) if missing_indicators else standard_RS
+
+
+def softmax_over_labels(logits_RK: np.ndarray) -> np.ndarray:
+    """Probabilities that sum to 1 over a candidate's labels (never over a clip's candidates), same shape."""
+    exponentials_RK = np.exp(logits_RK - logits_RK.max(axis=-1, keepdims=True))
+    return exponentials_RK / exponentials_RK.sum(axis=-1, keepdims=True)
+
+
+def score_matrix(table: pa.Table) -> np.ndarray:
+    """The five score columns of a SCORES table as `[R, 5]` float32; null becomes NaN."""
+    columns = [table.column(name).to_numpy().astype(np.float32, copy=False) for name in SCORE_NAMES]
+    return np.column_stack(columns)

@@ -1,0 +1,96 @@
+"""Stage: the preference classifier from rated candidates (paper section 3.1)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import RATINGS, SCORES
+from v2a_dpo.audioscore import LABELS, SCORE_NAMES, score_matrix
+from v2a_dpo.audioscore_training import RatedScores, ablate, assess, fit, split_clips
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.progress import Progress, silent
+
+#: Beside the model, in its folder.
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class AudioScoreSummary:
+    """What the stage did, in a few numbers; everything else stands in `metrics.json`."""
+
+    ratings: int
+    accuracy: float
+    majority_accuracy: float
+    best_step: int
+
+    def __str__(self) -> str:
+        return (
+            f"AudioScore from {self.ratings} ratings: held-out accuracy {self.accuracy:.3f} "
+            f"(always the commonest label: {self.majority_accuracy:.3f}), best after step {self.best_step}"
+        )
+
+
+def train_audioscore(
+    params: Params, *, scores: str, ratings: str, output: str, progress: Progress = silent
+) -> AudioScoreSummary:
+    """Trains AudioScore on the `ratings` of the candidates in `scores` and writes model and measures to `output`."""
+    score_set, rating_set = Dataset.open(scores, SCORES), Dataset.open(ratings, RATINGS)
+    rating_table = rating_set.table()
+    table = rating_table.join(score_set.table([*SCORES.key, *SCORE_NAMES]), ["clip_id", "sample"], join_type="inner")
+    table = table.sort_by([(name, "ascending") for name in RATINGS.key])
+    if not table.num_rows:
+        raise UserError("No rated candidate has scores.", where=ratings, remedy="Score the candidates that were rated.")
+    rated = rated_scores(table, where=ratings)
+    config = params.audioscore
+    is_held_out = split_clips(rated.clip_id, share=config.held_out, seed=params.seed)
+    training, held_out = rated.rows(~is_held_out), rated.rows(is_held_out)
+    progress("Training AudioScore", 0, 2)
+    trained = fit(training, held_out, config, seed=params.seed)
+    progress("Training AudioScore", 1, 2)
+    measures = assess(trained.audioscore, held_out)
+    majority = np.bincount(training.label, minlength=len(LABELS)).argmax()
+    metrics = {
+        "labels": LABELS,
+        "scores": SCORE_NAMES,
+        "inputs": {"scores": score_set.fingerprint, "ratings": rating_set.fingerprint},
+        "sources": {item["values"]: item["counts"] for item in pc.value_counts(table["source"]).to_pylist()},
+        "ratings_without_scores": rating_table.num_rows - table.num_rows,
+        "clips": {
+            part: len(np.unique(rows.clip_id)) for part, rows in (("training", training), ("held_out", held_out))
+        },
+        "training": assess(trained.audioscore, training),
+        "held_out": {**measures, "majority_accuracy": float((held_out.label == majority).mean())},
+        "ablation": {"method": "retrained without the score", **ablate(training, held_out, config, seed=params.seed)},
+        "history": {
+            "training_loss": trained.training_loss,
+            "held_out_loss": trained.held_out_loss,
+            "best_step": trained.best_step,
+        },
+    }
+    trained.audioscore.save(output, {METRICS: (json.dumps(metrics, indent=2) + "\n").encode()})
+    progress("Training AudioScore", 2, 2)
+    return AudioScoreSummary(
+        len(rated.label), measures["accuracy"], metrics["held_out"]["majority_accuracy"], trained.best_step
+    )
+
+
+def rated_scores(table: pa.Table, *, where: str) -> RatedScores:
+    """The rows of RATINGS joined with SCORES as arrays; raises UserError for a label that is none of LABELS."""
+    label_R = pc.index_in(table["rating"], value_set=pa.array(LABELS))
+    if label_R.null_count:
+        unknown = pc.unique(pc.filter(table["rating"], pc.is_null(label_R))).to_pylist()
+        raise UserError(
+            f"Unknown ratings: {', '.join(map(repr, unknown))}.", where=where, remedy=f"Use {', '.join(LABELS)}."
+        )
+    return RatedScores(
+        clip_id=np.asarray(table["clip_id"].to_pylist()),
+        scores=score_matrix(table),
+        label=label_R.to_numpy().astype(np.int64),
+    )
