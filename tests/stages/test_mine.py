@@ -1,0 +1,115 @@
+"""The mining stage: shards in, pairs and a summary out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.audioscore import SCORE_NAMES, AudioScore
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.stages.mine import mine
+
+
+def write(folder, schema, *shards):
+    tasks = [ShardTask(rows, [repr(rows)]) for rows in shards]
+    build_dataset(str(folder), schema, parameters={}, inputs={}, tasks=tasks, make=ShardContent)
+
+
+def scores(clips, *, seed=0):
+    values = np.random.default_rng(seed).standard_normal((len(clips), 5, 5))
+    return [
+        {
+            "clip_id": clip,
+            "sample": k,
+            **dict(zip(SCORE_NAMES, values[c, k].tolist(), strict=True)),
+            "pesq": None,
+            "missing": None,
+        }
+        for c, clip in enumerate(clips)
+        for k in range(5)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two shards of scores and a classifier by which Good is a high first score and Bad a low one."""
+    one, zero = np.ones(5, np.float32), np.zeros(5, np.float32)
+    first = np.array([[1, 0, 0, 0, 0], [-1, 0, 0, 0, 0]], np.float32)
+    labels = np.array([[2, -2], [0, 0], [-2, 2]], np.float32)
+    AudioScore(zero, one, first, zero[:2], labels, zero[:3]).save(str(tmp_path / "audioscore"))
+    write(tmp_path / "scores", SCORES, scores(["a", "b", "c"]), scores(["d", "e"], seed=1))
+    return tmp_path
+
+
+def run(folder, *, params=None, **options):
+    mined = mine(
+        params or Params(mine={"threshold": {"quantile": 0.5}}),
+        scores=str(folder / "scores"), audioscore=str(folder / "audioscore"), output=str(folder / "pairs"), **options,
+    )  # fmt: skip
+    return mined, Dataset.open(str(folder / "pairs"), PAIRS).table().to_pylist()
+
+
+def test_every_clip_of_every_shard_gives_its_best_against_its_worst(folder):
+    summary, pairs = run(folder)
+    first = {
+        (row["clip_id"], row["sample"]): row["imagebind"]
+        for row in [*scores(["a", "b", "c"]), *scores(["d", "e"], seed=1)]
+    }
+    assert [pair["clip_id"] for pair in pairs] == list("abcde")
+    for pair in pairs:
+        own = [first[pair["clip_id"], sample] for sample in range(5)]
+        assert (pair["winner"], pair["loser"]) == (int(np.argmax(own)), int(np.argmin(own)))
+        assert pair["complexity"] == pytest.approx(pair["winner_good"] * pair["loser_bad"], rel=1e-6)
+    assert summary.phases == {"easy": 2, "hard": 3}
+    assert sum(summary.histogram) == 5
+
+
+def test_the_summary_is_written_beside_the_pairs(folder):
+    summary, _ = run(folder)
+    written = json.loads((folder / "pairs-summary.json").read_text())
+    assert written["pairs"] == {"audioscore": 5}
+    assert written["dropped"] == {"too_few_candidates": 0, "tie": 0, "same_candidate": 0, "small_margin": 0}
+    assert written["threshold"] == summary.threshold
+
+
+def test_sharding_does_not_change_the_pairs(folder):
+    _, before = run(folder)
+    write(folder / "scores", SCORES, scores(["a", "b", "c"]) + scores(["d", "e"], seed=1))
+    assert run(folder)[1] == before
+
+
+def test_a_clip_spread_over_shards_is_refused_by_name(folder):
+    rows = scores(["a", "b"])
+    write(folder / "scores", SCORES, rows[:7], rows[7:])
+    with pytest.raises(UserError, match=r"'b'.*part-00001"):
+        run(folder)
+
+
+def test_rated_clips_give_pairs_of_complexity_zero_and_are_not_mined_again(folder):
+    write(
+        folder / "ratings",
+        RATINGS,
+        [
+            {"clip_id": clip, "sample": sample, "rating": rating, "rater": "r", "source": "simulated"}
+            for clip in ("a", "z")
+            for sample, rating in ((3, "bad"), (4, "good"))
+        ],
+    )
+    summary, pairs = run(folder, ratings=str(folder / "ratings"), rated_scores=str(folder / "scores"))
+    rated = {pair["clip_id"]: pair for pair in pairs if pair["source"] == "simulated"}
+    assert [(p["winner"], p["loser"], p["complexity"], p["phase"]) for p in rated.values()] == [(4, 3, 0.0, "hard")] * 2
+    assert rated["a"]["winner_good"] is not None
+    assert rated["z"]["winner_good"] is None
+    assert sorted(pair["clip_id"] for pair in pairs) == ["a", "b", "c", "d", "e", "z"]
+    assert (summary.clips, summary.clips_rated) == (5, 1)
+    without = Params(mine={"threshold": {"quantile": 0.5}, "human_pairs": False})
+    assert len(run(folder, params=without, ratings=str(folder / "ratings"))[1]) == 5
+
+
+def test_no_pair_at_all_is_an_error_that_says_which_rule(folder):
+    with pytest.raises(UserError, match="'small_margin': 5"):
+        run(folder, params=Params(mine={"min_margin": 1.0}))
