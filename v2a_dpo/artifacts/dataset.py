@@ -1,4 +1,4 @@
-"""Reading a data set: by columns, by batches, by shard; nobody loads audio to mine pairs."""
+"""Reading a data set: by columns and by shard; nobody loads audio to mine pairs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.artifacts.location import filesystem, join
-from v2a_dpo.artifacts.manifest import QUARANTINE_FILE, Manifest, ShardEntry, read_manifest
+from v2a_dpo.artifacts.location import join, open_input
+from v2a_dpo.artifacts.manifest import Manifest, ShardEntry, read_manifest
 from v2a_dpo.artifacts.schema import TableSchema
+from v2a_dpo.artifacts.shard_file import data_checksum, read_quarantine
 from v2a_dpo.errors import UserError
 
 
@@ -51,19 +51,19 @@ class Dataset:
         return self.manifest.shards
 
     def shard(self, entry: ShardEntry, columns: Sequence[str] | None = None) -> pa.Table:
-        """One shard's rows. Raises UserError when the file is missing or damaged."""
-        fs, path = filesystem(join(self.folder, entry.name))
-        try:
-            with fs.open(path, "rb") as file:
-                return pq.ParquetFile(file, page_checksum_verification=True).read(
-                    columns=list(columns) if columns is not None else None
-                )
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(
-                f"This shard cannot be read: {error}",
-                where=join(self.folder, entry.name),
-                remedy="Delete the file and run the stage that makes it again; only this shard is re-made.",
-            ) from error
+        """One shard's rows. Raises UserError when the file is missing or damaged, or lacks one of `columns`."""
+        uri = join(self.folder, entry.name)
+        with open_input(uri) as file:
+            try:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                _check_columns(uri, parquet.schema_arrow.names, columns)
+                return parquet.read(columns=list(columns) if columns is not None else None)
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(
+                    f"This shard is damaged or cannot be read: {error}",
+                    where=uri,
+                    remedy="If it is damaged, delete it and run the stage that makes it; only this shard is re-made.",
+                ) from error
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The shards' rows, one table a shard, in order."""
@@ -76,10 +76,18 @@ class Dataset:
 
     def quarantine(self) -> pa.Table:
         """The clips that failed, with the class and text of the error."""
-        fs, path = filesystem(join(self.folder, QUARANTINE_FILE))
-        with fs.open(path, "rb") as file:
-            return pq.read_table(file)
+        return read_quarantine(self.folder)
 
     def verify(self) -> list[str]:
-        """The names of shards whose bytes differ from the manifest's checksums; empty when all is well."""
-        return [entry.name for entry in self.shards if file_checksum(join(self.folder, entry.name)) != entry.sha256]
+        """The names of the shards that are missing or whose data differ from the manifest's checksums, by reading all."""
+        return [entry.name for entry in self.shards if data_checksum(self.folder, entry.name) != entry.sha256]
+
+
+def _check_columns(uri: str, names: list[str], columns: Sequence[str] | None) -> None:
+    """Refuses columns that the shard does not have: Parquet readers drop them silently."""
+    if unknown := sorted(set(columns or ()) - set(names)):
+        raise UserError(
+            f"This shard has no column {', '.join(unknown)}; it has {', '.join(names)}.",
+            where=uri,
+            remedy="Check which folder goes where.",
+        )

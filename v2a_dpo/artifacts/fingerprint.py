@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from v2a_dpo.artifacts.location import filesystem, list_names
+from v2a_dpo.artifacts.location import join, open_input, tree_names
+from v2a_dpo.errors import UserError
 
 
 def fingerprint(*parts: Any) -> str:
@@ -37,24 +39,31 @@ def checksum(content: bytes | memoryview) -> str:
 
 def file_checksum(uri: str | Path) -> str:
     """The SHA-256 of the file at `uri`, read in blocks of 1 MiB."""
-    fs, path = filesystem(uri)
     digest = hashlib.sha256()
-    with fs.open(path, "rb") as file:
+    with open_input(uri) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
 def folder_fingerprint(uri: str | Path) -> str:
-    """A digest of the names and contents of all files directly inside a model folder."""
-    return fingerprint([[name, file_checksum(f"{str(uri).rstrip('/')}/{name}")] for name in list_names(uri)])
+    """A digest of the names and contents of all files in a model folder and in its folders, hidden files left out.
+
+    Raises UserError when there are none.
+    """
+    names = tree_names(uri)
+    if not names:
+        raise UserError(
+            "This folder does not exist or is empty.", where=str(uri), remedy="Run the stage that makes it first."
+        )
+    return fingerprint([[name, file_checksum(join(uri, name))] for name in names])
 
 
 def content_probe(uri: str | Path) -> str:
     """A digest of a media file's size and of its first and last 64 KiB: tells files apart without reading them whole."""
-    fs, path = filesystem(uri)
-    size = fs.size(path)
-    with fs.open(path, "rb") as file:
+    with open_input(uri) as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
         head = file.read(1 << 16)
         file.seek(max(0, size - (1 << 16)))
         tail = file.read(1 << 16)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from v2a_dpo.errors import UserError
+
+#: An endpoint that does not answer is given up after about half a minute, not after botocore's five.
+_S3_CONFIG = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
 
 
 def is_remote(uri: str | Path) -> bool:
@@ -22,11 +29,18 @@ def join(uri: str | Path, *parts: str) -> str:
     return "/".join([str(uri).rstrip("/"), *parts])
 
 
+def local_path(uri: str | Path) -> Path:
+    """The local path that `uri`, a path or a `file://` URI, names; taken literally, so `~` and `::` mean nothing."""
+    return Path(os.path.abspath(str(uri).removeprefix("file://")))
+
+
 def filesystem(uri: str | Path) -> tuple[AbstractFileSystem, str]:
     """The file system of `uri` and the path inside it.
 
     Raises UserError when the scheme needs a package that is not installed.
     """
+    if not is_remote(uri):
+        return LocalFileSystem(), str(local_path(uri))
     try:
         fs, path = fsspec.core.url_to_fs(str(uri), **_storage_options(str(uri)))
     except (ImportError, ValueError) as error:
@@ -39,42 +53,101 @@ def filesystem(uri: str | Path) -> tuple[AbstractFileSystem, str]:
 
 
 def _storage_options(uri: str) -> dict[str, object]:
-    """S3 settings taken from the environment, so that any S3-compatible endpoint serves."""
+    """S3 settings: time limits, and the endpoint from the environment, so that any S3-compatible service will do."""
+    if not uri.startswith("s3://"):
+        return {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if uri.startswith("s3://") and endpoint:
-        return {"client_kwargs": {"endpoint_url": endpoint}}
-    return {}
+    return {"config_kwargs": _S3_CONFIG, "client_kwargs": {"endpoint_url": endpoint} if endpoint else {}}
+
+
+@contextmanager
+def reported(action: str, uri: str | Path) -> Iterator[None]:
+    """Turns what the file system raises while it does `action` ("read", "written") at `uri` into a UserError."""
+    remedy = "Check the rights and the space left."
+    failures: tuple[type[Exception], ...] = (OSError,)
+    if is_remote(uri):
+        remedy = "Check the address, the credentials and, if set, AWS_ENDPOINT_URL."
+        failures = (*failures, *_remote_failures(str(uri)))
+    try:
+        yield
+    except FileNotFoundError as error:
+        if action != "read":
+            raise UserError(f"This cannot be {action}: {error}.", where=str(uri), remedy=remedy) from error
+        raise UserError("This file does not exist.", where=str(uri), remedy="Check the path.") from error
+    except failures as error:
+        raise UserError(f"This cannot be {action}: {error}.", where=str(uri), remedy=remedy) from error
+
+
+def _remote_failures(uri: str) -> tuple[type[Exception], ...]:
+    """What botocore raises for an unreachable service or missing credentials, which is no OSError."""
+    if not uri.startswith("s3://"):
+        return ()
+    filesystem(uri)  # says so when the S3 packages are missing
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (BotoCoreError, ClientError)
 
 
 def exists(uri: str | Path) -> bool:
-    """Whether there is a file or folder at `uri`."""
-    fs, path = filesystem(uri)
-    fs.invalidate_cache()
-    return bool(fs.exists(path))
+    """Whether there is a file or folder at `uri`. Raises UserError when the location cannot be reached."""
+    with reported("looked up", uri):
+        fs, path = filesystem(uri)
+        fs.invalidate_cache()
+        return bool(fs.exists(path))
+
+
+@contextmanager
+def open_input(uri: str | Path) -> Iterator[BinaryIO]:
+    """The file at `uri` opened for reading; raises UserError when it is missing or reading it fails within the block.
+
+    On S3 only the ranges asked for are fetched, without read-ahead: a reader of one column does not pay for the others.
+    """
+    with reported("read", uri):
+        fs, path = filesystem(uri)
+        with fs.open(path, "rb", cache_type="none") if is_remote(uri) else Path(path).open("rb") as file:
+            yield file
 
 
 def read_bytes(uri: str | Path) -> bytes:
     """The content of the file at `uri`. Raises UserError when it is missing or cannot be reached."""
-    fs, path = filesystem(uri)
-    try:
-        return fs.cat_file(path)
-    except FileNotFoundError as error:
-        raise UserError("This file does not exist.", where=str(uri), remedy="Check the path.") from error
-    except OSError as error:
-        raise UserError(
-            f"This file cannot be read: {error}",
-            where=str(uri),
-            remedy="Check access rights and, for S3, the endpoint.",
-        ) from error
+    with reported("read", uri):
+        fs, path = filesystem(uri)
+        content: bytes = fs.cat_file(path)
+        return content
+
+
+def file_sizes(uri: str | Path) -> dict[str, int]:
+    """The files directly inside the folder `uri`, by name, with their sizes in bytes; empty when there is no such folder.
+
+    One listing, whatever the number of files. Raises UserError when the location cannot be reached.
+    """
+    with reported("listed", uri):
+        fs, path = filesystem(uri)
+        try:
+            if not is_remote(uri):
+                with os.scandir(path) as entries:
+                    sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            else:
+                fs.invalidate_cache()
+                listing = fs.ls(path, detail=True)
+                sizes = {item["name"].rsplit("/", 1)[-1]: item["size"] for item in listing if item["type"] == "file"}
+        except FileNotFoundError:
+            return {}
+        return dict(sorted(sizes.items()))
 
 
 def list_names(uri: str | Path) -> list[str]:
     """The sorted names of the files directly inside the folder `uri`; empty when it does not exist."""
-    fs, path = filesystem(uri)
-    fs.invalidate_cache()
-    if not fs.exists(path):
-        return []
-    return sorted(entry["name"].rsplit("/", 1)[-1] for entry in fs.ls(path, detail=True) if entry["type"] == "file")
+    return list(file_sizes(uri))
+
+
+def tree_names(uri: str | Path) -> list[str]:
+    """The sorted names, relative to the folder `uri`, of the files in it and in its folders, hidden files left out."""
+    with reported("listed", uri):
+        fs, path = filesystem(uri)
+        fs.invalidate_cache()
+        names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name in fs.find(path)]
+    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
 
 def write_atomically(uri: str | Path, content: bytes) -> None:
@@ -83,16 +156,12 @@ def write_atomically(uri: str | Path, content: bytes) -> None:
     Locally by a rename in the same folder after fsync; on S3 by one completed upload.
     Raises UserError when the disk is full or the location cannot be written; nothing is left behind then.
     """
-    try:
+    with reported("written", uri):
         if is_remote(uri):
             fs, path = filesystem(uri)
             fs.pipe_file(path, content)
-            return
-        _write_local(Path(str(uri).removeprefix("file://")), content)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write: {error}", where=str(uri), remedy="Free some space or check the rights, then run again."
-        ) from error
+        else:
+            _write_local(local_path(uri), content)
 
 
 def _write_local(target: Path, content: bytes) -> None:
@@ -111,13 +180,10 @@ def _write_local(target: Path, content: bytes) -> None:
 
 def remove(uri: str | Path) -> None:
     """Deletes the file at `uri`; nothing happens when there is none."""
-    fs, path = filesystem(uri)
-    if fs.exists(path):
-        fs.rm_file(path)
-
-
-def remove_partials(folder: str | Path, name: str) -> None:
-    """Deletes what killed writers of `name` left in a local `folder`."""
-    if not is_remote(folder):
-        for partial in Path(folder).glob(f".{name}.*.partial"):
-            partial.unlink(missing_ok=True)
+    with reported("deleted", uri):
+        fs, path = filesystem(uri)
+        try:
+            fs.rm_file(path)
+        except FileNotFoundError:
+            return
+        fs.invalidate_cache()

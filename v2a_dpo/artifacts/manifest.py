@@ -15,12 +15,17 @@ QUARANTINE_FILE = "_quarantine.parquet"
 
 
 class ShardEntry(BaseModel):
-    """One shard: its file name, row count, SHA-256 and the fingerprint of what it was made from."""
+    """One shard: its file name, rows, size, the SHA-256 of its data, and the fingerprint of what it was made from.
+
+    `sha256` covers the file up to the Parquet footer. The footer repeats it, so whoever finishes a folder that many
+    workers filled learns every checksum without reading the data again.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     rows: int
+    num_bytes: int
     sha256: str
     fingerprint: str
 
@@ -45,8 +50,9 @@ class Manifest(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the content of all shards."""
-        return fingerprint([[shard.name, shard.sha256] for shard in self.shards])
+        """A digest of the content of all shards; what they were made from does not count, only what they hold."""
+        content = [[shard.name, shard.rows, shard.sha256] for shard in self.shards]
+        return fingerprint(self.schema_name, self.schema_version, content)
 
 
 def software_versions() -> dict[str, str]:
@@ -74,5 +80,7 @@ def read_manifest(folder: str) -> Manifest:
         return Manifest.model_validate_json(read_bytes(join(folder, MANIFEST)))
     except ValidationError as error:
         raise UserError(
-            f"The manifest is not readable: {error}", where=join(folder, MANIFEST), remedy="Run the stage again."
+            f"This manifest is damaged or of another version: {error}",
+            where=join(folder, MANIFEST),
+            remedy="Delete it and run the stage that makes this folder again; whole shards are kept.",
         ) from error

@@ -46,23 +46,26 @@ def tensor_type(field: pa.Field) -> TensorType:
 
 
 def tensor_column(table: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
-    """The tensor column `name` as an array `[rows, *shape]`, without a copy where Arrow keeps it in one piece."""
+    """The tensor column `name` as an array `[rows, *shape]`.
+
+    Where Arrow keeps the column in one piece there is no copy, and the array is read-only.
+    """
     kind = tensor_type(table.schema.field(name))
     column = table.column(name)
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    arrays = []
-    for chunk in chunks:
-        start, rows = chunk.offset * kind.num_bytes, len(chunk)
-        flat = np.frombuffer(
-            chunk.buffers()[1],
-            dtype=kind.dtype,
-            count=rows * kind.num_bytes // np.dtype(kind.dtype).itemsize,
-            offset=start,
-        )
-        arrays.append(flat.reshape(rows, *kind.shape))
+    arrays = [_chunk_tensors(chunk, kind) for chunk in chunks]
     if not arrays:
         return np.empty((0, *kind.shape), dtype=kind.dtype)
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _chunk_tensors(chunk: pa.Array, kind: TensorType) -> np.ndarray:
+    shape = (len(chunk), *kind.shape)
+    num_values = int(np.prod(shape, dtype=np.int64))
+    if num_values == 0:
+        return np.empty(shape, dtype=kind.dtype)
+    start = chunk.offset * kind.num_bytes
+    return np.frombuffer(chunk.buffers()[1], dtype=kind.dtype, count=num_values, offset=start).reshape(shape)
 
 
 _AUDIO = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])

@@ -1,57 +1,47 @@
 """Writing a data set shard by shard: each shard appears whole or not at all, and a finished one is never made again.
 
-A shard is one Parquet file that carries its own fingerprint and its own quarantined rows in the file's metadata. So the
-only thing that can be half done after a kill is a shard that is not there, and everything else (`_manifest.json`,
-`_quarantine.parquet`) is derived from the shards that are.
+A shard carries its own fingerprint, checksum and quarantined rows (`shard_file.py`). So the only thing that can be half
+done after a kill is a shard that is not there, and everything else (`_manifest.json`, `_quarantine.parquet`) is derived
+from the shards that are. The manifest vanishes before the first shard is replaced: no reader meets old and new shards mixed.
 """
 
 from __future__ import annotations
 
-import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from v2a_dpo.artifacts.fingerprint import file_checksum, fingerprint
-from v2a_dpo.artifacts.location import filesystem, join, list_names, remove, remove_partials, write_atomically
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.location import file_sizes, join, remove, write_atomically
 from v2a_dpo.artifacts.manifest import (
     MANIFEST,
     QUARANTINE_FILE,
     Manifest,
-    ShardEntry,
+    read_manifest,
     software_versions,
     write_manifest,
 )
-from v2a_dpo.artifacts.schema import QUARANTINE, TableSchema
+from v2a_dpo.artifacts.schema import TableSchema
+from v2a_dpo.artifacts.shard_file import (
+    QuarantinedRow,
+    ShardContent,
+    StoredShard,
+    encode_quarantine,
+    encode_shard,
+    read_quarantine,
+    stored_shard,
+)
 from v2a_dpo.errors import UserError
 
-_META = b"v2a_dpo.shard"
+__all__ = ["BuildSummary", "QuarantinedRow", "ShardContent", "ShardTask", "build_dataset", "shard_name"]
+
 Progress = Callable[[int, int], None]
 
-
-@dataclass(frozen=True)
-class QuarantinedRow:
-    """A clip that failed: the class and the text of its error."""
-
-    clip_id: str
-    error: str
-    message: str
-
-    @staticmethod
-    def of(clip_id: str, error: BaseException) -> QuarantinedRow:
-        """The row for `error`, raised while working on `clip_id`."""
-        return QuarantinedRow(clip_id, type(error).__name__, str(error))
-
-
-@dataclass(frozen=True)
-class ShardContent:
-    """What making a shard returns: its rows, and the clips that failed."""
-
-    rows: pa.Table | Sequence[Mapping[str, Any]]
-    quarantined: Sequence[QuarantinedRow] = ()
+#: What builds leave in a folder and may delete again: shards, and the partial files of killed writers. Nothing else is ours.
+_SHARD = re.compile(r"part-\d{5,}\.parquet")
+_PARTIAL = re.compile(r"\.(part-\d{5,}\.parquet|_manifest\.json|_quarantine\.parquet)\.[0-9a-f]{32}\.partial")
 
 
 @dataclass(frozen=True)
@@ -99,95 +89,98 @@ def build_dataset(
     `parameters` (JSON or pydantic) and `inputs` (name -> fingerprint of an upstream artifact, recorded for lineage) describe the
     data set; a shard is stale when the schema, the parameters or its own task's inputs changed. `make(payload)` returns a
     shard's content. With `only`, just these shards are made and the manifest is left to whoever builds without it: that
-    is how many workers share one folder. Raises UserError when `folder` cannot be written.
+    is how many workers share one folder. Raises UserError when `folder` cannot be written, holds a data set of another
+    schema, or when there are no tasks.
     """
-    base = fingerprint(schema.name, schema.version, str(schema.arrow), _schema_types(schema), parameters)
-    summary = BuildSummary()
-    wanted = range(len(tasks)) if only is None else only
-    for done, index in enumerate(wanted):
-        task = tasks[index]
-        shard_fingerprint = fingerprint(base, list(task.inputs))
-        name = shard_name(index)
-        remove_partials(folder, name)
-        stored = _stored_shard(folder, name)
-        if stored is not None and stored[0]["fingerprint"] == shard_fingerprint:
-            summary.kept += 1
-        else:
-            write_atomically(join(folder, name), _encode(make(task.payload), schema, shard_fingerprint))
-            summary.made += 1
-        progress(done + 1, len(wanted))
+    if not tasks:
+        raise UserError(
+            "There is nothing to make: the input has no rows.", where=folder, remedy="Check the stage before."
+        )
+    base = fingerprint(schema.name, schema.version, _schema_types(schema), parameters)
+    wanted = {shard_name(index): tasks[index] for index in (range(len(tasks)) if only is None else only)}
+    prints = {name: fingerprint(base, list(task.inputs)) for name, task in wanted.items()}
+    sizes = file_sizes(folder)
+    manifest = _own_manifest(folder, schema, sizes)
+    if manifest is not None and _is_current(manifest, prints, sizes, whole=only is None):
+        progress(len(wanted), len(wanted))
+        return _keep(folder, manifest, inputs, prints, whole=only is None)
+
+    if manifest is not None:
+        remove(join(folder, MANIFEST))
     if only is None:
-        _finish(folder, schema, base, inputs, len(tasks), summary)
-    return summary
+        _clear_away(folder, sizes, wanted)
+    shards: list[StoredShard] = []
+    made = 0
+    for name, task in wanted.items():
+        shard = stored_shard(folder, name, sizes[name]) if name in sizes else None
+        if shard is None or shard.entry.fingerprint != prints[name]:
+            content, shard = encode_shard(make(task.payload), schema, name=name, fingerprint=prints[name])
+            write_atomically(join(folder, name), content)
+            made += 1
+        shards.append(shard)
+        progress(len(shards), len(wanted))
 
-
-def _schema_types(schema: TableSchema) -> list[list[str]]:
-    return [[item.name, str(item.type), str(item.metadata)] for item in schema.arrow]
-
-
-def _encode(content: ShardContent, schema: TableSchema, shard_fingerprint: str) -> bytes:
-    rows = content.rows
-    table = (
-        rows.select(schema.arrow.names).cast(schema.arrow)
-        if isinstance(rows, pa.Table)
-        else pa.Table.from_pylist(list(rows), schema=schema.arrow)
-    )
-    meta = {"fingerprint": shard_fingerprint, "quarantined": [asdict(row) for row in content.quarantined]}
-    table = table.replace_schema_metadata({_META: json.dumps(meta, sort_keys=True)})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=8192, write_page_checksum=True)
-    return sink.getvalue().to_pybytes()
-
-
-def _stored_shard(folder: str, name: str) -> tuple[dict[str, Any], int] | None:
-    """A stored shard's own metadata and row count; None when there is no such file or it is not a whole shard of ours."""
-    if name not in list_names(folder):
-        return None
-    fs, path = filesystem(join(folder, name))
-    try:
-        with fs.open(path, "rb") as file:
-            footer = pq.read_metadata(file)
-    except (pa.ArrowInvalid, OSError):
-        return None
-    meta = (footer.metadata or {}).get(_META)
-    return None if meta is None else (json.loads(meta), footer.num_rows)
-
-
-def _finish(
-    folder: str, schema: TableSchema, base: str, inputs: Mapping[str, str], count: int, summary: BuildSummary
-) -> None:
-    """Removes shards of an earlier, longer build and writes quarantine and manifest from what the shards say."""
-    names = [shard_name(index) for index in range(count)]
-    for stale in set(list_names(folder)) - set(names) - {MANIFEST, QUARANTINE_FILE}:
-        remove(join(folder, stale))
-    entries, quarantined = [], []
-    for name in names:
-        stored = _stored_shard(folder, name)
-        if stored is None:
-            raise UserError(
-                "This shard is missing or damaged although it was just written.",
-                where=join(folder, name),
-                remedy="Check that nobody else writes here, and run the stage again.",
-            )
-        meta, rows = stored
-        sha256 = file_checksum(join(folder, name))
-        entries.append(ShardEntry(name=name, rows=rows, sha256=sha256, fingerprint=meta["fingerprint"]))
-        quarantined += meta["quarantined"]
-    for row in quarantined:
-        summary.quarantined[row["error"]] = summary.quarantined.get(row["error"], 0) + 1
-    summary.rows = sum(entry.rows for entry in entries)
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(quarantined, schema=QUARANTINE.arrow), sink, compression="zstd")
-    write_atomically(join(folder, QUARANTINE_FILE), sink.getvalue().to_pybytes())
-    write_manifest(
-        folder,
-        Manifest(
+    quarantined = [row for shard in shards for row in shard.quarantined]
+    if only is None:
+        write_atomically(join(folder, QUARANTINE_FILE), encode_quarantine(quarantined))
+        manifest = Manifest(
             schema_name=schema.name,
             schema_version=schema.version,
             parameters=base,
             inputs=dict(inputs),
-            shards=entries,
+            shards=[shard.entry for shard in shards],
             quarantined=len(quarantined),
             software=software_versions(),
-        ),
+        )
+        write_manifest(folder, manifest)
+    rows = sum(shard.entry.rows for shard in shards)
+    return BuildSummary(made, len(shards) - made, rows, _count_errors(quarantined))
+
+
+def _schema_types(schema: TableSchema) -> list[list[str]]:
+    return [[item.name, str(item.type), str(item.nullable), str(item.metadata)] for item in schema.arrow]
+
+
+def _count_errors(quarantined: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    return dict(Counter(row["error"] for row in quarantined))
+
+
+def _own_manifest(folder: str, schema: TableSchema, sizes: Mapping[str, int]) -> Manifest | None:
+    """The manifest that an earlier build left, if any; refuses to build over a data set of another kind."""
+    manifest = read_manifest(folder) if MANIFEST in sizes else None
+    if manifest is not None and manifest.schema_name != schema.name:
+        raise UserError(
+            f"This folder holds {manifest.schema_name}; {schema.name} would overwrite them.",
+            where=folder,
+            remedy="Choose another output folder, or delete this one if nobody needs it.",
+        )
+    return manifest
+
+
+def _is_current(manifest: Manifest, prints: Mapping[str, str], sizes: Mapping[str, int], *, whole: bool) -> bool:
+    """Whether the manifest and the listing alone show that there is nothing to make: no shard needs to be opened."""
+    entries = {entry.name: entry for entry in manifest.shards}
+    return (
+        (entries.keys() == prints.keys() if whole else prints.keys() <= entries.keys())
+        and QUARANTINE_FILE in sizes
+        and all(entries[name].fingerprint == expected for name, expected in prints.items())
+        and all(sizes.get(name) == entries[name].num_bytes for name in prints)
     )
+
+
+def _keep(
+    folder: str, manifest: Manifest, inputs: Mapping[str, str], prints: Mapping[str, str], *, whole: bool
+) -> BuildSummary:
+    """What to say of a folder that is up to date; only the recorded lineage may need a new manifest."""
+    if whole and manifest.inputs != inputs:
+        write_manifest(folder, manifest.model_copy(update={"inputs": dict(inputs)}))
+    rows = sum(entry.rows for entry in manifest.shards if entry.name in prints)
+    quarantined = read_quarantine(folder).to_pylist() if whole else []
+    return BuildSummary(0, len(prints), rows, _count_errors(quarantined))
+
+
+def _clear_away(folder: str, sizes: Mapping[str, int], wanted: Mapping[str, object]) -> None:
+    """Deletes the shards of an earlier, longer build and what killed writers left; other people's files stay."""
+    for name in sizes:
+        if _PARTIAL.fullmatch(name) or (_SHARD.fullmatch(name) and name not in wanted):
+            remove(join(folder, name))
