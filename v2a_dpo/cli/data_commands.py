@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from v2a_dpo.cli.console import ProgressBars, out
-from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder
-from v2a_dpo.config import load_params
+from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 from v2a_dpo.errors import UserError
 
 DATA = "Data"
@@ -26,7 +25,7 @@ def world(
     from v2a_dpo.stages.world import world as stage
 
     with ProgressBars() as progress:
-        out.print(stage(load_params(params, overrides or []), output=output, progress=progress))
+        out.print(stage(read_params(params, overrides), output=output, progress=progress))
 
 
 def pretrain(
@@ -41,7 +40,7 @@ def pretrain(
     from v2a_dpo.stages.pretrain import pretrain as stage
 
     with ProgressBars() as progress:
-        out.print(stage(load_params(params, overrides or []), output=output, progress=progress))
+        out.print(stage(read_params(params, overrides), output=output, progress=progress))
 
 
 def prepare(
@@ -51,7 +50,9 @@ def prepare(
     conditions: Annotated[str, folder("Where the conditions go")],
     captions: Annotated[
         str | None,
-        typer.Option(help="CSV or TSV of captions: VGGSound's, MMAudio's, or clip_id,video,prompt,label. None: no text."),
+        typer.Option(
+            help="CSV or TSV of captions: VGGSound's, MMAudio's, or clip_id,video,prompt,label. None: no text."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split these clips belong to.")] = "test",
     params: ParamsFile = PARAMS_FILE,
@@ -66,7 +67,7 @@ def prepare(
 
     with ProgressBars() as progress:
         summary = stage(
-            load_params(params, overrides or []),
+            read_params(params, overrides),
             videos=videos,
             captions=captions,
             split=split,
@@ -100,7 +101,7 @@ def generate(
 
     v2a-dpo generate --video dog.mp4 --prompt "dog barking" --generator artifacts/aligned --out sound/
     """
-    settings = load_params(params, overrides or [])
+    settings = read_params(params, overrides)
     with ProgressBars() as progress:
         if video is not None and out_folder is not None:
             from v2a_dpo.stages.generate_video import generate_video
@@ -153,7 +154,7 @@ def score(
 
     with ProgressBars() as progress:
         summary = stage(
-            load_params(params, overrides or []),
+            read_params(params, overrides),
             clips=clips,
             candidates=candidates,
             scorers=scorers,
@@ -178,7 +179,7 @@ def annotate(
 
     with ProgressBars() as progress:
         summary = stage(
-            load_params(params, overrides or []), candidates=candidates, truth=truth, output=output, progress=progress
+            read_params(params, overrides), candidates=candidates, truth=truth, output=output, progress=progress
         )
     out.print(summary)
 
@@ -196,7 +197,7 @@ def import_ratings(
     """
     from v2a_dpo.stages.import_ratings import import_ratings as stage
 
-    out.print(stage(load_params(params, overrides or []), csv=csv, candidates=candidates, output=output))
+    out.print(stage(read_params(params, overrides), csv=csv, candidates=candidates, output=output))
 
 
 def add_to(app: typer.Typer) -> None:

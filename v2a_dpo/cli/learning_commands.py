@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from v2a_dpo.cli.console import ProgressBars, out
-from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder
-from v2a_dpo.config import load_params
+from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 
 LEARNING = "Learning"
 
@@ -28,7 +27,7 @@ def train_audioscore(
 
     with ProgressBars() as progress:
         summary = stage(
-            load_params(params, overrides or []), scores=scores, ratings=ratings, output=output, progress=progress
+            read_params(params, overrides), scores=scores, ratings=ratings, output=output, progress=progress
         )
     out.print(summary)
 
@@ -51,7 +50,7 @@ def mine(
 
     with ProgressBars() as progress:
         summary = stage(
-            load_params(params, overrides or []),
+            read_params(params, overrides),
             scores=scores,
             audioscore=audioscore,
             output=output,
@@ -80,7 +79,7 @@ def align(
 
     with ProgressBars() as progress:
         summary = stage(
-            load_params(params, overrides or []),
+            read_params(params, overrides),
             pairs=pairs,
             candidates=candidates,
             conditions=conditions,

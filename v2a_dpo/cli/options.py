@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from v2a_dpo.config import Params
 
 ParamsFile = Annotated[str, typer.Option("--params", help="The parameters of all stages (YAML).")]
 Overrides = Annotated[
@@ -17,3 +20,10 @@ PARAMS_FILE = "params.yaml"
 def folder(help_text: str) -> typer.models.OptionInfo:
     """A required option that names a folder, local or s3://."""
     return typer.Option(..., help=help_text + " (folder or s3:// prefix).", metavar="FOLDER")  # type: ignore[no-any-return]
+
+
+def read_params(path: str, overrides: list[str] | None) -> Params:
+    """The parameters in the file `path` with the command line's overrides; imported late, so that `--help` answers at once."""
+    from v2a_dpo.config import load_params
+
+    return load_params(path, overrides or [])

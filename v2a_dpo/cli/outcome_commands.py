@@ -1,0 +1,139 @@
+"""Commands about the outcome: evaluation, report, registry, and the whole loop in one go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from v2a_dpo.cli.console import ProgressBars, out
+from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
+
+OUTCOME = "Outcome"
+
+
+def evaluate(
+    clips: Annotated[str, folder("The held-out clips")],
+    scorers: Annotated[str, folder("The frozen scorers")],
+    base_candidates: Annotated[str, folder("The base model's audio")],
+    base_scores: Annotated[str, folder("Its scores")],
+    aligned_candidates: Annotated[str, folder("The aligned model's audio")],
+    aligned_scores: Annotated[str, folder("Its scores")],
+    output: Annotated[str, folder("Where metrics, tables and curves go")],
+    truth: Annotated[
+        str | None, typer.Option(metavar="FILE", help="truth.json: lets the SIMULATED rater of the tiny profile judge.")
+    ] = None,
+    curve_base: Annotated[str | None, typer.Option(metavar="FOLDER", help="Base model for the guidance curve.")] = None,
+    curve_aligned: Annotated[str | None, typer.Option(metavar="FOLDER", help="Aligned model for it.")] = None,
+    curve_conditions: Annotated[str | None, typer.Option(metavar="FOLDER", help="Conditions for it.")] = None,
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Compare base and aligned on held-out clips: every metric with its interval and paired difference.
+
+    Example: v2a-dpo evaluate --clips artifacts/clips/test --scorers artifacts/pretrained/scorers
+    --base-candidates artifacts/candidates/test-base --base-scores artifacts/scores/test-base
+    --aligned-candidates artifacts/candidates/test-aligned --aligned-scores artifacts/scores/test-aligned --output artifacts/evaluation
+    """
+    from v2a_dpo.stages.evaluate import evaluate as stage
+    from v2a_dpo.stages.guidance_curve import Models
+
+    curve = None
+    if curve_base and curve_aligned and curve_conditions:
+        curve = Models(base=curve_base, aligned=curve_aligned, conditions=curve_conditions)
+    with ProgressBars() as progress:
+        table = stage(
+            read_params(params, overrides),
+            clips=clips,
+            scorers=scorers,
+            base=(base_candidates, base_scores),
+            aligned=(aligned_candidates, aligned_scores),
+            output=output,
+            truth=truth,
+            curve=curve,
+            progress=progress,
+        )
+    out.print(table)
+
+
+def report(
+    root: Annotated[str, typer.Option(metavar="FOLDER", help="The folder of the loop's artifacts.")] = "artifacts",
+    output: Annotated[str, typer.Option(metavar="FILE", help="The HTML file.")] = "artifacts/report/index.html",
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Write the self-contained HTML report of a finished loop.
+
+    Example: v2a-dpo report --root artifacts --output artifacts/report/index.html
+    """
+    from v2a_dpo.stages.loop import report_of
+
+    with ProgressBars() as progress:
+        out.print(report_of(read_params(params, overrides), root=root, output=output, progress=progress))
+
+
+def register(
+    base: Annotated[str, folder("The base model")],
+    aligned: Annotated[str, folder("The aligned model")],
+    evaluation: Annotated[str, folder("Their evaluation")],
+    report_file: Annotated[str, typer.Option("--report", metavar="FILE", help="The HTML report.")],
+    output: Annotated[str, typer.Option(metavar="FILE", help="Where the record of what was registered goes.")],
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Log the loop and register base and aligned model in MLflow (SQLite, or the server of MLFLOW_TRACKING_URI).
+
+    Example: v2a-dpo register --base artifacts/pretrained/generator --aligned artifacts/aligned
+    --evaluation artifacts/evaluation --report artifacts/report/index.html --output artifacts/registration.json
+    """
+    from v2a_dpo.stages.register import register as stage
+
+    summary = stage(
+        read_params(params, overrides),
+        base=base,
+        aligned=aligned,
+        evaluation=evaluation,
+        report=report_file,
+        output=output,
+    )
+    out.print(summary)
+
+
+def run(
+    root: Annotated[str, typer.Option(metavar="FOLDER", help="Where all artifacts go.")] = "artifacts",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run, and on what.")] = False,
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Run the whole loop of the tiny profile in one process; finished shards are kept when it runs again.
+
+    Example: v2a-dpo run --params configs/tiny.yaml --root artifacts
+    """
+    from v2a_dpo.stages.loop import plan
+    from v2a_dpo.stages.loop import run as run_loop
+
+    settings = read_params(params, overrides)
+    if dry_run:
+        for step in plan(settings, root=root):
+            out.print(f"{step.name}: {' '.join(step.outputs)}")
+        return
+    with ProgressBars() as progress:
+        out.print(run_loop(settings, root=root, progress=progress))
+
+
+def results(
+    root: Annotated[str, typer.Option(metavar="FOLDER", help="The folder of the loop's artifacts.")] = "artifacts",
+) -> None:
+    """Print the result table of a finished loop and where its report lies.
+
+    Example: v2a-dpo results --root artifacts
+    """
+    from v2a_dpo.stages.loop import results_of
+
+    out.print(results_of(root))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the commands of this module."""
+    for command in (evaluate, report, register, run, results):
+        app.command(rich_help_panel=OUTCOME)(command)

@@ -1,0 +1,72 @@
+"""Stage of the tiny profile: its procedural videos as real mp4 files, their captions, and the truth about them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.location import join, write_atomically
+from v2a_dpo.config import Params
+from v2a_dpo.progress import Progress, silent
+from v2a_dpo.tiny.media import write_clip_mp4
+from v2a_dpo.tiny.world import ClipTruth, make_split
+
+_PARAMETERS = "parameters.json"
+
+
+def world(params: Params, *, output: str, progress: Progress = silent) -> str:
+    """Renders the clips of each split into `output/<split>/` with a `captions.csv`, and `output/truth.json` last.
+
+    Files that are there already are kept, unless the parameters changed. Returns what was done in a sentence.
+    """
+    folder = Path(output)
+    splits = {
+        "annotation": params.world.annotation_clips,
+        "preference": params.world.preference_clips,
+        "test": params.world.test_clips,
+    }
+    _start(folder, fingerprint(params.seed, splits))
+    truths = {split: make_split(params.seed, split, count) for split, count in splits.items()}
+    wanted = [(folder / split / f"{truth.clip_id}.mp4", truth) for split, clips in truths.items() for truth in clips]
+    missing = [(path, truth) for path, truth in wanted if not path.exists()]
+    # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
+            progress("Rendering", done, len(missing))
+    for split, clips in truths.items():
+        write_atomically(join(output, split, "captions.csv"), _captions(clips))
+    everything = {truth.clip_id: truth.to_dict() for clips in truths.values() for truth in clips}
+    write_atomically(join(output, "truth.json"), (json.dumps(everything, indent=1) + "\n").encode())
+    return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
+
+
+def _start(folder: Path, parameters: str) -> None:
+    """Clears what other parameters made, and says for whom the next files are."""
+    marker = folder / _PARAMETERS
+    if marker.exists() and json.loads(marker.read_text()) == parameters:
+        return
+    for stale in [*folder.glob("*/*.mp4"), *folder.glob("*/captions.csv"), folder / "truth.json"]:
+        stale.unlink(missing_ok=True)
+    write_atomically(str(marker), json.dumps(parameters).encode())
+
+
+def _render(job: tuple[Path, ClipTruth]) -> None:
+    path, truth = job
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_clip_mp4(path, truth)
+
+
+def _captions(clips: list[ClipTruth]) -> bytes:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["clip_id", "video", "prompt", "label", "has_speech"])
+    for truth in clips:
+        writer.writerow(
+            [truth.clip_id, f"{truth.clip_id}.mp4", truth.prompt, truth.label, str(truth.has_speech).lower()]
+        )
+    return table.getvalue().encode()
