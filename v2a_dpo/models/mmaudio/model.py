@@ -68,6 +68,21 @@ class LatentCodec(Protocol):
         """Moves the codec."""
 
 
+def velocity_in_paper_time(
+    network: MMAudioNetwork,
+    latents_BLC: Tensor,
+    t_U: Tensor,
+    embedded: Mapping[str, Tensor],
+    *,
+    owners_B: Tensor | None = None,
+) -> Tensor:
+    """The velocity `eps - a_0` at paper time `t_U`: upstream's velocity at 1 - t with its sign turned.
+
+    The second generation's time embedding tells times apart that differ in the last bit; float64 times keep it.
+    """
+    return -network.predict_velocity(latents_BLC, (1.0 - t_U).float(), embedded, owners_B=owners_B)
+
+
 class MMAudioModel(VideoToAudioModel):
     """An MMAudio generator. The only place where upstream's time (0 noise, 1 data) meets the paper's."""
 
@@ -118,11 +133,9 @@ class MMAudioModel(VideoToAudioModel):
     ) -> Tensor:
         """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`.
 
-        With `owners_B` the time and the conditions have U rows, and latent i takes row `owners_B[i]`. The second
-        generation's time embedding resolves steps of 1e-8: give it times in float64 to match upstream's to the last bit.
+        With `owners_B` the time and the conditions have U rows, and latent i takes row `owners_B[i]`.
         """
-        upstream_t = (1.0 - t_B).float()
-        return -self.network.predict_velocity(latents_BLC, upstream_t, embedded.tensors, owners_B=owners_B)
+        return velocity_in_paper_time(self.network, latents_BLC, t_B, embedded.tensors, owners_B=owners_B)
 
     @torch.no_grad()
     def encode(self, audio_BS: Tensor) -> Tensor:
