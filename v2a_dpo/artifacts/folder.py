@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from v2a_dpo.artifacts.location import filesystem, is_remote, join, list_names, read_bytes
+from v2a_dpo.artifacts.location import filesystem, is_remote, join, list_names, read_bytes, write_atomically
 from v2a_dpo.errors import UserError
 
 #: Written last to a remote folder: a reader that finds it finds the rest.
@@ -86,3 +86,20 @@ def local_copy(uri: str | Path) -> Iterator[Path]:
         for name in list_names(uri):
             (Path(temporary) / name).write_bytes(read_bytes(join(uri, name)))
         yield Path(temporary)
+
+
+_MADE_WITH = ".made-with"
+
+
+def claim_folder(folder: Path, made_with: str) -> None:
+    """Makes the local `folder` ready for files made with the parameters digested in `made_with`.
+
+    What other parameters made is cleared away; what the same ones made stays, so that a killed stage goes on.
+    """
+    marker = folder / _MADE_WITH
+    if marker.is_file() and marker.read_text() == made_with:
+        return
+    if folder.is_dir():
+        for item in folder.iterdir():
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+    write_atomically(str(marker), made_with.encode())

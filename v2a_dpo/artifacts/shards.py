@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
 from v2a_dpo.artifacts.location import file_sizes, join, remove, write_atomically
 from v2a_dpo.artifacts.manifest import (
     MANIFEST,
@@ -81,6 +81,7 @@ def build_dataset(
     inputs: Mapping[str, str],
     tasks: Sequence[ShardTask],
     make: Callable[[Any], ShardContent],
+    code: Sequence[str] = (),
     progress: Progress = lambda done, total: None,
     only: Sequence[int] | None = None,
 ) -> BuildSummary:
@@ -88,7 +89,7 @@ def build_dataset(
 
     `parameters` (JSON or pydantic) and `inputs` (name -> fingerprint of an upstream artifact, recorded for lineage) describe the
     data set; a shard is stale when the schema, the parameters or its own task's inputs changed. `make(payload)` returns a
-    shard's content. With `only`, just these shards are made and the manifest is left to whoever builds without it: that
+    shard's content, and `code` names the modules that decide on it: a change in their source makes every shard stale. With `only`, just these shards are made and the manifest is left to whoever builds without it: that
     is how many workers share one folder. Raises UserError when `folder` cannot be written, holds a data set of another
     schema, or when there are no tasks.
     """
@@ -96,7 +97,7 @@ def build_dataset(
         raise UserError(
             "There is nothing to make: the input has no rows.", where=folder, remedy="Check the stage before."
         )
-    base = fingerprint(schema.name, schema.version, _schema_types(schema), parameters)
+    base = fingerprint(schema.name, schema.version, _schema_types(schema), parameters, code_fingerprint(*code))
     wanted = {shard_name(index): tasks[index] for index in (range(len(tasks)) if only is None else only)}
     prints = {name: fingerprint(base, list(task.inputs)) for name, task in wanted.items()}
     sizes = file_sizes(folder)

@@ -9,14 +9,13 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
+from v2a_dpo.artifacts.folder import claim_folder
 from v2a_dpo.artifacts.location import join, write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.world import ClipTruth, make_split
-
-_PARAMETERS = "parameters.json"
 
 
 def world(params: Params, *, output: str, progress: Progress = silent) -> str:
@@ -30,7 +29,20 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
         "preference": params.world.preference_clips,
         "test": params.world.test_clips,
     }
-    _start(folder, fingerprint(params.seed, splits))
+    claim_folder(
+        folder,
+        fingerprint(
+            params.seed,
+            splits,
+            code_fingerprint(
+                "v2a_dpo.tiny.world",
+                "v2a_dpo.tiny.render",
+                "v2a_dpo.tiny.canvas",
+                "v2a_dpo.tiny.sound",
+                "v2a_dpo.tiny.media",
+            ),
+        ),
+    )
     truths = {split: make_split(params.seed, split, count) for split, count in splits.items()}
     wanted = [(folder / split / f"{truth.clip_id}.mp4", truth) for split, clips in truths.items() for truth in clips]
     missing = [(path, truth) for path, truth in wanted if not path.exists()]
@@ -43,16 +55,6 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
     everything = {truth.clip_id: truth.to_dict() for clips in truths.values() for truth in clips}
     write_atomically(join(output, "truth.json"), (json.dumps(everything, indent=1) + "\n").encode())
     return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
-
-
-def _start(folder: Path, parameters: str) -> None:
-    """Clears what other parameters made, and says for whom the next files are."""
-    marker = folder / _PARAMETERS
-    if marker.exists() and json.loads(marker.read_text()) == parameters:
-        return
-    for stale in [*folder.glob("*/*.mp4"), *folder.glob("*/captions.csv"), folder / "truth.json"]:
-        stale.unlink(missing_ok=True)
-    write_atomically(str(marker), json.dumps(parameters).encode())
 
 
 def _render(job: tuple[Path, ClipTruth]) -> None:

@@ -1,0 +1,54 @@
+"""Stage of the tiny profile: the SIMULATED rater judges candidates; people's ratings come by `import_ratings`."""
+
+from __future__ import annotations
+
+import json
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import file_checksum
+from v2a_dpo.artifacts.location import read_bytes
+from v2a_dpo.artifacts.schema import RATINGS
+from v2a_dpo.artifacts.shards import BuildSummary, ShardContent, ShardTask, build_dataset
+from v2a_dpo.config import Params
+from v2a_dpo.media.audio import decode_flac
+from v2a_dpo.progress import Progress, silent
+from v2a_dpo.tiny.rater import judge, rate
+from v2a_dpo.tiny.world import ClipTruth
+
+RATER = "simulated rater"
+
+
+def annotate(params: Params, *, candidates: str, truth: str, output: str, progress: Progress = silent) -> BuildSummary:
+    """Rates every candidate Good, Medium or Bad into `output` (source `simulated`) and says what was done.
+
+    The labels are terciles of the rater's quality over all candidates, so they make one shard.
+    """
+    source = Dataset.open(candidates, "candidates")
+    truths = {clip_id: ClipTruth.from_dict(values) for clip_id, values in json.loads(read_bytes(truth)).items()}
+
+    def make(_: None) -> ShardContent:
+        rows: list[tuple[str, int]] = []
+        qualities: list[float] = []
+        for table in source.tables(["clip_id", "sample", "audio"]):
+            for row in table.to_pylist():
+                audio, _ = decode_flac(row["audio"]["bytes"])
+                rows.append((row["clip_id"], row["sample"]))
+                qualities.append(judge(audio.numpy(), truths[row["clip_id"]]).quality)
+                progress("Rating (simulated)", len(rows), source.num_rows)
+        ratings = rate(qualities, rows, seed=params.seed, sigma=params.annotate.sigma, flips=params.annotate.flips)
+        return ShardContent(
+            [
+                {"clip_id": clip_id, "sample": sample, "rating": rating, "rater": RATER, "source": "simulated"}
+                for (clip_id, sample), rating in zip(rows, ratings, strict=True)
+            ]
+        )
+
+    inputs = {"candidates": source.fingerprint, "truth": file_checksum(truth)}
+    return build_dataset(
+        output,
+        RATINGS,
+        parameters=[params.seed, params.annotate],
+        inputs=inputs,
+        tasks=[ShardTask(None, list(inputs.values()))],
+        make=make,
+    )

@@ -1,0 +1,71 @@
+"""Stage of the tiny profile: its frozen scorers and its base generator, which larger profiles download instead."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from queue import Empty, Queue
+
+import torch
+
+from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
+from v2a_dpo.artifacts.folder import claim_folder
+from v2a_dpo.config import Params
+from v2a_dpo.progress import Progress, silent
+from v2a_dpo.tiny.pretrain_generator import PretrainSettings, pretrain_generator
+from v2a_dpo.tiny.train_scorers import train_scorers
+
+_SCORERS, _GENERATOR = "Pre-training scorers", "Pre-training the generator"
+Reports = Queue[tuple[str, int, int]]
+
+
+def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str:
+    """Trains `output/scorers` and `output/generator` side by side, one core each, and says so.
+
+    A killed run goes on: finished scorers are kept and the generator resumes from its checkpoint with the same result.
+    """
+    folder = Path(output)
+    claim_folder(
+        folder, fingerprint(params.seed, params.world.training_clips, params.pretrain, code_fingerprint("v2a_dpo.tiny"))
+    )
+    # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
+        reports: Reports = manager.Queue()  # type: ignore[assignment]
+        running = [pool.submit(work, params, folder, reports) for work in (_train_scorers, _train_generator)]
+        while not all(job.done() for job in running) or not reports.empty():
+            try:
+                progress(*reports.get(timeout=0.5))
+            except Empty:
+                continue
+        for job in running:
+            job.result()
+    return f"scorers and generator trained in {output}"
+
+
+def _train_scorers(params: Params, folder: Path, reports: Reports) -> None:
+    torch.set_num_threads(1)
+    train_scorers(
+        folder / "scorers",
+        seed=params.seed,
+        num_clips=params.world.training_clips,
+        steps=params.pretrain.scorer_steps,
+        progress=lambda done, total: reports.put((_SCORERS, done, total)),
+    )
+
+
+def _train_generator(params: Params, folder: Path, reports: Reports) -> None:
+    if (folder / "generator" / "config.json").is_file():
+        return
+    torch.set_num_threads(1)
+    settings = PretrainSettings(
+        seed=params.seed,
+        num_clips=params.world.training_clips,
+        steps=params.pretrain.generator_steps,
+        batch_size=params.pretrain.batch_size,
+        learning_rate=params.pretrain.learning_rate,
+    )
+    pretrain_generator(
+        folder / "generator", settings, progress=lambda done, total: reports.put((_GENERATOR, done, total))
+    )
