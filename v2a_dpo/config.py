@@ -58,6 +58,7 @@ class PrepareConfig(Section):
 
     duration_s: Positive = Field(8.0, description="seconds of video a clip covers")
     clips_per_shard: Count = 256
+    clips_per_batch: Count = Field(8, description="clips that go through the encoders at once")
     workers: int = Field(0, ge=0, description="decoding processes; 0 decodes in the main one")
 
 
@@ -142,11 +143,13 @@ class EvaluateConfig(Section):
     """Metrics with bootstrap intervals over clips."""
 
     bootstrap_samples: Count = 2000
+    fd_bootstrap_samples: Count = Field(500, description="resamples for FD, each of which costs an eigenproblem")
     confidence: Fraction = 0.95
     guidance_curve: list[Positive] = Field(
         [1.0, 2.0, 4.5], description="guidance scales at which both models are compared"
     )
     curve_clips: Count = Field(64, description="clips in each point of the guidance curve")
+    min_paired: Fraction = Field(0.95, description="least share of the test clips that must have everything")
 
 
 class ReportConfig(Section):
