@@ -1,0 +1,201 @@
+"""The metrics of the paper's Table 1 and a few more: what each is called, which way is better, and how two systems compare.
+
+| metric | source | direction |
+| --- | --- | --- |
+| FD (PaSST) | Fréchet distance of PaSST embeddings, paired clips | lower |
+| KL (PANNs), KL (PaSST) | KL(real || generated) of softmaxed logits, mean over clips | lower |
+| IS | Inception Score of PANNs logits, ten chunks | higher |
+| IB-score | 100 x mean cosine of ImageBind embeddings of video and audio | higher |
+| DeSync | mean absolute offset in seconds, Synchformer | lower |
+| CLAP | mean cosine of CLAP embeddings of prompt and audio | higher |
+| quality, win rate | a rater's; only where one can judge every candidate | higher |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2a_dpo.evaluation.bootstrap import (
+    Difference,
+    Indices,
+    Interval,
+    difference,
+    interval,
+    resample_counts,
+    resample_indices,
+    resampled_means,
+)
+from v2a_dpo.evaluation.divergence import (
+    inception_contributions,
+    inception_score,
+    kl_divergences,
+    marginal,
+    resampled_inception_scores,
+)
+from v2a_dpo.evaluation.frechet import frechet_distance, resampled_frechet_distances
+from v2a_dpo.evaluation.systems import SystemClips
+
+Array = NDArray[np.float64]
+SYSTEMS = ("base", "aligned")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's key in artifacts, its title in tables, unit ("" for none), direction, and decimals shown."""
+
+    key: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    decimals: int
+
+
+#: The paper's columns in the paper's order, then ours.
+METRICS = (
+    Metric("fd_passt", "FD (PaSST)", "", False, 2),
+    Metric("kl_panns", "KL (PANNs)", "", False, 3),
+    Metric("kl_passt", "KL (PaSST)", "", False, 3),
+    Metric("inception_score", "IS", "", True, 2),
+    Metric("ib_score", "IB-score", "", True, 2),
+    Metric("desync_s", "DeSync", "s", False, 3),
+    Metric("clap_score", "CLAP", "", True, 3),
+    Metric("rater_quality", "Rater's quality", "", True, 3),
+)
+WIN_RATE = Metric("win_rate", "Win rate", "", True, 3)
+#: Metrics that are means of one number a clip.
+PER_CLIP = ("kl_panns", "kl_passt", "ib_score", "desync_s", "clap_score", "rater_quality")
+
+
+@dataclass(frozen=True)
+class BootstrapSettings:
+    """How uncertainty is estimated: resamples of the clips, fewer of them for FD, level of confidence, seed."""
+
+    resamples: int
+    fd_resamples: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both systems' metrics on the same clips, and their paired differences, aligned minus base.
+
+    `intervals` maps system -> metric key, `differences` metric key. `win_rate` is the share of clips where the rater
+    prefers the aligned system, ties counting one half, tested against one half. Metrics no clip has are absent.
+    """
+
+    clips: int
+    intervals: dict[str, dict[str, Interval]]
+    differences: dict[str, Difference]
+    win_rate: Difference | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries with numbers only, the content of `metrics.json`."""
+        content: dict[str, Any] = {"clips": self.clips}
+        for system, metrics in self.intervals.items():
+            content[system] = {key: asdict(value) for key, value in metrics.items()}
+        content["difference"] = {key: asdict(value) for key, value in self.differences.items()}
+        return content if self.win_rate is None else {**content, "win_rate": asdict(self.win_rate)}
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> Comparison:
+        """The comparison from what `to_dict` gave."""
+        return Comparison(
+            clips=content["clips"],
+            intervals={
+                system: {key: Interval(**value) for key, value in content[system].items()} for system in SYSTEMS
+            },
+            differences={key: Difference(**value) for key, value in content["difference"].items()},
+            win_rate=Difference(**content["win_rate"]) if "win_rate" in content else None,
+        )
+
+
+def per_clip_values(truth: SystemClips, system: SystemClips) -> dict[str, Array]:
+    """The numbers `[N]` behind the metrics that are means over clips, NaN where a clip has none; rows must be paired.
+
+    `inception_contribution` is each clip's part of a one-chunk Inception Score, against the real audio's marginal.
+    """
+    columns, real = system.columns, truth.columns
+    return {
+        "kl_panns": kl_divergences(real["panns_logits"], columns["panns_logits"]),
+        "kl_passt": kl_divergences(real["passt_logits"], columns["passt_logits"]),
+        "inception_contribution": inception_contributions(columns["panns_logits"], marginal(real["panns_logits"])),
+        "ib_score": 100.0 * columns["imagebind"].astype(np.float64),
+        "desync_s": columns["desync"].astype(np.float64),
+        "clap_score": columns["clap"].astype(np.float64),
+        "rater_quality": columns["quality"].astype(np.float64),
+    }
+
+
+def compare(truth: SystemClips, systems: Mapping[str, SystemClips], settings: BootstrapSettings) -> Comparison:
+    """The metrics of `systems["base"]` and `systems["aligned"]` against the real audio; all rows must be paired."""
+    indices = resample_indices(len(truth.clip_ids), resamples=settings.resamples, seed=settings.seed)
+    clips = {name: per_clip_values(truth, systems[name]) for name in SYSTEMS}
+    values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in SYSTEMS}
+    for key in PER_CLIP:
+        # A clip that one system has no number for would make the two means incomparable.
+        both = np.isfinite(clips["base"][key]) & np.isfinite(clips["aligned"][key])
+        if both.any():
+            for name in SYSTEMS:
+                numbers = np.where(both, clips[name][key], np.nan)
+                values[name][key] = (float(np.nanmean(numbers)), resampled_means(numbers, indices))
+    for name in SYSTEMS:
+        values[name] |= _set_metrics(truth, systems[name], indices, settings.fd_resamples)
+    return _comparison(len(truth.clip_ids), values, _wins(clips, indices), settings.confidence)
+
+
+def _set_metrics(
+    truth: SystemClips, system: SystemClips, indices: Indices, fd_resamples: int
+) -> dict[str, tuple[float, Array]]:
+    embeddings, real = system.columns["passt_embedding"], truth.columns["passt_embedding"]
+    counts = resample_counts(indices[:fd_resamples])
+    logits = system.columns["panns_logits"]
+    return {
+        "fd_passt": (frechet_distance(embeddings, real), resampled_frechet_distances(embeddings, real, counts)),
+        "inception_score": (inception_score(logits).mean, resampled_inception_scores(logits, indices)),
+    }
+
+
+def _wins(clips: Mapping[str, Mapping[str, Array]], indices: Indices) -> tuple[float, Array] | None:
+    gain = clips["aligned"]["rater_quality"] - clips["base"]["rater_quality"]
+    if not np.isfinite(gain).any():
+        return None
+    wins = (np.sign(gain) + 1) / 2
+    return float(np.nanmean(wins)), resampled_means(wins, indices)
+
+
+def _comparison(
+    num_clips: int,
+    values: Mapping[str, Mapping[str, tuple[float, Array]]],
+    wins: tuple[float, Array] | None,
+    confidence: float,
+) -> Comparison:
+    present = [metric for metric in METRICS if metric.key in values["base"]]
+    intervals = {
+        name: {metric.key: interval(*values[name][metric.key], confidence=confidence) for metric in present}
+        for name in SYSTEMS
+    }
+    differences = {}
+    for metric in present:
+        (base, base_R), (aligned, aligned_R) = (values[name][metric.key] for name in SYSTEMS)
+        differences[metric.key] = difference(
+            aligned - base, aligned_R - base_R, confidence=confidence, higher_is_better=metric.higher_is_better
+        )
+    return Comparison(num_clips, intervals, differences, None if wins is None else _win_rate(*wins, confidence))
+
+
+def _win_rate(rate: float, resampled_R: Array, confidence: float) -> Difference:
+    tested = difference(rate - 0.5, resampled_R - 0.5, confidence=confidence, higher_is_better=True)
+    return Difference(rate, tested.low + 0.5, tested.high + 0.5, tested.p_better, tested.p_two_sided)
+
+
+def verdict(metric: Metric, change: Difference, *, no_change: float = 0.0) -> str:
+    """`better`, `worse`, or `unclear` when the interval of the paired difference holds `no_change`."""
+    if change.low <= no_change <= change.high:
+        return "unclear"
+    return "better" if (change.low > no_change) == metric.higher_is_better else "worse"

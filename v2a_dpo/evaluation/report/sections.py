@@ -1,0 +1,232 @@
+"""The report's sections out of the artifacts' numbers: result, guidance curve, training, AudioScore, pairs, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2a_dpo.evaluation.metrics import METRICS, SYSTEMS, WIN_RATE, Comparison, verdict
+from v2a_dpo.evaluation.report.charts import (
+    Axes,
+    Bar,
+    Histogram,
+    Series,
+    forest_chart,
+    histogram_chart,
+    line_chart,
+)
+from v2a_dpo.evaluation.report.page import Section
+from v2a_dpo.evaluation.tables import (
+    SYSTEM_TITLES,
+    difference_table,
+    paper_table,
+    shown_metrics,
+    to_html,
+)
+
+#: What of the guidance curve is drawn, where it was measured.
+_CURVE_METRICS = ("rater_quality", "ib_score", "kl_panns", "kl_passt", "desync_s", "inception_score", "fd_passt")
+_SCORE_TITLES = {
+    "imagebind": "ImageBind cosine",
+    "clap": "CLAP cosine",
+    "desync": "DeSync in s",
+    "inception": "Inception contribution in nats",
+    "pesq": "PESQ",
+}
+_BINS = 24
+
+
+def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]]]:
+    """For each verdict, the titles of the metrics that have it."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
+    for metric in shown_metrics(comparison, rater=rater):
+        found[verdict(metric, comparison.differences[metric.key])].append(metric.title)
+    if comparison.win_rate is not None:
+        found[verdict(WIN_RATE, comparison.win_rate, no_change=0.5)].append(f"Win rate ({rater})")
+    return list(found.items())
+
+
+def result_section(comparison: Comparison, *, rater: str, confidence: float) -> Section:
+    """The paper's table, the paired differences, and the differences relative to the base as a forest chart."""
+    percent = f"{100 * confidence:g}%"
+    paper = paper_table(comparison, caption=f"Values with {percent} bootstrap intervals over clips.", rater=rater)
+    change = difference_table(
+        comparison, caption=f"Aligned minus base on the same clips, with {percent} intervals.", rater=rater
+    )
+    bars = []
+    for metric in shown_metrics(comparison, rater=rater):
+        found, base = comparison.differences[metric.key], comparison.intervals["base"][metric.key].value
+        if base == 0:
+            continue
+        scale = (100 if metric.higher_is_better else -100) / abs(base)
+        low, high = sorted((scale * found.low, scale * found.high))
+        bars.append(
+            Bar(metric.title.replace(f" ({rater})", ""), scale * found.value, low, high, verdict(metric, found))
+        )
+    forest = forest_chart(bars, title="Improvement over the base model", x_label="% of the base value; right is better")
+    return Section(
+        "result",
+        "Result",
+        "Arrows say which way is better. Green and red mark paired differences whose interval excludes zero; "
+        "everything else is no clear difference, whichever way it points.",
+        [f'<div class="scroll" tabindex="0">{to_html(table)}</div>' for table in (paper, change)] + [forest],
+        wide=True,
+    )
+
+
+def figure_section(figure: str, *, clip_id: str, marks: bool) -> Section:
+    """The spectrogram figure of one clip."""
+    lines = "Dashed lines mark the true event times. " if marks else ""
+    return Section(
+        "spectrograms",
+        "Spectrograms",
+        f"Mel spectrograms of clip {clip_id}: real, base and aligned audio on one colour scale. {lines}"
+        "It is the clip of median change, not the best one.",
+        [f'<div class="panel figure">{figure}</div>'],
+        wide=True,
+    )
+
+
+def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: float, rater: str) -> Section:
+    """Both systems' metrics over the guidance scale."""
+    titles = {metric.key: metric for metric in METRICS}
+    charts = []
+    for key in _CURVE_METRICS:
+        if key not in records[0]:
+            continue
+        lines = [_curve_line([record for record in records if record["system"] == name], key, name) for name in SYSTEMS]
+        metric = titles[key]
+        title = f"Quality ({rater})" if key == "rater_quality" else metric.title
+        arrow = "higher is better" if metric.higher_is_better else "lower is better"
+        axes = Axes(f"{title}, {arrow}", "guidance scale", metric.unit, marks=[(chosen, "main result")])
+        charts.append(line_chart(lines, axes))
+    clips = records[0]["clips"]
+    return Section(
+        "guidance",
+        "Guidance curve",
+        f"Guidance repairs much of what alignment repairs, so one scale does not tell the story. {clips} clips a point, "
+        "the same noise everywhere; shaded are the bootstrap intervals.",
+        charts,
+    )
+
+
+def _curve_line(records: Sequence[Mapping[str, Any]], key: str, name: str) -> Series:
+    points = [(record["guidance_scale"], record[key]) for record in records]
+    band = [(record["guidance_scale"], record[f"{key}_low"], record[f"{key}_high"]) for record in records]
+    return Series(SYSTEM_TITLES[name], name, points, band=band, dots=True)
+
+
+def audioscore_section(metrics: Mapping[str, Any]) -> Section:
+    """AudioScore's confusion matrix, calibration, learning curve and ablation, all on held-out clips."""
+    held_out, labels = metrics["held_out"], metrics["labels"]
+    sources = ", ".join(f"{count} {source}" for source, count in metrics["sources"].items())
+    classes = ("first", "second", "third")
+    curves = []
+    for label, css_class in zip(labels, classes, strict=True):
+        bins = [item for item in held_out["calibration"][label]["bins"] if item["count"]]
+        points = [(item["mean_probability"], item["frequency"]) for item in bins]
+        curves.append(Series(label.capitalize(), css_class, points, dots=True))
+    unit = (0.0, 1.0)
+    calibration = line_chart(
+        curves, Axes("Calibration", "predicted probability", "frequency", x_range=unit, y_range=unit, diagonal=True)
+    )
+    history = metrics["history"]
+    learning = line_chart(
+        [
+            Series("Training", "first", list(enumerate(history["training_loss"]))),
+            Series("Held out", "second", list(enumerate(history["held_out_loss"]))),
+        ],
+        Axes("Cross-entropy", "full-batch step", "nats", marks=[(history["best_step"], "kept")]),
+    )
+    return Section(
+        "audioscore",
+        "AudioScore",
+        f"The preference classifier, trained on ratings ({sources}) and measured on {held_out['ratings']} ratings of "
+        f"held-out clips: accuracy {held_out['accuracy']:.3f} (always the commonest label: "
+        f"{held_out['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is slightly optimistic.",
+        [_confusion(held_out["confusion"], labels), calibration, learning, _ablation(metrics)],
+    )
+
+
+def _confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
+    rows = []
+    for label, row in zip(labels, counts, strict=True):
+        total = max(1, sum(row))
+        cells = "".join(
+            f'<td style="--share:{count / total:.3f}">{count}<small>{100 * count / total:.0f}%</small></td>'
+            for count in row
+        )
+        rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
+    table = f"<table><thead><tr><th>rated ↓ predicted →</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<figure class="chart confusion"><figcaption>Confusion</figcaption>{table}</figure>'
+
+
+def _ablation(metrics: Mapping[str, Any]) -> str:
+    everything = metrics["held_out"]["accuracy"]
+    rows = [f'<tr><th scope="row">all five</th><td>{everything:.3f}</td><td></td></tr>']
+    for score in metrics["scores"]:
+        accuracy = metrics["ablation"][score]["accuracy"]
+        change = f"{accuracy - everything:+.3f}".replace("-", "−")
+        rows.append(f'<tr><th scope="row">without {escape(score)}</th><td>{accuracy:.3f}</td><td>{change}</td></tr>')
+    head = '<tr><td></td><th scope="col">accuracy</th><th scope="col">change</th></tr>'
+    table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<figure class="chart"><figcaption>What each score is worth ({escape(metrics["ablation"]["method"])})</figcaption>{table}</figure>'
+
+
+def pairs_section(summary: Mapping[str, Any]) -> Section:
+    """The histogram of complexity scores, where the curriculum splits, and what mining dropped."""
+    counts = summary["histogram"]
+    edges = [bin_ / len(counts) for bin_ in range(len(counts) + 1)]
+    chart = histogram_chart(
+        [Histogram("", "first", edges, counts)],
+        Axes(
+            "Complexity of AudioScore's pairs",
+            "complexity; easy pairs to the right",
+            "pairs",
+            marks=[(summary["threshold"], "threshold")],
+            x_range=(0, 1),
+        ),
+    )
+    rows = [(f"pairs from {source}", count) for source, count in summary["pairs"].items()]
+    rows += [(f"phase {phase}", count) for phase, count in summary["phases"].items()]
+    rows += [(f"clips dropped: {reason}", count) for reason, count in summary["dropped"].items()]
+    body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{count}</td></tr>' for name, count in rows)
+    table = (
+        f'<figure class="chart"><figcaption>What was mined</figcaption><table><tbody>{body}</tbody></table></figure>'
+    )
+    return Section(
+        "pairs",
+        "Preference pairs",
+        f"Best against worst of {summary['candidates']} candidates of {summary['clips']} clips. The curriculum trains on "
+        f"pairs above {summary['threshold']:.3f} first. Rated pairs have complexity 0 and are always hard.",
+        [chart, table],
+    )
+
+
+def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, clips: int) -> Section:
+    """Histograms of the candidates' scores, base against aligned; `scores` maps system -> score -> values, NaN missing."""
+    charts = []
+    for score, title in _SCORE_TITLES.items():
+        values = {name: scores[name][score][np.isfinite(scores[name][score])] for name in SYSTEMS}
+        together = np.concatenate(list(values.values()))
+        if together.size < 2:
+            continue
+        edges = np.histogram_bin_edges(together, bins=_BINS)
+        histograms = [
+            Histogram(SYSTEM_TITLES[name], name, edges.tolist(), np.histogram(values[name], edges)[0].tolist())
+            for name in SYSTEMS
+        ]
+        count = min(len(found) for found in values.values())
+        charts.append(histogram_chart(histograms, Axes(f"{title} ({count} clips)", title, "clips")))
+    return Section(
+        "scores",
+        "Score distributions",
+        f"The five scores of the {clips} held-out clips' candidates before and after alignment. "
+        "A score that does not apply to a clip is left out, never made up.",
+        charts,
+    )

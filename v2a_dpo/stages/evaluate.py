@@ -1,0 +1,115 @@
+"""Stage: base against aligned on the held-out clips, every metric with its interval and paired difference."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.location import join, write_atomically
+from v2a_dpo.artifacts.schema import CLIPS
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.config import Params
+from v2a_dpo.evaluation.metrics import Comparison, compare
+from v2a_dpo.evaluation.pairing import Pairing
+from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
+from v2a_dpo.evaluation.tables import Table, difference_table, paper_table, to_markdown, to_text
+from v2a_dpo.progress import Progress, silent
+from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System, bootstrap_settings
+from v2a_dpo.stages.guidance_curve import Models, guidance_curve
+
+METRICS_FILE, SUMMARY_FILE, TABLE_FILE, CURVE_FILE = "metrics.json", "summary.json", "table.md", "guidance-curve.json"
+PER_CLIP_FOLDER = "per-clip"
+
+
+def evaluate(
+    params: Params,
+    *,
+    clips: str,
+    scorers: str,
+    base: System,
+    aligned: System,
+    output: str,
+    truth: str | None = None,
+    curve: Models | None = None,
+    progress: Progress = silent,
+) -> str:
+    """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the table of differences.
+
+    `base` and `aligned` are (candidates, scores) folders of sample 0, generated with the same noise. `truth` lets the
+    simulated rater of the tiny profile judge. `curve` names what the guidance curve is generated from; without it there
+    is none. Everything costly is kept in `output` and found again by the next run.
+    """
+    inputs = EvaluationInputs(params, clips=clips, scorers=scorers, truth=truth, progress=progress)
+    everything = inputs.real_audio(join(output, "features", "truth"), like=base)
+    systems = {
+        "base": inputs.system(base, join(output, "features", "base")),
+        "aligned": inputs.system(aligned, join(output, "features", "aligned")),
+    }
+    pairing = inputs.pair(everything, systems)
+    real = everything.select(pairing.clip_ids)
+    systems = {name: system.select(pairing.clip_ids) for name, system in systems.items()}
+    progress("Comparing", 0, 1)
+    comparison = compare(real, systems, bootstrap_settings(params))
+    progress("Comparing", 1, 1)
+    rows = per_clip_rows(real, systems)
+    build_dataset(
+        join(output, PER_CLIP_FOLDER),
+        PER_CLIP_SCHEMA,
+        parameters=[],
+        inputs={"clips": Dataset.open(clips, CLIPS).fingerprint},
+        tasks=[ShardTask(None, [fingerprint(rows)])],
+        make=lambda _: ShardContent(rows),
+    )
+    if curve is not None:
+        points = guidance_curve(
+            inputs, curve, real=everything, clips=clips, scorers=scorers, output=join(output, "curve")
+        )
+        _write_json(join(output, CURVE_FILE), points)
+    summary = _summary(params, pairing, rater="simulated rater" if truth else None)
+    _write_json(join(output, SUMMARY_FILE), summary)
+    tables = _tables(comparison, summary)
+    write_atomically(join(output, TABLE_FILE), "\n".join(to_markdown(table) for table in tables).encode())
+    _write_json(join(output, METRICS_FILE), comparison.to_dict())
+    return to_text(tables[1])
+
+
+def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str, Any]:
+    return {
+        "profile": params.profile,
+        "seed": params.seed,
+        "generator": params.generator.model_dump(mode="json"),
+        "scorers": params.score.scorers,
+        "rater": rater,
+        "guidance_scale": params.generate.guidance_scale,
+        "steps": params.generate.steps,
+        "duration_s": params.prepare.duration_s,
+        **asdict(bootstrap_settings(params)),
+        "expected_clips": pairing.expected,
+        "clips": len(pairing.clip_ids),
+        "missing": pairing.missing,
+    }
+
+
+def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Table]:
+    percent = f"{100 * summary['confidence']:g}%"
+    rater = summary["rater"] or "rater"
+    settings = (
+        f"{summary['profile']} profile, {comparison.clips} held-out clips, guidance scale {summary['guidance_scale']:g}"
+    )
+    return (
+        paper_table(
+            comparison, caption=f"Results ({settings}) with {percent} bootstrap intervals over clips.", rater=rater
+        ),
+        difference_table(
+            comparison,
+            caption=f"Aligned minus base ({settings}): paired differences on the same clips and noise, {percent} bootstrap intervals.",
+            rater=rater,
+        ),
+    )
+
+
+def _write_json(uri: str, content: Any) -> None:
+    write_atomically(uri, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

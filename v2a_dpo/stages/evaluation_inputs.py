@@ -1,0 +1,152 @@
+"""What the evaluate stage reads and prepares: real audio from the videos, candidates, scores, the rater; features cached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import Tensor
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import file_checksum, folder_fingerprint
+from v2a_dpo.artifacts.location import read_bytes
+from v2a_dpo.artifacts.manifest import ShardEntry
+from v2a_dpo.artifacts.schema import CLIPS
+from v2a_dpo.artifacts.shards import ShardTask, build_dataset
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor, Quality
+from v2a_dpo.evaluation.metrics import BootstrapSettings
+from v2a_dpo.evaluation.pairing import Pairing, pair_clips
+from v2a_dpo.evaluation.systems import SystemClips, join_columns, load_features, load_scores
+from v2a_dpo.media.audio import decode_flac, read_audio, resample
+from v2a_dpo.progress import Progress
+from v2a_dpo.randomness import row_seed
+from v2a_dpo.scoring.catalog import load_taggers
+
+if TYPE_CHECKING:
+    from v2a_dpo.tiny.world import ClipTruth
+
+#: Yields the audio of one shard's clips.
+Reader = Callable[[Dataset, ShardEntry], Iterator[ClipAudio]]
+#: Folders of one system on the test clips: (candidates, scores).
+System = tuple[str, str]
+#: Real audio is read at the generator's rate, but never with less of its band than the taggers hear.
+_LEAST_REAL_RATE = {"official": 32_000, "tiny": 16_000}
+
+
+def bootstrap_settings(params: Params) -> BootstrapSettings:
+    """The bootstrap of `params`, seeded by its root seed."""
+    config = params.evaluate
+    return BootstrapSettings(
+        resamples=config.bootstrap_samples,
+        fd_resamples=min(config.fd_bootstrap_samples, config.bootstrap_samples),
+        confidence=config.confidence,
+        seed=row_seed(params.seed, "evaluation", "bootstrap"),
+    )
+
+
+class EvaluationInputs:
+    """The clips, the taggers and the rater of one evaluation; features are made once and found again."""
+
+    def __init__(self, params: Params, *, clips: str, scorers: str, truth: str | None, progress: Progress) -> None:
+        self.params = params
+        self.progress = progress
+        self.clips = Dataset.open(clips, CLIPS)
+        self.clip_ids: list[str] = self.clips.table(["clip_id"]).column("clip_id").to_pylist()
+        self._made_by = [folder_fingerprint(scorers), file_checksum(truth) if truth else "nobody rates"]
+        self._extractor = FeatureExtractor(
+            load_taggers(params.score.scorers, scorers),
+            duration_s=params.prepare.duration_s,
+            quality=_simulated_rater(truth) if truth else None,
+        )
+
+    def real_audio(self, folder: str, *, like: System) -> SystemClips:
+        """The features of the clips' own audio, kept in `folder`; a clip without sound is in its quarantine.
+
+        It is read at the sample rate of the system `like`, or at the taggers' if that is higher.
+        """
+        candidates = Dataset.open(like[0], "candidates")
+        sample_rate = max(_sample_rate(candidates), _LEAST_REAL_RATE[self.params.score.scorers])
+        read = partial(_real, sample_rate=sample_rate)
+        self._build(folder, self.clips, "Tagging real audio", sample_rate=sample_rate, read=read)
+        return load_features(folder)
+
+    def system(self, system: System, folder: str) -> SystemClips:
+        """The features, kept in `folder`, and scores of a system's candidates (sample 0)."""
+        candidates, scores = system
+        source = Dataset.open(candidates, "candidates")
+        self._build(folder, source, "Tagging generated audio", sample_rate=_sample_rate(source), read=_generated)
+        return join_columns(load_features(folder), load_scores(scores))
+
+    def pair(self, real: SystemClips, systems: Mapping[str, SystemClips], expected: list[str] | None = None) -> Pairing:
+        """The clips that the real audio and all systems have, out of all clips or the `expected` ones."""
+        sources = {"real audio": real, **systems}
+        return pair_clips(
+            self.clip_ids if expected is None else expected,
+            {name: source.clip_ids for name, source in sources.items()},
+            min_share=self.params.evaluate.min_paired,
+        )
+
+    def _build(self, folder: str, source: Dataset, description: str, *, sample_rate: int, read: Reader) -> None:
+        build_dataset(
+            folder,
+            self._extractor.schema(sample_rate),
+            parameters=[self.params.prepare.duration_s, self.params.score.scorers, sample_rate],
+            inputs={"source": source.fingerprint, "scorers": self._made_by[0]},
+            tasks=[ShardTask(entry, [entry.sha256, *self._made_by]) for entry in source.shards],
+            make=lambda entry: self._extractor.extract(read(source, entry)),
+            progress=partial(self.progress, description),
+        )
+
+
+def _sample_rate(candidates: Dataset) -> int:
+    rates = candidates.table(["sample_rate"]).column("sample_rate").unique().to_pylist()
+    if len(rates) != 1:
+        raise UserError(
+            f"The candidates have {len(rates)} different sample rates.",
+            where=candidates.folder,
+            remedy="Generate at least one clip, and all of them with one model.",
+        )
+    return int(rates[0])
+
+
+def _real(source: Dataset, entry: ShardEntry, *, sample_rate: int) -> Iterator[ClipAudio]:
+    for row in source.shard(entry, ["clip_id", "video", "start_s", "duration_s"]).to_pylist():
+        audio: Tensor | Exception
+        try:
+            audio = read_audio(
+                row["video"], sample_rate=sample_rate, start_s=row["start_s"], duration_s=row["duration_s"]
+            )
+        except Exception as error:
+            audio = error
+        yield ClipAudio(row["clip_id"], sample_rate, audio)
+
+
+def _generated(source: Dataset, entry: ShardEntry) -> Iterator[ClipAudio]:
+    table: pa.Table = source.shard(entry, ["clip_id", "sample", "audio"])
+    for row in table.filter(pc.equal(table.column("sample"), 0)).to_pylist():
+        audio, sample_rate = decode_flac(row["audio"]["bytes"])
+        yield ClipAudio(row["clip_id"], sample_rate, audio)
+
+
+def _simulated_rater(truth: str) -> Quality:
+    """The tiny world's rater, which knows what happens in each clip; imported only when there is a truth."""
+    from v2a_dpo.tiny.rater import judge
+    from v2a_dpo.tiny.world import SAMPLE_RATE
+
+    truths = read_truths(truth)
+    return lambda clip_id, audio, sample_rate: (
+        judge(resample(audio, sample_rate, SAMPLE_RATE).numpy(), truths[clip_id]).quality
+    )
+
+
+def read_truths(truth: str) -> dict[str, ClipTruth]:
+    """What happens in each clip of the tiny world, by clip id."""
+    from v2a_dpo.tiny.world import ClipTruth
+
+    return {clip_id: ClipTruth.from_dict(values) for clip_id, values in json.loads(read_bytes(truth)).items()}
