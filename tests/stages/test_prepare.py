@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import CLIPS, tensor_column
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.stages.prepare import prepare
+from v2a_dpo.tiny.codec import PatchCodec
+from v2a_dpo.tiny.encoders import TinyEncoders
+from v2a_dpo.tiny.generator import build
+
+
+def _params(**prepare_settings):
+    settings = {"duration_s": 2.0, "clips_per_shard": 4, "clips_per_batch": 3, **prepare_settings}
+    return Params.model_validate({"prepare": settings, "generator": {"family": "tiny", "device": "cpu"}})
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "generator"
+    folder.mkdir()
+    build(TinyEncoders(), PatchCodec(), seed=0).save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def damaged_folder(tmp_path_factory, write_video, turn_video, empty_video):
+    """Every kind of file that users have, with a table that lists one clip twice and one that is not there."""
+    folder = tmp_path_factory.mktemp("vidéos")
+    sound = 0.1 * np.sin(np.arange(32_000) * 0.2, dtype=np.float32)[None]
+    whole = write_video(folder / "good.mp4", audio=sound)
+    write_video(folder / "mute.mp4", duration_s=5.0)
+    turn_video(write_video(folder / "flat.mp4", width=96, height=64), folder / "turned.mp4")
+    shutil.copy(whole, folder / "Größe 日本.mp4")
+    write_video(folder / "short.mp4", duration_s=1.0)
+    empty_video(folder / "empty.mp4")
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "truncated.mp4").write_bytes(whole.read_bytes()[:2000])
+    lines = ["clip_id,video,prompt,label,has_speech"]
+    lines += [
+        f"{name},{name}.mp4,a {name} clip,bell,false" for name in ("good", "mute", "turned", "short", "empty", "text")
+    ]
+    lines += [
+        "truncated,truncated.mp4,,,",
+        "good,mute.mp4,again,bell,true",
+        "Größe,Größe 日本.mp4,,voice,true",
+        "gone,gone.mp4,,,",
+    ]
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def _run(folder, generator, output, params=None, **options):
+    return prepare(
+        params or _params(),
+        videos=str(folder),
+        captions=str(folder / "captions.csv") if (folder / "captions.csv").exists() else None,
+        split="test",
+        generator=generator,
+        clips=str(output / "clips"),
+        conditions=str(output / "conditions"),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(damaged_folder, generator, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared")
+    return output, _run(damaged_folder, generator, output)
+
+
+def test_good_clips_are_described(prepared):
+    output, summary = prepared
+    rows = {row["clip_id"]: row for row in Dataset.open(str(output / "clips"), CLIPS).table().to_pylist()}
+    assert list(rows) == ["good", "mute", "turned", "Größe"]
+    assert summary.rows == 4
+    assert rows["good"]["has_audio"]
+    assert not rows["mute"]["has_audio"]
+    assert (rows["turned"]["width"], rows["turned"]["height"]) == (64, 96)
+    assert rows["good"]["prompt"] == "a good clip"
+    assert rows["Größe"]["prompt"] is None
+    assert rows["Größe"]["has_speech"]
+    assert rows["good"]["frame_rate"] == 25.0
+    assert rows["good"]["duration_s"] == 2.0
+
+
+def test_bad_clips_are_in_both_quarantines_with_their_reasons(prepared):
+    output, summary = prepared
+    found = Dataset.open(str(output / "clips")).quarantine().to_pylist()
+    assert {(row["clip_id"], row["error"]) for row in found} == {
+        ("short", "VideoTooShort"),
+        ("empty", "VideoUnreadable"),
+        ("text", "VideoUnreadable"),
+        ("truncated", "VideoUnreadable"),
+        ("good", "DuplicateClip"),
+        ("gone", "VideoMissing"),
+    }
+    assert all("mp4" in row["message"] for row in found)
+    assert Dataset.open(str(output / "conditions")).quarantine().to_pylist() == found
+    assert summary.quarantined["VideoUnreadable"] == 3
+
+
+def test_every_clip_has_conditions(prepared):
+    output, _ = prepared
+    conditions = Dataset.open(str(output / "conditions"), "conditions").table()
+    clips = Dataset.open(str(output / "clips")).table(["clip_id"])
+    assert conditions.column("clip_id").to_pylist() == clips.column("clip_id").to_pylist()
+    features = tensor_column(conditions, "clip")
+    assert features.shape[0] == 4
+    assert np.isfinite(features).all()
+    assert not np.allclose(features[0], features[2])  # the turned one
+
+
+def test_a_second_run_makes_nothing(prepared, damaged_folder, generator):
+    output, first = prepared
+    before = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
+    again = _run(damaged_folder, generator, output)
+    assert (again.made, again.kept, again.quarantined) == (0, first.made, first.quarantined)
+    assert {file: file.read_bytes() for file in output.rglob("*") if file.is_file()} == before
+
+
+def test_a_killed_run_ends_with_the_same_bytes(prepared, damaged_folder, generator, tmp_path):
+    output, _ = prepared
+    resumed = tmp_path / "resumed"
+    shutil.copytree(output, resumed)
+    for lost in (
+        "conditions/part-00001.parquet",
+        "conditions/_manifest.json",
+        "clips/_manifest.json",
+        "clips/part-00000.parquet",
+    ):
+        (resumed / lost).unlink()
+    _run(damaged_folder, generator, resumed)
+    for file in output.rglob("*.parquet"):
+        assert (resumed / file.relative_to(output)).read_bytes() == file.read_bytes()
+
+
+def test_worker_processes_give_the_same_conditions(prepared, damaged_folder, generator, tmp_path):
+    output, _ = prepared
+    _run(damaged_folder, generator, tmp_path, _params(workers=2))
+    for name in ("clips", "conditions"):
+        assert Dataset.open(str(tmp_path / name)).table().equals(Dataset.open(str(output / name)).table())
+
+
+def test_shards_can_be_made_apart_and_finished_together(prepared, damaged_folder, generator, tmp_path):
+    output, _ = prepared
+    for index in (2, 0, 1):
+        _run(damaged_folder, generator, tmp_path, shards=[index])
+    summary = _run(damaged_folder, generator, tmp_path)
+    assert summary.made == 0
+    assert Dataset.open(str(tmp_path / "clips")).table().equals(Dataset.open(str(output / "clips")).table())
+
+
+def test_a_video_that_turns_up_later_makes_only_its_own_shard_again(generator, tmp_path, write_video):
+    folder = tmp_path / "videos"
+    for name in "abcde":
+        write_video(folder / f"{name}.mp4")
+    (folder / "captions.csv").write_text("clip_id\na\nb\nc\nd\ne\nlate\n")
+    assert _run(folder, generator, tmp_path / "out").quarantined == {"VideoMissing": 1}
+    write_video(folder / "late.mp4")
+    summary = _run(folder, generator, tmp_path / "out")
+    assert (summary.made, summary.kept, summary.rows, summary.quarantined) == (1, 1, 6, {})
+
+
+def test_a_replaced_video_makes_its_conditions_again(generator, tmp_path, write_video):
+    folder = tmp_path / "videos"
+    write_video(folder / "a.mp4")
+    _run(folder, generator, tmp_path / "out")
+    before = tensor_column(Dataset.open(str(tmp_path / "out" / "conditions")).table(), "clip").copy()
+    write_video(folder / "a.mp4", width=96)
+    assert _run(folder, generator, tmp_path / "out").made == 1
+    after = tensor_column(Dataset.open(str(tmp_path / "out" / "conditions")).table(), "clip")
+    assert not np.array_equal(before, after)
+
+
+def test_real_footage_without_captions_is_prepared(real_footage, generator, tmp_path):
+    summary = prepare(
+        _params(), videos=str(real_footage), captions=None, split="test", generator=generator,
+        clips=str(tmp_path / "clips"), conditions=str(tmp_path / "conditions"),
+    )  # fmt: skip
+    rows = {row["clip_id"]: row for row in Dataset.open(str(tmp_path / "clips"), CLIPS).table().to_pylist()}
+    assert summary.quarantined == {}
+    assert {"bigbuckbunny", "bikes", "carphone_pristine"} <= set(rows)
+    assert rows["bigbuckbunny"]["has_audio"]
+    assert rows["bigbuckbunny"]["prompt"] is None
+
+
+def test_a_folder_of_useless_files_is_a_mistake(generator, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    with pytest.raises(UserError, match="no videos"):
+        _run(folder, generator, tmp_path / "out")
+    (folder / "text.mp4").write_text("nothing to see")
+    with pytest.raises(UserError, match=r"None of 1 clips can be used.*1 VideoUnreadable"):
+        _run(folder, generator, tmp_path / "out")
+
+
+def test_progress_counts_clips_up_to_all(damaged_folder, generator, tmp_path):
+    seen = []
+    _run(damaged_folder, generator, tmp_path, progress=lambda text, done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1] == (10, 10)

@@ -1,0 +1,71 @@
+"""Reading all that a stage wants of a clip's file, in this process or in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from v2a_dpo.media.audio import read_audio
+from v2a_dpo.media.errors import AudioMissing, AudioUnreadable, MediaError
+from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import read_frames
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """What to read: frames of `streams` and, with `sample_rate`, the clip's own sound."""
+
+    video: str
+    start_s: float
+    duration_s: float
+    streams: Sequence[FrameStream]
+    sample_rate: int | None = None
+    #: Threads of the decoder; 0 as many as there are cores.
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ClipMedia:
+    """What was read: stream name -> uint8 `[T, 3, height, width]`, and mono float32 sound `[S]`, None where there is none.
+
+    NumPy arrays, since torch would send tensors from a worker through shared memory, which containers keep small.
+    """
+
+    frames: Mapping[str, np.ndarray]
+    audio: np.ndarray | None
+
+
+def read_clip(request: ClipRequest) -> ClipMedia | MediaError:
+    """The clip's frames and sound, or what is wrong with its picture; damaged sound counts as none."""
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    try:
+        frames = read_frames(
+            request.video,
+            request.streams,
+            start_s=request.start_s,
+            duration_s=request.duration_s,
+            threads=request.threads,
+        )
+    except MediaError as error:
+        return error
+    return ClipMedia({name: tensor.numpy() for name, tensor in frames.items()}, _audio(request))
+
+
+def _audio(request: ClipRequest) -> np.ndarray | None:
+    if request.sample_rate is None:
+        return None
+    try:
+        audio = read_audio(
+            request.video,
+            sample_rate=request.sample_rate,
+            start_s=request.start_s,
+            duration_s=request.duration_s,
+        )
+    except (AudioMissing, AudioUnreadable):
+        return None
+    samples: np.ndarray = audio.numpy()
+    return samples

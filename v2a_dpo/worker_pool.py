@@ -1,0 +1,87 @@
+"""Worker processes that may die: a job that kills its worker costs its own result, nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from types import TracebackType
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class WorkerDied(Exception):  # noqa: N818 - says what happened
+    """The process that worked on a job ended without an answer: a crash in native code, or no memory left."""
+
+
+class WorkerPool(Generic[Job, Result]):
+    """Applies one importable `function` to jobs in `workers` processes; with 0, in this one.
+
+    Processes are started afresh (`spawn`), since a fork of a process that runs torch's threads may hang, and only when
+    the first job comes. They live until the pool is closed.
+    """
+
+    def __init__(self, function: Callable[[Job], Result], *, workers: int) -> None:
+        self._function = function
+        self._workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+
+    def map(self, jobs: Iterable[Job]) -> Iterator[Result | WorkerDied]:
+        """The results in the order of `jobs`, which are drawn only a little ahead of what is consumed.
+
+        A job whose worker dies is tried once more with no other beside it, and gives WorkerDied if that one dies too.
+        """
+        if self._workers == 0:
+            yield from map(self._function, jobs)
+            return
+        waiting = iter(jobs)
+        running: deque[tuple[Job, Future[Result]]] = deque()
+        while True:
+            for job in islice(waiting, 2 * self._workers - len(running)):
+                running.append((job, self._submit(job)))
+            if not running:
+                return
+            job, future = running.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                self.close()
+                yield self._alone(job)
+                running = deque((other, self._again(other, done)) for other, done in running)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def __enter__(self) -> WorkerPool[Job, Result]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _submit(self, job: Job) -> Future[Result]:
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
+        return self._executor.submit(self._function, job)
+
+    def _alone(self, job: Job) -> Result | WorkerDied:
+        try:
+            return self._submit(job).result()
+        except BrokenProcessPool:
+            self.close()
+            return WorkerDied("the process that worked on this ended without an answer")
+
+    def _again(self, job: Job, future: Future[Result]) -> Future[Result]:
+        """The future itself if it had finished before its pool broke, else a new one."""
+        finished = future.done() and not future.cancelled() and future.exception() is None
+        return future if finished else self._submit(job)
