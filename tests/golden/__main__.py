@@ -26,25 +26,27 @@ def check_name(folder: Path) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def check_folder(folder: Path) -> Iterator[Result]:
-    """The results of all cases in a folder; whatever stops them is a failed result."""
-    if not folder.is_dir():
-        yield failed("(folder)", "there is no such folder")
-        return
-    name = check_name(folder.resolve())
+def check_file(file: Path) -> Iterator[Result]:
+    """The results of one json file of a golden folder; whatever stops them is a failed result."""
+    name = check_name(file.resolve().parent)
     if name is None:
-        yield failed("(folder)", f"no check is known for a folder called {folder.name!r}")
+        yield failed(file.stem, f"no check is known for a folder called {file.resolve().parent.name!r}")
         return
     check = import_module(f"tests.golden.checks.{name}").check
+    try:
+        with torch.no_grad():
+            yield from check(file)
+    except Exception as error:  # any failure of a case is its result; the other cases still run
+        yield failed(file.stem, f"{type(error).__name__}: {error}")
+
+
+def check_folder(folder: Path) -> Iterator[Result]:
+    """The results of all json files of a folder; one without any fails."""
     files = sorted(folder.glob("*.json"))
     if not files:
-        yield failed("(folder)", "it holds no json file")
+        yield failed("(folder)", "there is no such folder, or it holds no json file")
     for file in files:
-        try:
-            with torch.no_grad():
-                yield from check(file)
-        except Exception as error:  # any failure of a case is its result; the other cases still run
-            yield failed(file.stem, f"{type(error).__name__}: {error}")
+        yield from check_file(file)
 
 
 def main(arguments: list[str] | None = None) -> int:

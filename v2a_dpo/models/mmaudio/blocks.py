@@ -60,6 +60,18 @@ def modulate(x_BND: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return F.layer_norm(x_BND, x_BND.shape[-1:], eps=1e-5) * (1 + scale) + shift
 
 
+class HeadNorm(nn.RMSNorm):
+    """Root-mean-square norm over the channels of a head, computed and returned in float32."""
+
+    def __init__(self, head_size: int) -> None:
+        # The epsilon that torch takes when none is given, made independent of the input's type.
+        super().__init__(head_size, eps=torch.finfo(torch.float32).eps)
+
+    def forward(self, x_BHNK: Tensor) -> Tensor:
+        """The normalised heads."""
+        return F.rms_norm(x_BHNK.float(), self.normalized_shape, self.weight.float(), self.eps)
+
+
 class Attention(nn.Module):
     """The input side of an attention layer: projections, norms and positions. Attention itself has no output map."""
 
@@ -67,9 +79,8 @@ class Attention(nn.Module):
         super().__init__()
         self._num_heads = config.num_heads
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        # The epsilon that torch.nn.RMSNorm takes when none is given, made independent of the input's type.
-        self.q_norm = nn.RMSNorm(config.head_size, eps=torch.finfo(torch.float32).eps)
-        self.k_norm = nn.RMSNorm(config.head_size, eps=torch.finfo(torch.float32).eps)
+        self.q_norm = HeadNorm(config.head_size)
+        self.k_norm = HeadNorm(config.head_size)
 
     def project(self, x_BND: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values `[B, H, N, K]`; queries and keys turned by the rotary `table` if there is one."""
