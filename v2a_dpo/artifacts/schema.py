@@ -48,7 +48,7 @@ def tensor_type(field: pa.Field) -> TensorType:
 def tensor_column(table: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
     """The tensor column `name` as an array `[rows, *shape]`.
 
-    Where Arrow keeps the column in one piece there is no copy, and the array is read-only.
+    Where Arrow keeps the column in one piece there is no copy: do not write into the array.
     """
     kind = tensor_type(table.schema.field(name))
     column = table.column(name)
