@@ -39,6 +39,9 @@ def mine(
     ratings: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Ratings that become pairs of complexity 0.")
     ] = None,
+    rated_scores: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Scores of the rated candidates: decide among equal ratings.")
+    ] = None,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
 ) -> None:
@@ -55,6 +58,7 @@ def mine(
             audioscore=audioscore,
             output=output,
             ratings=ratings,
+            rated_scores=rated_scores,
             progress=progress,
         )
     out.print(summary)

@@ -31,6 +31,11 @@ class Layout:
         return self.path("world", "truth.json")
 
     @property
+    def pretrained(self) -> str:
+        """The tiny profile's scorers and base generator."""
+        return self.path("pretrained")
+
+    @property
     def scorers(self) -> str:
         """The frozen scorers."""
         return self.path("pretrained", "scorers")
