@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torchvision.transforms import v2 as transforms
 
 from v2a_dpo.media.errors import VideoMissing, VideoTooShort, VideoUnreadable
 from v2a_dpo.media.frames import FrameStream
@@ -72,6 +73,16 @@ def test_real_clips_give_the_frames_that_mmaudio_reads(name):
     assert float(clip.mean()) == pytest.approx(expected["clip_mean"], abs=1e-4)
     assert float(sync.mean()) == pytest.approx(expected["sync_mean"], abs=2e-4)
     assert float(sync.std()) == pytest.approx(expected["sync_std"], abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 90, 160), (3, 241, 135), (3, 224, 301), (3, 719, 1279)])
+def test_resizing_equals_torchvision_bit_by_bit(shape):
+    picture = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(sum(shape)))
+    kind = {"interpolation": transforms.InterpolationMode.BICUBIC, "antialias": True}
+    stretched = transforms.Resize((384, 384), **kind)(picture)
+    cropped = transforms.CenterCrop(224)(transforms.Resize(224, **kind)(picture))
+    assert torch.equal(resize(picture, CLIP), stretched)
+    assert torch.equal(resize(picture, SYNC), cropped)
 
 
 def test_real_footage_is_probed_and_read(real_footage):
