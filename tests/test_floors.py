@@ -1,0 +1,46 @@
+"""The floors of the house: imports point downwards, and heavy packages wait until they are needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parents[1]
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys, v2a_dpo
+for module in pkgutil.walk_packages(v2a_dpo.__path__, "v2a_dpo."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+IMPORT_COMMANDS = 'import sys, v2a_dpo.cli.main; print(" ".join({name.partition(".")[0] for name in sys.modules}))'
+
+HEAVY = {"bigvgan", "boto3", "dvc", "kfp", "laion_clap", "matplotlib", "mlflow", "open_clip", "pesq", "sklearn"}
+
+
+def loaded_by(program: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_imports_keep_to_the_floors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename=str(ROOT / ".importlinter"), no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def test_no_heavy_package_is_loaded_before_it_is_used() -> None:
+    loaded = loaded_by(IMPORT_ALL)
+    assert "torch" in loaded
+    assert not loaded & HEAVY
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    loaded = loaded_by(IMPORT_COMMANDS)
+    assert "typer" in loaded
+    assert not loaded & (HEAVY | {"torch", "torchaudio", "pyarrow", "av", "scipy"})
