@@ -52,6 +52,8 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
     ) -> None:
         if self._live:
             self._bars.stop()
+        if kind is KeyboardInterrupt:
+            err.print("Stopped. What is finished is kept; run the same command again to go on.")
 
     def __call__(self, description: str, done: int, total: int) -> None:
         """Moves the bar called `description` to `done` of `total`."""

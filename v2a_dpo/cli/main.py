@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from v2a_dpo.cli import data_commands, learning_commands, outcome_commands
-from v2a_dpo.cli.console import err, show_error
+from v2a_dpo.cli.console import show_error
 from v2a_dpo.errors import UserError
 
 app = typer.Typer(
@@ -39,15 +38,7 @@ def main() -> None:
     """
     debug = "--debug" in sys.argv[1:]
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        err.print("Stopped. What is finished is kept; run the same command again to go on.")
-        sys.exit(130)
+        app()
     except UserError as error:
         if debug:
             raise

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from v2a_dpo.config import Params, Threshold, load_params
+from v2a_dpo.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_defaults_are_the_papers():
+    params = Params()
+    assert (params.generate.candidates, params.align.beta, params.align.learning_rate) == (5, 600.0, 5e-6)
+    assert (params.align.steps, params.align.batch_size) == (12_000, 8)
+    assert params.mine.threshold == Threshold(value=0.7)
+
+
+def test_the_active_parameters_are_the_tiny_preset():
+    assert load_params(ROOT / "params.yaml") == load_params(ROOT / "configs/tiny.yaml")
+
+
+def test_an_unknown_field_is_an_error_that_names_it(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("align: {betta: 100}\n")
+    with pytest.raises(UserError, match=r"align\.betta") as caught:
+        load_params(file)
+    assert caught.value.where == str(file)
+
+
+def test_overrides_are_typed_and_win_over_the_file(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("align: {beta: 100}\n")
+    params = load_params(
+        file, ["align.beta=250.5", "mine.threshold.quantile=0.2", "mine.threshold.value=null", "seed=7"]
+    )
+    assert (params.align.beta, params.seed) == (250.5, 7)
+    assert params.mine.threshold == Threshold(quantile=0.2)
+
+
+@pytest.mark.parametrize("override", ["align.beta", "align.beta=-1", "align.beta=many", "generator.family=other"])
+def test_a_wrong_override_is_refused(tmp_path, override):
+    file = tmp_path / "params.yaml"
+    file.write_text("seed: 0\n")
+    with pytest.raises(UserError):
+        load_params(file, [override])
+
+
+def test_a_threshold_has_exactly_one_form():
+    for wrong in ({}, {"value": 0.7, "quantile": 0.2}):
+        with pytest.raises(ValueError, match="exactly one"):
+            Threshold(**wrong)
+
+
+def test_an_unreadable_file_says_where_and_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_params(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("align: [")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_params(broken)
