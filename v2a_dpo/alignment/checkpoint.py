@@ -1,0 +1,98 @@
+"""Checkpoints that make a resumed run equal to one that was never stopped.
+
+A checkpoint is a folder `checkpoint-<step>` that appears by one rename, with the weights, the optimizer's state, the step,
+and how long the log was. Nothing else has a state: order, time, noise, learning rate and reference errors are functions of
+the step. The identity in it (configuration, data, base model) keeps a changed run from resuming from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from v2a_dpo.artifacts.folder import new_folder, remove_partial_folders
+
+_PREFIX = "checkpoint-"
+_KEEP = 1
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: optimizer steps done, and the length of the log in bytes then."""
+
+    step: int
+    log_bytes: int
+
+
+def save_checkpoint(
+    folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer, *, identity: str
+) -> None:
+    """Writes the checkpoint of `position` into `folder`, then deletes older ones."""
+    with new_folder(folder / f"{_PREFIX}{position.step:08d}") as partial:
+        save_file(_on_cpu(dict(network.state_dict())), partial / "weights.safetensors")
+        save_file(_on_cpu(_optimizer_tensors(network, optimizer)), partial / "optimizer.safetensors")
+        state = {"identity": identity, "step": position.step, "log_bytes": position.log_bytes}
+        (partial / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+    for old in _checkpoints(folder)[:-_KEEP]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, *, identity: str
+) -> Position | None:
+    """Puts the newest checkpoint's state into `network` and `optimizer` and returns its position.
+
+    None when there is none, or when it belongs to a run of another `identity`; nothing is changed then.
+    """
+    checkpoints = _checkpoints(folder)
+    if not checkpoints:
+        return None
+    state = json.loads((checkpoints[-1] / "state.json").read_text(encoding="utf-8"))
+    if state["identity"] != identity:
+        return None
+    network.load_state_dict(load_file(checkpoints[-1] / "weights.safetensors"))
+    tensors = load_file(checkpoints[-1] / "optimizer.safetensors")
+    names = _parameter_names(network, optimizer)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, moment = key.rpartition(":")
+        moments.setdefault(names.index(name), {})[moment] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Position(state["step"], state["log_bytes"])
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Deletes all checkpoints in `folder`, and what killed writers left of others."""
+    for checkpoint in _checkpoints(folder):
+        shutil.rmtree(checkpoint)
+    remove_partial_folders(folder / f"{_PREFIX}*")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{_PREFIX}*"))
+
+
+def _parameter_names(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of the optimizer's parameters, in its own order."""
+    name_of = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [name_of[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as flat tensors `parameter:moment`."""
+    names = _parameter_names(network, optimizer)
+    return {
+        f"{names[index]}:{moment}": value
+        for index, moments in optimizer.state_dict()["state"].items()
+        for moment, value in moments.items()
+    }
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,45 @@
+"""The training log: JSON Lines, one record a step, which a resumed run continues without a gap or a double."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+class TrainingLog:
+    """A log file cut to a known length and continued from there; every record also goes to `on_record`."""
+
+    def __init__(self, path: Path, *, length: int, on_record: Callable[[Record], None]) -> None:
+        self._path = path
+        self._on_record = on_record
+        path.touch()
+        with path.open("r+b") as file:
+            file.truncate(length)
+
+    def write(self, record: Record) -> None:
+        """Appends a record; a number that is not finite becomes null."""
+        plain = {name: _finite(value) for name, value in record.items()}
+        with self._path.open("ab") as file:
+            file.write((json.dumps(plain, allow_nan=False) + "\n").encode())
+        self._on_record(plain)
+
+    def flush(self) -> int:
+        """The length in bytes of all that was written, which is on the disk now."""
+        with self._path.open("rb+") as file:
+            os.fsync(file.fileno())
+        return self._path.stat().st_size
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log, in order."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
