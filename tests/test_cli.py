@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from v2a_dpo.cli.main import app
 from v2a_dpo.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +33,8 @@ def test_help_names_every_stage():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_command_has_an_example(stage):
-    done = call(stage, "--help")
-    assert done.returncode == 0
+    done = CliRunner().invoke(app, [stage, "--help"])
+    assert done.exit_code == 0
     assert f"v2a-dpo {stage}" in done.stdout
 
 

@@ -1,0 +1,139 @@
+"""The whole loop of the tiny profile for several seeds, and one table of all of them: no seed is left out.
+
+    python -m benchmarks.seeds --seeds 0 1 2
+
+A seed decides everything: the world, the scorers' and the generator's pre-training, candidates, ratings, alignment. Each
+loop lies under `artifacts/seeds/<seed>` and resumes when this runs again. The results go to `benchmarks/results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.location import join
+from v2a_dpo.cli.console import ProgressBars
+from v2a_dpo.config import load_params
+from v2a_dpo.evaluation.bootstrap import Difference, difference, resample_indices, resampled_means
+from v2a_dpo.evaluation.metrics import METRICS, PER_CLIP, Comparison, Metric, verdict
+from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
+from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER
+from v2a_dpo.stages.layout import Layout
+from v2a_dpo.stages.loop import run
+
+RESULTS = Path(__file__).parent / "results"
+RESAMPLES = 4000
+
+
+def main() -> None:
+    """Runs the loops that are missing and writes `seeds.json` and `seeds.md`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--params", default="configs/tiny.yaml")
+    parser.add_argument("--root", default="artifacts/seeds")
+    options = parser.parse_args()
+    layouts = {}
+    for seed in options.seeds:
+        layouts[seed] = Layout(join(options.root, str(seed)))
+        start = time.monotonic()
+        with ProgressBars() as progress:
+            run(load_params(options.params, [f"seed={seed}"]), root=layouts[seed].root, progress=progress)
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        print(f"seed {seed}: {time.monotonic() - start:.0f} s, largest process so far {peak / 2**20:.2f} GiB")
+    content = {
+        "seeds": {seed: _read(at) for seed, at in layouts.items()},
+        "curves": {s: _curve(at) for s, at in layouts.items()},
+    }
+    comparisons = {seed: Comparison.from_dict(values) for seed, values in content["seeds"].items()}
+    pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}
+    content["pooled"] = {key: vars(value) for key, value in pooled.items()}
+    (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1) + "\n")
+    text = table(comparisons, pooled) + "\n" + curve_table(content["curves"])
+    (RESULTS / "seeds.md").write_text(text)
+    print(text)
+
+
+def _by_key() -> dict[str, Metric]:
+    return {metric.key: metric for metric in METRICS}
+
+
+def _read(at: Layout) -> dict:
+    return json.loads(Path(join(at.evaluation, METRICS_FILE)).read_text())
+
+
+def _curve(at: Layout) -> list[dict]:
+    return json.loads(Path(join(at.evaluation, CURVE_FILE)).read_text())
+
+
+def _pooled(layouts: list[Layout], metric: Metric) -> Difference:
+    """The paired difference over the clips of all seeds together, clips resampled as if they were one test set."""
+    gains = []
+    for at in layouts:
+        rows = (
+            Dataset.open(join(at.evaluation, PER_CLIP_FOLDER), PER_CLIP_SCHEMA)
+            .table(["system", metric.key])
+            .to_pylist()
+        )
+        values = {
+            name: np.array([r[metric.key] for r in rows if r["system"] == name], float) for name in ("base", "aligned")
+        }
+        gains.append(values["aligned"] - values["base"])
+    gain = np.concatenate(gains)
+    resampled = resampled_means(gain, resample_indices(len(gain), resamples=RESAMPLES, seed=0))
+    return difference(float(np.nanmean(gain)), resampled, confidence=0.95, higher_is_better=metric.higher_is_better)
+
+
+def table(comparisons: dict[int, Comparison], pooled: dict[str, Difference]) -> str:
+    """A row a metric: base -> aligned of each seed with its paired 95% interval, then all clips together."""
+    head = ["metric", *(f"seed {seed}" for seed in comparisons), "together: aligned - base"]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    for metric in METRICS:
+        cells = [
+            f"{metric.title}{f' ({metric.unit})' if metric.unit else ''} {'↑' if metric.higher_is_better else '↓'}"
+        ]
+        for comparison in comparisons.values():
+            base, aligned = (comparison.intervals[name][metric.key].value for name in ("base", "aligned"))
+            change = comparison.differences[metric.key]
+            cells.append(f"{base:.{metric.decimals}f} → {aligned:.{metric.decimals}f} {_change(metric, change)}")
+        cells.append(_change(metric, pooled[metric.key]) if metric.key in pooled else "a set metric: see each seed")
+        lines.append("| " + " | ".join(cells) + " |")
+    wins = [comparison.win_rate for comparison in comparisons.values()]
+    if all(wins):
+        cells = [f"{win.value:.3f} [{win.low:.3f}, {win.high:.3f}]" for win in wins if win]
+        lines.append("| win rate (simulated rater) | " + " | ".join(cells) + " | |")
+    return "\n".join(lines) + "\n"
+
+
+def _change(metric: Metric, change: Difference) -> str:
+    digits = metric.decimals
+    return (
+        f"({change.value:+.{digits}f} [{change.low:+.{digits}f}, {change.high:+.{digits}f}] {verdict(metric, change)})"
+    )
+
+
+def curve_table(curves: dict[int, list[dict]]) -> str:
+    """Base -> aligned at each guidance scale, means over the seeds, on the curve's clips."""
+    shown = [metric for metric in METRICS if metric.key in ("kl_panns", "ib_score", "desync_s", "rater_quality")]
+    head = ["guidance scale", *(metric.title for metric in shown)]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    records = [record for curve in curves.values() for record in curve]
+    for scale in sorted({record["guidance_scale"] for record in records}):
+        cells = [f"{scale:g}"]
+        for metric in shown:
+            means = [
+                np.mean([r[metric.key] for r in records if r["guidance_scale"] == scale and r["system"] == name])
+                for name in ("base", "aligned")
+            ]
+            cells.append(" → ".join(f"{mean:.{metric.decimals}f}" for mean in means))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
