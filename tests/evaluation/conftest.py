@@ -1,12 +1,207 @@
+"""A small finished loop on real mp4 files of the tiny world: 12 held-out clips, a base and a better system."""
+
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from v2a_dpo.artifacts.schema import CLIPS, RATINGS, SCORES, TensorType, candidates_schema
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.config import Params
+from v2a_dpo.media.audio import encode_flac
+from v2a_dpo.tiny.media import write_clip_mp4
+from v2a_dpo.tiny.scorers import SCORER_NAMES, build_scorer, save_scorer
+from v2a_dpo.tiny.sound import render_audio
+from v2a_dpo.tiny.world import DURATION_S, FRAME_RATE, SAMPLE_RATE, make_split
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
+NUM_CLIPS = 12
 
 
 @pytest.fixture(scope="session")
 def golden():
     """Reference numbers of the published metrics: arrays by name."""
     return load_file(GOLDEN / "tiny.safetensors")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Where the small loop's artifacts lie, and its parameters."""
+
+    root: Path
+    params: Params
+
+    def folder(self, *parts):
+        return str(self.root.joinpath(*parts))
+
+    @property
+    def inputs(self):
+        """The arguments that evaluate and report have in common."""
+        systems = {name: (self.folder("candidates", name), self.folder("scores", name)) for name in ("base", "aligned")}
+        return {"clips": self.folder("clips"), "truth": self.folder("truth.json"), **systems}
+
+
+@pytest.fixture(scope="session")
+def loop(tmp_path_factory):
+    root = tmp_path_factory.mktemp("loop")
+    truths = make_split(0, "test", NUM_CLIPS)
+    (root / "truth.json").write_text(json.dumps({truth.clip_id: truth.to_dict() for truth in truths}))
+    for truth in truths:
+        write_clip_mp4(root / f"{truth.clip_id}.mp4", truth)
+    write(root / "clips", CLIPS, [clip_row(root, truth) for truth in truths])
+    generator = np.random.default_rng(0)
+    for name, share_late, noise in (("base", 0.7, 0.15), ("aligned", 0.2, 0.03)):
+        audio = [damaged(truth, generator, share_late=share_late, noise=noise) for truth in truths]
+        rows = [candidate_row(truth.clip_id, sound) for truth, sound in zip(truths, audio, strict=True)]
+        write(root / "candidates" / name, candidates_schema(TensorType("float16", (2, 2))), rows)
+        write(root / "scores" / name, SCORES, score_rows(truths, generator, better=name == "aligned"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name in SCORER_NAMES:
+            scorer = build_scorer(name)
+            with torch.no_grad():
+                # Untrained networks hardly tell sounds apart; larger weights make them.
+                for weight in scorer.parameters():
+                    weight.mul_(2.0)
+            save_scorer(root / "scorers", name, scorer)
+    params = Params.model_validate(
+        {
+            "profile": "tiny",
+            "generator": {"family": "tiny", "variant": "tiny", "device": "cpu"},
+            "prepare": {"duration_s": DURATION_S},
+            "generate": {"steps": 2, "guidance_scale": 2.0},
+            "score": {"scorers": "tiny"},
+            "evaluate": {"bootstrap_samples": 200, "guidance_curve": [1.0, 2.0], "curve_clips": 4},
+            "report": {"gallery_clips": 3},
+        }
+    )
+    return Loop(root, params)
+
+
+def write(folder, schema, rows, *, rows_per_shard=8):
+    tasks = [
+        ShardTask(rows[start : start + rows_per_shard], [str(start)]) for start in range(0, len(rows), rows_per_shard)
+    ]
+    build_dataset(str(folder), schema, parameters=[], inputs={}, tasks=tasks, make=ShardContent)
+
+
+def clip_row(root, truth):
+    return {
+        "clip_id": truth.clip_id,
+        "video": str(root / f"{truth.clip_id}.mp4"),
+        "start_s": 0.0,
+        "duration_s": DURATION_S,
+        "prompt": truth.prompt,
+        "label": truth.label,
+        "split": "test",
+        "frame_rate": float(FRAME_RATE),
+        "width": 64,
+        "height": 64,
+        "has_audio": True,
+        "has_speech": truth.has_speech,
+        "probe": "",
+    }
+
+
+def damaged(truth, generator, *, share_late, noise):
+    """The clip's true sound, late in some clips, with noise."""
+    late_s = 0.3 if generator.uniform() < share_late else 0.0
+    moved = replace(truth, event_times_s=tuple(min(1.9, time_s + late_s) for time_s in truth.event_times_s))
+    sound = render_audio(moved)
+    return torch.from_numpy(sound + noise * generator.normal(size=sound.shape).astype(np.float32))
+
+
+def candidate_row(clip_id, audio):
+    return {
+        "clip_id": clip_id,
+        "sample": 0,
+        "seed": 1,
+        "steps": 12,
+        "guidance_scale": 2.0,
+        "sample_rate": SAMPLE_RATE,
+        "latent": bytes(8),
+        "audio": {"bytes": encode_flac(audio, SAMPLE_RATE), "path": None},
+    }
+
+
+def score_rows(truths, generator, *, better, samples=1):
+    rows = []
+    for truth in truths:
+        for sample in range(samples):
+            quality = generator.normal(0.3 if better else 0.0, 1.0)
+            rows.append(
+                {
+                    "clip_id": truth.clip_id,
+                    "sample": sample,
+                    "imagebind": 0.5 + 0.1 * quality,
+                    "clap": 0.45 + 0.1 * quality,
+                    "desync": max(0.0, round(0.1 - 0.05 * quality, 2)),
+                    "inception": 1.0 + 0.3 * quality,
+                    "pesq": 1.1 if truth.has_speech else None,
+                    "missing": None if truth.has_speech else '{"pesq": "no speech"}',
+                }
+            )
+    return rows
+
+
+@pytest.fixture(scope="session")
+def learning(loop):
+    """Folders of AudioScore, pairs and alignment, the first two by their own stages; returns (audioscore, pairs, alignment)."""
+    from v2a_dpo.stages.mine import mine
+    from v2a_dpo.stages.train_audioscore import train_audioscore
+
+    truths = make_split(0, "annotation", 60)
+    rows = score_rows(truths, np.random.default_rng(1), better=False, samples=5)
+    write(loop.root / "annotated", SCORES, rows, rows_per_shard=len(rows))
+    cuts = np.quantile([row["imagebind"] for row in rows], [1 / 3, 2 / 3])
+    ratings = [
+        {
+            "clip_id": row["clip_id"],
+            "sample": row["sample"],
+            "rating": ("bad", "medium", "good")[int(np.searchsorted(cuts, row["imagebind"] + shake))],
+            "rater": "simulated rater",
+            "source": "simulated",
+        }
+        for row, shake in zip(rows, np.random.default_rng(2).normal(0, 0.08, len(rows)), strict=True)
+    ]
+    write(loop.root / "ratings", RATINGS, ratings)
+    train_audioscore(
+        loop.params, scores=loop.folder("annotated"), ratings=loop.folder("ratings"), output=loop.folder("audioscore")
+    )
+    mine(
+        loop.params,
+        scores=loop.folder("annotated"),
+        audioscore=loop.folder("audioscore"),
+        output=loop.folder("pairs"),
+    )
+    (loop.root / "alignment").mkdir()
+    log = "".join(json.dumps(record) + "\n" for record in alignment_log(120))
+    (loop.root / "alignment" / "log.jsonl").write_text(log)
+    return loop.folder("audioscore"), loop.folder("pairs"), loop.folder("alignment")
+
+
+def alignment_log(num_steps):
+    """Records like the trainer's: accuracy rises, both errors rise, the loser's more."""
+    generator = np.random.default_rng(3)
+    for step in range(num_steps + 1):
+        done = step / num_steps
+        record = {"step": step, "alarms": []}
+        if step % 20 == 0:
+            record |= {"held_out_loss": 0.69 - 0.1 * done, "held_out_accuracy": 0.5 + 0.25 * done}
+            record |= {"held_out_margin": 2 * done}
+        if step < num_steps:
+            record |= {
+                "phase": "easy" if step < 97 else "hard",
+                "loss": float(0.69 - 0.15 * done + generator.normal(0, 0.15 * done)),
+                "accuracy": float(np.clip(round(8 * (0.55 + 0.3 * done + generator.normal(0, 0.1))) / 8, 0, 1)),
+                "margin": float(2 * done + generator.normal(0, done)),
+                "winner_difference": float(0.03 * done + generator.normal(0, 0.004)),
+                "loser_difference": float(0.05 * done + generator.normal(0, 0.004)),
+                "gradient_norm": float(generator.uniform(70, 170)),
+                "learning_rate": 1e-4 * min(1.0, (step + 1) / 20),
+            }
+        yield record

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
-
-if TYPE_CHECKING:
-    from v2a_dpo.scoring.base import AudioTagger
+from v2a_dpo.scoring.base import AudioTagger
 
 FEATURES = "features"
 TAGGERS = ("panns", "passt")

@@ -80,7 +80,8 @@ def _change_cells(metric: Metric, change: Difference, *, no_change: float) -> li
 
 def _title(metric: Metric) -> str:
     unit = f" {metric.unit}" if metric.unit else ""
-    return f"{metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"
+    # The arrow stays with its word where a browser breaks the line.
+    return f"{metric.title}{unit}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
 def _number(value: float, metric: Metric, *, sign: str = "") -> str:
@@ -110,21 +111,21 @@ def to_markdown(table: Table) -> str:
     return "\n".join([table.caption, "", head, *rows, ""])
 
 
-def to_html(table: Table) -> str:
-    """The table in HTML: a scope on every header, the verdict as a class and, for readers of the text alone, as a title."""
+def to_html(table: Table, *, css_class: str = "") -> str:
+    """The table in HTML: headers with a scope, cells with their column as `data-label`, the verdict as class and title."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     rows = []
     for title, cells in table.rows:
-        data = "".join(_html_cell(cell) for cell in cells)
+        data = "".join(_html_cell(cell, label) for cell, label in zip(cells, table.columns[1:], strict=True))
         rows.append(f'<tr><th scope="row">{escape(title)}</th>{data}</tr>')
     caption = f"<caption>{escape(table.caption)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<table class="{css_class}">{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: Cell, label: str) -> str:
     attributes = f' class="{cell.verdict}" title="{VERDICTS[cell.verdict]}"' if cell.verdict else ""
     interval = f" <small>{escape(cell.interval)}</small>" if cell.interval else ""
-    return f"<td{attributes}>{escape(cell.text)}{interval}</td>"
+    return f'<td data-label="{escape(label)}"{attributes}>{escape(cell.text)}{interval}</td>'
 
 
 def _plain(cell: Cell) -> str:

@@ -15,12 +15,13 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import CLIPS, SCORES
 from v2a_dpo.config import Params
-from v2a_dpo.evaluation.metrics import METRICS, SYSTEMS, Comparison
+from v2a_dpo.evaluation.metrics import SYSTEMS, Comparison, Metric
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
 from v2a_dpo.evaluation.report import sections
 from v2a_dpo.evaluation.report.gallery import GalleryClip, Track, choose_clips, clip_figure, gallery_clip, preview_mp4
 from v2a_dpo.evaluation.report.page import Page, Section, render
 from v2a_dpo.evaluation.report.training import LogRecord, training_section
+from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.media.audio import decode_flac, read_audio
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
@@ -56,7 +57,7 @@ def report(
     chosen, median, numbers = _choice(evaluation, count=params.report.gallery_clips)
     gallery = []
     for done, clip_id in enumerate(chosen):
-        gallery.append(media.card(clip_id, _shown(numbers[clip_id])))
+        gallery.append(media.card(clip_id, _shown(numbers[clip_id], shown_metrics(comparison, rater=rater))))
         progress("Collecting clips", done + 1, len(chosen))
     figure = clip_figure(media.tracks(median), clip_id=median, event_times_s=media.events(median))
     parts: list[Section] = [
@@ -161,9 +162,9 @@ def _choice(evaluation: str, *, count: int) -> tuple[list[str], str, dict[str, d
     return [clip_ids[row] for row in choose_clips(change, count=count)], median, numbers
 
 
-def _shown(numbers: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str, str]]:
+def _shown(numbers: Mapping[str, Mapping[str, float | None]], metrics: Sequence[Metric]) -> list[tuple[str, str, str]]:
     shown = []
-    for metric in METRICS:
+    for metric in metrics:
         values = [numbers[name].get(metric.key) for name in SYSTEMS] if metric.key in _CLIP_NUMBERS else []
         texts = [f"{value:.{metric.decimals}f}" for value in values if value is not None]
         if len(texts) == len(SYSTEMS):

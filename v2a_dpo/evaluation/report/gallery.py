@@ -60,7 +60,7 @@ def preview_mp4(path: str, *, start_s: float, duration_s: float, width: int, hei
     stream = FrameStream("preview", rate, even_height, even_width, "stretch")
     frames = read_frames(path, [stream], start_s=start_s, duration_s=duration_s)["preview"]
     sink = BytesIO()
-    with av.open(sink, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with av.open(sink, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "24"})
         video.width, video.height, video.pix_fmt = even_width, even_height, "yuv420p"
         for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():

@@ -37,7 +37,6 @@ _SCORE_TITLES = {
     "inception": "Inception contribution in nats",
     "pesq": "PESQ",
 }
-_BINS = 24
 
 
 def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]]]:
@@ -73,7 +72,11 @@ def result_section(comparison: Comparison, *, rater: str, confidence: float) -> 
         "Result",
         "Arrows say which way is better. Green and red mark paired differences whose interval excludes zero; "
         "everything else is no clear difference, whichever way it points.",
-        [f'<div class="scroll" tabindex="0">{to_html(table)}</div>' for table in (paper, change)] + [forest],
+        [
+            f'<div class="scroll" tabindex="0">{to_html(paper)}</div>',
+            f'<div class="scroll">{to_html(change, css_class="reflow")}</div>',
+            f'<div class="forest">{forest}</div>',
+        ],
         wide=True,
     )
 
@@ -194,7 +197,7 @@ def pairs_section(summary: Mapping[str, Any]) -> Section:
     )
     rows = [(f"pairs from {source}", count) for source, count in summary["pairs"].items()]
     rows += [(f"phase {phase}", count) for phase, count in summary["phases"].items()]
-    rows += [(f"clips dropped: {reason}", count) for reason, count in summary["dropped"].items()]
+    rows += [(f"dropped: {reason}", count) for reason, count in summary["dropped"].items()]
     body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{count}</td></tr>' for name, count in rows)
     table = (
         f'<figure class="chart"><figcaption>What was mined</figcaption><table><tbody>{body}</tbody></table></figure>'
@@ -216,13 +219,13 @@ def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, 
         together = np.concatenate(list(values.values()))
         if together.size < 2:
             continue
-        edges = np.histogram_bin_edges(together, bins=_BINS)
+        edges = np.histogram_bin_edges(together, bins=int(np.clip(1.5 * np.sqrt(together.size), 6, 24)))
         histograms = [
             Histogram(SYSTEM_TITLES[name], name, edges.tolist(), np.histogram(values[name], edges)[0].tolist())
             for name in SYSTEMS
         ]
         count = min(len(found) for found in values.values())
-        charts.append(histogram_chart(histograms, Axes(f"{title} ({count} clips)", title, "clips")))
+        charts.append(histogram_chart(histograms, Axes(f"{title}, n = {count}", title, "clips")))
     return Section(
         "scores",
         "Score distributions",

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+
+from v2a_dpo.evaluation.bootstrap import Difference
+from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison, Metric, compare, verdict
+from v2a_dpo.evaluation.systems import SystemClips
+
+SETTINGS = BootstrapSettings(resamples=400, fd_resamples=100, confidence=0.95, seed=1)
+NUM_CLIPS, CLASSES, DIMENSIONS = 60, 5, 4
+
+
+def system(seed, *, error, scores=0.0):
+    """A system whose taggers' outputs differ from the real audio's by noise of standard deviation `error`."""
+    real, noise = np.random.default_rng(0), np.random.default_rng(seed)
+    logits = real.normal(size=(NUM_CLIPS, CLASSES)) * 3
+    embedding = real.normal(size=(NUM_CLIPS, DIMENSIONS))
+    common = np.random.default_rng(9).normal(size=NUM_CLIPS)
+    columns = {
+        "panns_logits": logits + error * noise.normal(size=logits.shape),
+        "passt_logits": logits + error * noise.normal(size=logits.shape),
+        "panns_embedding": embedding,
+        "passt_embedding": embedding + error,
+        "imagebind": 0.3 + 0.02 * common + scores,
+        "clap": 0.4 + 0.02 * common + scores,
+        "desync": np.abs(common) - scores,
+        "quality": 0.5 + 0.1 * common + scores,
+    }
+    return SystemClips([f"clip-{row}" for row in range(NUM_CLIPS)], columns)
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(
+        system(1, error=0.0), {"base": system(2, error=2.0), "aligned": system(3, error=0.5, scores=0.1)}, SETTINGS
+    )
+
+
+def test_a_system_nearer_to_the_real_audio_is_better_in_every_metric_that_looks_at_it(comparison):
+    for metric in METRICS:
+        change = comparison.differences[metric.key]
+        if metric.key == "inception_score":
+            continue
+        assert verdict(metric, change) == "better", metric
+        assert change.p_better < 0.05
+
+
+def test_values_are_what_the_definitions_say(comparison):
+    base = system(2, error=2.0)
+    assert comparison.intervals["base"]["ib_score"].value == pytest.approx(100 * base.columns["imagebind"].mean())
+    assert comparison.intervals["base"]["desync_s"].value == pytest.approx(base.columns["desync"].mean())
+    # A set moved by 2 in each of 4 dimensions: covariances are equal, so only the means count.
+    assert comparison.intervals["base"]["fd_passt"].value == pytest.approx(2.0**2 * DIMENSIONS)
+    assert comparison.intervals["aligned"]["fd_passt"].value == pytest.approx(0.5**2 * DIMENSIONS)
+    assert comparison.differences["rater_quality"].value == pytest.approx(0.1)
+
+
+def test_a_constant_gain_has_an_interval_of_no_width_because_clips_are_paired(comparison):
+    change = comparison.differences["clap_score"]
+    assert (change.low, change.high) == (pytest.approx(0.1), pytest.approx(0.1))
+
+
+def test_a_system_against_itself_differs_in_nothing():
+    same = system(2, error=1.0)
+    comparison = compare(system(1, error=0.0), {"base": same, "aligned": same}, SETTINGS)
+    assert comparison.win_rate.value == 0.5
+    for metric in METRICS:
+        assert comparison.differences[metric.key].value == 0.0
+        assert verdict(metric, comparison.differences[metric.key]) == "unclear"
+
+
+def test_win_rate_counts_ties_one_half():
+    base, aligned = system(2, error=1.0), system(2, error=1.0)
+    quality = base.columns["quality"].copy()
+    quality[:30] += 1
+    quality[30:40] -= 1
+    aligned = SystemClips(aligned.clip_ids, {**aligned.columns, "quality": quality})
+    comparison = compare(system(1, error=0.0), {"base": base, "aligned": aligned}, SETTINGS)
+    assert comparison.win_rate.value == pytest.approx((30 + 0.5 * 20) / 60)
+    assert comparison.win_rate.low > 0.5
+
+
+def test_a_clip_without_a_score_in_one_system_counts_in_neither():
+    base, aligned = system(2, error=1.0), system(2, error=1.0)
+    clap = base.columns["clap"].copy()
+    clap[0] = 1000.0
+    base = SystemClips(base.clip_ids, {**base.columns, "clap": clap})
+    missing = aligned.columns["clap"].copy()
+    missing[0] = np.nan
+    aligned = SystemClips(aligned.clip_ids, {**aligned.columns, "clap": missing})
+    comparison = compare(system(1, error=0.0), {"base": base, "aligned": aligned}, SETTINGS)
+    assert comparison.differences["clap_score"].value == pytest.approx(0.0, abs=1e-12)
+    assert comparison.intervals["base"]["clap_score"].value < 1
+
+
+def test_metrics_nobody_measured_are_absent_not_zero():
+    silent = {"quality": np.full(NUM_CLIPS, np.nan), "clap": np.full(NUM_CLIPS, np.nan)}
+    systems = {}
+    for name, seed in (("base", 2), ("aligned", 3)):
+        found = system(seed, error=1.0)
+        systems[name] = SystemClips(found.clip_ids, {**found.columns, **silent})
+    comparison = compare(system(1, error=0.0), systems, SETTINGS)
+    assert comparison.win_rate is None
+    assert {"rater_quality", "clap_score"}.isdisjoint(comparison.differences)
+    assert "win_rate" not in comparison.to_dict()
+
+
+def test_the_same_seed_gives_the_same_numbers_and_json_keeps_them(comparison):
+    again = compare(
+        system(1, error=0.0), {"base": system(2, error=2.0), "aligned": system(3, error=0.5, scores=0.1)}, SETTINGS
+    )
+    assert again == comparison
+    assert Comparison.from_dict(comparison.to_dict()) == comparison
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher_is_better", "expected"),
+    [
+        (0.1, 0.3, True, "better"),
+        (0.1, 0.3, False, "worse"),
+        (-0.3, -0.1, False, "better"),
+        (-0.1, 0.3, True, "unclear"),
+    ],
+)
+def test_verdicts_need_an_interval_on_one_side(low, high, higher_is_better, expected):
+    metric = Metric("m", "M", "", higher_is_better, 2)
+    assert verdict(metric, Difference(0.5 * (low + high), low, high, 0.0, 0.0)) == expected
