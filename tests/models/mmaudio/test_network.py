@@ -174,6 +174,14 @@ def test_bfloat16_autocast_stays_close_to_float32() -> None:
     assert F.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.999
 
 
+def test_the_velocity_is_one_graph_for_the_compiler() -> None:
+    network, latents, t = _network(), _drawn(2, 21, 5, seed=4), torch.tensor([0.4, 0.5])
+    with torch.no_grad():
+        embedded = network.embed_conditions(*_raw(2, seed=5))
+        compiled = torch.compile(network.predict_velocity, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(latents, t, embedded), network.predict_velocity(latents, t, embedded))
+
+
 @pytest.mark.parametrize(("source", "target"), [(192, 345), (192, 250), (16, 21), (24, 431), (736, 1292), (40, 32)])
 def test_rows_are_dealt_out_as_torch_interpolates(source: int, target: int) -> None:
     rows = torch.arange(source, dtype=torch.float32)[None, None]

@@ -89,7 +89,8 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if table is not None:
             q, k = rotate(q, table), rotate(k, table)
-        return q.to(v.dtype), k.to(v.dtype), v
+        # Fused attention kernels want channels side by side in memory.
+        return q.to(v.dtype), k.to(v.dtype), v.contiguous()
 
 
 def attend(q_BHNK: Tensor, k_BHNK: Tensor, v_BHNK: Tensor) -> Tensor:
