@@ -9,14 +9,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from v2a_dpo.artifacts.schema import CLIPS, RATINGS, SCORES, TensorType, candidates_schema
+from v2a_dpo.artifacts.schema import RATINGS, SCORES, TensorType, candidates_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.media.audio import encode_flac
+from v2a_dpo.stages.prepare import prepare
+from v2a_dpo.tiny.codec import PatchCodec
+from v2a_dpo.tiny.encoders import TinyEncoders
+from v2a_dpo.tiny.generator import build
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.scorers import SCORER_NAMES, build_scorer, save_scorer
 from v2a_dpo.tiny.sound import render_audio
-from v2a_dpo.tiny.world import DURATION_S, FRAME_RATE, SAMPLE_RATE, make_split
+from v2a_dpo.tiny.world import DURATION_S, SAMPLE_RATE, make_split
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 NUM_CLIPS = 12
@@ -49,10 +53,35 @@ class Loop:
 def loop(tmp_path_factory):
     root = tmp_path_factory.mktemp("loop")
     truths = make_split(0, "test", NUM_CLIPS)
+    params = Params.model_validate(
+        {
+            "profile": "tiny",
+            "generator": {"family": "tiny", "variant": "tiny", "device": "cpu"},
+            "prepare": {"duration_s": DURATION_S, "clips_per_shard": 8},
+            "generate": {"steps": 2, "guidance_scale": 2.0},
+            "score": {"scorers": "tiny"},
+            "evaluate": {"bootstrap_samples": 200, "guidance_curve": [1.0, 2.0], "curve_clips": 4},
+            "report": {"gallery_clips": 3},
+        }
+    )
     (root / "truth.json").write_text(json.dumps({truth.clip_id: truth.to_dict() for truth in truths}))
+    (root / "videos").mkdir()
     for truth in truths:
-        write_clip_mp4(root / f"{truth.clip_id}.mp4", truth)
-    write(root / "clips", CLIPS, [clip_row(root, truth) for truth in truths])
+        write_clip_mp4(root / "videos" / f"{truth.clip_id}.mp4", truth)
+    lines = ["clip_id,prompt,label,has_speech"]
+    lines += [f"{truth.clip_id},{truth.prompt},{truth.label},{str(truth.has_speech).lower()}" for truth in truths]
+    (root / "captions.csv").write_text("\n".join(lines) + "\n")
+    save_generators(root, torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths]))
+    made = Loop(root, params)
+    prepare(
+        params,
+        videos=made.folder("videos"),
+        captions=made.folder("captions.csv"),
+        split="test",
+        generator=made.folder("base"),
+        clips=made.folder("clips"),
+        conditions=made.folder("conditions"),
+    )
     generator = np.random.default_rng(0)
     for name, share_late, noise in (("base", 0.7, 0.15), ("aligned", 0.2, 0.03)):
         audio = [damaged(truth, generator, share_late=share_late, noise=noise) for truth in truths]
@@ -68,18 +97,7 @@ def loop(tmp_path_factory):
                 for weight in scorer.parameters():
                     weight.mul_(2.0)
             save_scorer(root / "scorers", name, scorer)
-    params = Params.model_validate(
-        {
-            "profile": "tiny",
-            "generator": {"family": "tiny", "variant": "tiny", "device": "cpu"},
-            "prepare": {"duration_s": DURATION_S},
-            "generate": {"steps": 2, "guidance_scale": 2.0},
-            "score": {"scorers": "tiny"},
-            "evaluate": {"bootstrap_samples": 200, "guidance_curve": [1.0, 2.0], "curve_clips": 4},
-            "report": {"gallery_clips": 3},
-        }
-    )
-    return Loop(root, params)
+    return made
 
 
 def write(folder, schema, rows, *, rows_per_shard=8):
@@ -89,22 +107,16 @@ def write(folder, schema, rows, *, rows_per_shard=8):
     build_dataset(str(folder), schema, parameters=[], inputs={}, tasks=tasks, make=ShardContent)
 
 
-def clip_row(root, truth):
-    return {
-        "clip_id": truth.clip_id,
-        "video": str(root / f"{truth.clip_id}.mp4"),
-        "start_s": 0.0,
-        "duration_s": DURATION_S,
-        "prompt": truth.prompt,
-        "label": truth.label,
-        "split": "test",
-        "frame_rate": float(FRAME_RATE),
-        "width": 64,
-        "height": 64,
-        "has_audio": True,
-        "has_speech": truth.has_speech,
-        "probe": "",
-    }
+def save_generators(root, audio_BS):
+    """Two untrained generators: the base one predicts no velocity at all, the aligned one something."""
+    model = build(TinyEncoders(), PatchCodec.fit(audio_BS), seed=0)
+    for name, spread in (("base", 0.0), ("aligned", 0.02)):
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in model.network.parameters():
+                weight.add_(spread * torch.randn(weight.shape, generator=generator))
+        (root / name).mkdir()
+        model.save(root / name)
 
 
 def damaged(truth, generator, *, share_late, noise):
@@ -146,6 +158,23 @@ def score_rows(truths, generator, *, better, samples=1):
                 }
             )
     return rows
+
+
+@pytest.fixture(scope="session")
+def write_rows():
+    """A function that makes a data set folder of rows."""
+    return write
+
+
+@pytest.fixture(scope="session")
+def evaluated(loop):
+    """The small loop's evaluation folder, and the text that the stage returned."""
+    from v2a_dpo.stages.evaluate import evaluate
+    from v2a_dpo.stages.guidance_curve import Models
+
+    models = Models(base=loop.folder("base"), aligned=loop.folder("aligned"), conditions=loop.folder("conditions"))
+    output = loop.folder("evaluation")
+    return output, evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=output, curve=models)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def test_the_gallery_shows_the_best_the_worst_and_what_lies_between():
 
 
 def test_previews_are_small_silent_h264_of_the_whole_clip(loop):
-    video = next(loop.root.glob("*.mp4"))
+    video = next(loop.root.joinpath("videos").glob("*.mp4"))
     content = preview_mp4(str(video), start_s=0.0, duration_s=DURATION_S, width=1280, height=720, frame_rate=50.0)
     with av.open(io.BytesIO(content)) as container:
         stream = container.streams.video[0]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import file_checksum, folder_fingerprint
+from v2a_dpo.artifacts.fingerprint import code_fingerprint, file_checksum, folder_fingerprint
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.artifacts.manifest import ShardEntry
 from v2a_dpo.artifacts.schema import CLIPS
@@ -26,11 +26,13 @@ from v2a_dpo.evaluation.systems import SystemClips, join_columns, load_features,
 from v2a_dpo.media.audio import decode_flac, read_audio, resample
 from v2a_dpo.progress import Progress
 from v2a_dpo.randomness import row_seed
-from v2a_dpo.scoring.catalog import load_taggers
+from v2a_dpo.scoring.catalog import KINDS, load_taggers
 
 if TYPE_CHECKING:
     from v2a_dpo.tiny.world import ClipTruth
 
+#: The code that a features shard depends on, besides the taggers' and the rater's.
+_CODE = ("v2a_dpo.evaluation.features", "v2a_dpo.media.audio")
 #: Yields the audio of one shard's clips.
 Reader = Callable[[Dataset, ShardEntry], Iterator[ClipAudio]]
 #: Folders of one system on the test clips: (candidates, scores).
@@ -58,9 +60,13 @@ class EvaluationInputs:
         self.progress = progress
         self.clips = Dataset.open(clips, CLIPS)
         self.clip_ids: list[str] = self.clips.table(["clip_id"]).column("clip_id").to_pylist()
-        self._made_by = [folder_fingerprint(scorers), file_checksum(truth) if truth else "nobody rates"]
+        kind = params.score.scorers
+        self._scorers_fingerprint = folder_fingerprint(scorers)
+        self._made_by = [self._scorers_fingerprint, code_fingerprint(*_CODE, KINDS[kind])]
+        if truth:
+            self._made_by += [file_checksum(truth), code_fingerprint("v2a_dpo.tiny.rater")]
         self._extractor = FeatureExtractor(
-            load_taggers(params.score.scorers, scorers),
+            load_taggers(kind, scorers),
             duration_s=params.prepare.duration_s,
             quality=_simulated_rater(truth) if truth else None,
         )
@@ -97,7 +103,7 @@ class EvaluationInputs:
             folder,
             self._extractor.schema(sample_rate),
             parameters=[self.params.prepare.duration_s, self.params.score.scorers, sample_rate],
-            inputs={"source": source.fingerprint, "scorers": self._made_by[0]},
+            inputs={"source": source.fingerprint, "scorers": self._scorers_fingerprint},
             tasks=[ShardTask(entry, [entry.sha256, *self._made_by]) for entry in source.shards],
             make=lambda entry: self._extractor.extract(read(source, entry)),
             progress=partial(self.progress, description),

@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import SCORES
+from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.metrics import Comparison
+from v2a_dpo.stages.evaluate import evaluate
+from v2a_dpo.stages.guidance_curve import Models
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_metrics_table_and_summary_are_written_and_honest(loop, evaluated):
+    output, text = evaluated
+    metrics = json.loads(Path(output, "metrics.json").read_text())
+    summary = json.loads(Path(output, "summary.json").read_text())
+    assert metrics["clips"] == summary["expected_clips"] == 12
+    assert summary["rater"] == "simulated rater"
+    assert set(metrics["base"]) == {
+        "fd_passt",
+        "kl_panns",
+        "kl_passt",
+        "inception_score",
+        "ib_score",
+        "desync_s",
+        "clap_score",
+        "rater_quality",
+    }
+    quality = metrics["difference"]["rater_quality"]
+    assert quality["low"] > 0, "less late and less noisy audio pleases the rater"
+    assert metrics["win_rate"]["value"] > 0.5
+    for words in ("simulated rater", "tiny profile, 12 held-out clips", "Aligned is"):
+        assert words in text
+    table = Path(output, "table.md").read_text()
+    assert "| Base |" in table
+    assert "| Metric |" in table
+
+
+def test_per_clip_numbers_average_to_the_metrics(evaluated):
+    output, _ = evaluated
+    comparison = Comparison.from_dict(json.loads(Path(output, "metrics.json").read_text()))
+    rows = Dataset.open(f"{output}/per-clip").table().to_pylist()
+    assert len(rows) == 24
+    for system in ("base", "aligned"):
+        for key in ("kl_panns", "ib_score", "desync_s", "rater_quality"):
+            mean = np.mean([row[key] for row in rows if row["system"] == system])
+            assert comparison.intervals[system][key].value == pytest.approx(mean, rel=1e-6)
+
+
+def test_the_curve_has_both_systems_at_every_scale_with_intervals(loop, evaluated):
+    records = json.loads(Path(evaluated[0], "guidance-curve.json").read_text())
+    assert [(record["guidance_scale"], record["system"]) for record in records] == [
+        (1.0, "base"),
+        (1.0, "aligned"),
+        (2.0, "base"),
+        (2.0, "aligned"),
+    ]
+    for record in records:
+        assert record["clips"] == 4
+        assert record["kl_panns_low"] <= record["kl_panns"] <= record["kl_panns_high"]
+    # Guidance cannot change a velocity of zero; it does change the other model's.
+    assert records[0]["kl_panns"] == pytest.approx(records[2]["kl_panns"])
+    assert records[1]["kl_panns"] != pytest.approx(records[3]["kl_panns"])
+
+
+def test_a_second_run_makes_no_shard_again_and_the_same_files(loop, evaluated):
+    output, _ = evaluated
+    before = contents(output)
+    stamps = {path: path.stat().st_mtime_ns for path in Path(output).rglob("part-*.parquet")}
+    models = Models(base=loop.folder("base"), aligned=loop.folder("aligned"), conditions=loop.folder("conditions"))
+    evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=output, curve=models)
+    assert contents(output) == before
+    assert {path: path.stat().st_mtime_ns for path in Path(output).rglob("part-*.parquet")} == stamps
+
+
+def test_without_a_truth_nobody_rates_and_no_rating_appears(loop, tmp_path):
+    inputs = {**loop.inputs, "truth": None}
+    text = evaluate(loop.params, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path))
+    assert "rater" not in text
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert "win_rate" not in metrics
+    assert "rater_quality" not in metrics["base"]
+    assert json.loads((tmp_path / "summary.json").read_text())["rater"] is None
+
+
+def test_clips_without_scores_are_counted_and_too_many_stop_the_evaluation(loop, tmp_path, write_rows):
+    rows = Dataset.open(loop.folder("scores", "base"), SCORES).table().to_pylist()
+    write_rows(tmp_path / "scores", SCORES, rows[:9])
+    inputs = {**loop.inputs, "base": (loop.folder("candidates", "base"), str(tmp_path / "scores"))}
+    with pytest.raises(UserError, match=r"Only 9 of 12 .* base 3, aligned 0"):
+        evaluate(loop.params, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
+    lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.7})})
+    evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["clips"], summary["missing"]["base"]) == (9, 3)
+
+
+def test_a_video_without_sound_leaves_its_clip_out_with_a_reason(loop, tmp_path, write_rows):
+    from v2a_dpo.artifacts.schema import CLIPS
+
+    rows = Dataset.open(loop.folder("clips"), CLIPS).table().to_pylist()
+    rows[3]["video"] = str(tmp_path / "gone.mp4")
+    write_rows(tmp_path / "clips", CLIPS, rows)
+    lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.9})})
+    inputs = {**loop.inputs, "clips": str(tmp_path / "clips")}
+    evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
+    quarantine = pq.read_table(tmp_path / "out" / "features" / "truth" / "_quarantine.parquet").to_pylist()
+    assert [row["clip_id"] for row in quarantine] == [rows[3]["clip_id"]]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["clips"] == 11
