@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import SCORES, TensorType, candidates_schema
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.media.audio import encode_flac
+from v2a_dpo.stages.generate import generate
+from v2a_dpo.stages.prepare import prepare
+from v2a_dpo.stages.score import score
+from v2a_dpo.tiny.codec import PatchCodec
+from v2a_dpo.tiny.encoders import TinyEncoders
+from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.media import write_clip_mp4
+from v2a_dpo.tiny.scorers import SCORER_NAMES, build_scorer, save_scorer
+from v2a_dpo.tiny.sound import render_audio
+from v2a_dpo.tiny.world import SAMPLE_RATE, make_split
+
+NAMES = ("imagebind", "clap", "desync", "inception", "pesq")
+
+
+def _params(**score_settings):
+    return Params.model_validate(
+        {
+            "generator": {"family": "tiny", "device": "cpu"},
+            "prepare": {"duration_s": 2.0, "clips_per_shard": 2},
+            "generate": {"candidates": 2, "steps": 2, "guidance_scale": 2.0},
+            "score": {"scorers": "tiny", "clips_per_batch": 2, "pesq_workers": 1, **score_settings},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A generator and scorers with random weights: what they say is poor, how they are used is real."""
+    root = tmp_path_factory.mktemp("models")
+    (root / "generator").mkdir()
+    build(TinyEncoders(), PatchCodec(), seed=0).save(root / "generator")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name in SCORER_NAMES:
+            save_scorer(root / "scorers", name, build_scorer(name))
+    return root
+
+
+@pytest.fixture(scope="module")
+def truths():
+    """Two clips with speech and two without."""
+    clips = make_split(3, "test", 40)
+    voices = [clip for clip in clips if clip.has_speech][:2]
+    return [*voices, *[clip for clip in clips if not clip.has_speech][:2]]
+
+
+@pytest.fixture(scope="module")
+def prepared(models, truths, tmp_path_factory, write_video):
+    """Prepared clips: four of the tiny world, one of them without a prompt, and a mute one that claims to speak."""
+    root = tmp_path_factory.mktemp("prepared")
+    (root / "videos").mkdir()
+    lines = ["clip_id,prompt,has_speech"]
+    for number, truth in enumerate(truths):
+        write_clip_mp4(root / "videos" / f"{truth.clip_id}.mp4", truth)
+        lines.append(f"{truth.clip_id},{'' if number == 1 else truth.prompt},{str(truth.has_speech).lower()}")
+    write_video(root / "videos" / "mute.mp4")
+    (root / "videos" / "captions.csv").write_text("\n".join([*lines, "mute,a voice,true"]) + "\n")
+    prepare(
+        _params(), videos=str(root / "videos"), captions=str(root / "videos" / "captions.csv"), split="test",
+        generator=str(models / "generator"), clips=str(root / "clips"), conditions=str(root / "conditions"),
+    )  # fmt: skip
+    return root
+
+
+def _row(clip_id, sample, audio):
+    flac = audio if isinstance(audio, bytes) else encode_flac(torch.as_tensor(audio), SAMPLE_RATE)
+    return {
+        "clip_id": clip_id, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "sample_rate": SAMPLE_RATE,
+        "latent": np.zeros((2, 2), np.float16).tobytes(), "audio": {"bytes": flac, "path": None},
+    }  # fmt: skip
+
+
+def _write_candidates(folder, shards):
+    build_dataset(
+        str(folder), candidates_schema(TensorType("float16", (2, 2))), parameters="test", inputs={},
+        tasks=[ShardTask(index, [str(index)]) for index in range(len(shards))],
+        make=lambda index: ShardContent(shards[index]),
+    )  # fmt: skip
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def candidates(prepared, truths, tmp_path_factory):
+    """For each clip its true sound and noise; the mute clip has a single candidate."""
+    noise = (0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE)).astype(np.float32)
+    pairs = [[_row(truth.clip_id, 0, render_audio(truth)), _row(truth.clip_id, 1, noise)] for truth in truths]
+    shards = [pairs[0] + pairs[1] + pairs[2], [*pairs[3], _row("mute", 0, noise)]]
+    return _write_candidates(tmp_path_factory.mktemp("candidates") / "test", shards)
+
+
+def _score(prepared, models, candidates, output, params=None, **options):
+    return score(
+        params or _params(), clips=str(prepared / "clips"), candidates=candidates, scorers=str(models / "scorers"),
+        output=str(output), **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scored(prepared, models, candidates, tmp_path_factory):
+    output = tmp_path_factory.mktemp("scores") / "test"
+    summary = _score(prepared, models, candidates, output)
+    return output, summary, Dataset.open(str(output), SCORES).table().to_pylist()
+
+
+def test_every_candidate_has_a_row_in_order(scored, truths):
+    _, summary, rows = scored
+    expected = [(truth.clip_id, sample) for truth in truths for sample in (0, 1)]
+    assert [(row["clip_id"], row["sample"]) for row in rows] == [*expected, ("mute", 0)]
+    assert summary.quarantined == {}
+
+
+def test_scores_that_do_not_apply_are_null_with_their_reason(scored, truths):
+    _, _, rows = scored
+    for row in rows:
+        reasons = json.loads(row["missing"]) if row["missing"] else {}
+        assert {name for name in NAMES if row[name] is None} == set(reasons)
+        if row["clip_id"] == "mute":
+            assert reasons == {"pesq": "the clip has no sound of its own"}
+        elif row["clip_id"] == truths[1].clip_id:
+            assert reasons == {"clap": "the clip has no text"}
+        elif row["clip_id"] == truths[0].clip_id:
+            assert reasons == {}
+        else:
+            assert reasons == {"pesq": "the clip has no human speech"}
+
+
+def test_the_true_sound_of_a_speaker_has_the_better_pesq(scored, truths):
+    _, _, rows = scored
+    pesq = {(row["clip_id"], row["sample"]): row["pesq"] for row in rows}
+    for truth in truths[:2]:
+        assert pesq[truth.clip_id, 0] > pesq[truth.clip_id, 1] + 1.0
+
+
+def test_scores_lie_in_their_ranges(scored):
+    _, _, rows = scored
+    for row in rows:
+        assert -1.0 <= row["imagebind"] <= 1.0
+        assert row["desync"] >= 0.0
+        assert row["inception"] >= -1e-6
+
+
+def test_the_batch_size_does_not_matter(scored, prepared, models, candidates, tmp_path):
+    _, _, rows = scored
+    _score(prepared, models, candidates, tmp_path, _params(clips_per_batch=1))
+    again = Dataset.open(str(tmp_path), SCORES).table().to_pylist()
+    for one, other in zip(rows, again, strict=True):
+        assert one["missing"] == other["missing"]
+        assert [other[name] for name in NAMES] == pytest.approx([one[name] for name in NAMES], abs=1e-4, nan_ok=True)
+
+
+def test_a_second_run_makes_nothing_and_a_killed_one_ends_with_the_same_bytes(
+    scored, prepared, models, candidates, tmp_path
+):
+    output, _, _ = scored
+    assert _score(prepared, models, candidates, output).made == 0
+    shutil.copytree(output, tmp_path / "resumed")
+    (tmp_path / "resumed" / "_manifest.json").unlink()
+    (tmp_path / "resumed" / "part-00001.parquet").unlink()
+    summary = _score(prepared, models, candidates, tmp_path / "resumed")
+    assert (summary.made, summary.kept) == (1, 1)
+    for file in output.iterdir():
+        assert (tmp_path / "resumed" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_shards_can_be_scored_apart(scored, prepared, models, candidates, tmp_path):
+    output, _, _ = scored
+    _score(prepared, models, candidates, tmp_path, shards=[1])
+    _score(prepared, models, candidates, tmp_path, shards=[0])
+    assert _score(prepared, models, candidates, tmp_path).made == 0
+    assert (tmp_path / "part-00001.parquet").read_bytes() == (output / "part-00001.parquet").read_bytes()
+
+
+def test_damaged_candidates_and_vanished_videos_are_quarantined(prepared, models, truths, tmp_path):
+    shutil.copytree(prepared / "clips", tmp_path / "clips")
+    audio = render_audio(truths[2])
+    rows = [
+        _row(truths[0].clip_id, 0, b"fLaC nonsense"),
+        _row(truths[2].clip_id, 0, audio),
+        _row(truths[3].clip_id, 0, audio),
+        _row(truths[3].clip_id, 1, audio[:-100]),
+        _row("mute", 0, audio),
+    ]
+    candidates = _write_candidates(tmp_path / "candidates", [rows])
+    video = prepared / "videos" / "mute.mp4"
+    video.rename(tmp_path / "away.mp4")
+    try:
+        summary = _score(prepared, models, candidates, tmp_path / "scores")
+    finally:
+        (tmp_path / "away.mp4").rename(video)
+    assert summary.rows == 1
+    found = Dataset.open(str(tmp_path / "scores")).quarantine().to_pylist()
+    assert {(row["clip_id"], row["error"]) for row in found} == {
+        (truths[0].clip_id, "AudioUnreadable"),
+        (truths[3].clip_id, "AudioUnreadable"),
+        ("mute", "VideoMissing"),
+    }
+
+
+def test_candidates_of_other_clips_are_a_mistake(prepared, models, tmp_path):
+    candidates = _write_candidates(tmp_path / "candidates", [[_row("stranger", 0, np.zeros(32_000, np.float32))]])
+    with pytest.raises(UserError, match="stranger"):
+        _score(prepared, models, candidates, tmp_path / "scores")
+
+
+def test_unknown_scorers_are_a_mistake(prepared, models, candidates, tmp_path):
+    with pytest.raises(UserError, match="official"):
+        _score(prepared, models, candidates, tmp_path, _params(scorers="official"))
+
+
+def test_real_footage_runs_through_with_the_tiny_models(real_footage, models, tmp_path):
+    folders = {name: str(tmp_path / name) for name in ("clips", "conditions", "candidates", "scores")}
+    prepare(
+        _params(), videos=str(real_footage), captions=None, split="test", generator=str(models / "generator"),
+        clips=folders["clips"], conditions=folders["conditions"],
+    )  # fmt: skip
+    generate(
+        _params(), conditions=folders["conditions"], generator=str(models / "generator"), output=folders["candidates"]
+    )
+    summary = score(
+        _params(), clips=folders["clips"], candidates=folders["candidates"], scorers=str(models / "scorers"),
+        output=folders["scores"],
+    )  # fmt: skip
+    rows = Dataset.open(folders["scores"], SCORES).table().to_pylist()
+    assert summary.rows == 2 * Dataset.open(folders["clips"]).num_rows == len(rows)
+    assert all(row["imagebind"] is not None and row["clap"] is None and row["pesq"] is None for row in rows)
