@@ -23,6 +23,7 @@ def test_metrics_table_and_summary_are_written_and_honest(loop, evaluated):
     summary = json.loads(Path(output, "summary.json").read_text())
     assert metrics["clips"] == summary["expected_clips"] == 12
     assert summary["rater"] == "simulated rater"
+    assert summary["seed"] == loop.params.seed
     assert set(metrics["base"]) == {
         "fd_passt",
         "kl_panns",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
@@ -77,6 +76,7 @@ def evaluate(
 
 
 def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str, Any]:
+    bootstrap = bootstrap_settings(params)
     return {
         "profile": params.profile,
         "seed": params.seed,
@@ -86,7 +86,9 @@ def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str
         "guidance_scale": params.generate.guidance_scale,
         "steps": params.generate.steps,
         "duration_s": params.prepare.duration_s,
-        **asdict(bootstrap_settings(params)),
+        "confidence": bootstrap.confidence,
+        "resamples": bootstrap.resamples,
+        "fd_resamples": bootstrap.fd_resamples,
         "expected_clips": pairing.expected,
         "clips": len(pairing.clip_ids),
         "missing": pairing.missing,

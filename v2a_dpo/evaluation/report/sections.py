@@ -197,7 +197,7 @@ def pairs_section(summary: Mapping[str, Any]) -> Section:
     )
     rows = [(f"pairs from {source}", count) for source, count in summary["pairs"].items()]
     rows += [(f"phase {phase}", count) for phase, count in summary["phases"].items()]
-    rows += [(f"dropped: {reason}", count) for reason, count in summary["dropped"].items()]
+    rows += [(f"dropped: {reason.replace('_', ' ')}", count) for reason, count in summary["dropped"].items()]
     body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{count}</td></tr>' for name, count in rows)
     table = (
         f'<figure class="chart"><figcaption>What was mined</figcaption><table><tbody>{body}</tbody></table></figure>'
