@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import unicodedata
 
 import pytest
@@ -133,3 +134,14 @@ def test_a_table_in_another_encoding_is_a_mistake(videos, tmp_path):
     path.write_bytes("clip_id\nété\n".encode("latin-1"))
     with pytest.raises(UserError, match="UTF-8"):
         read_clips(str(videos), str(path), split="any")
+
+
+def test_a_file_name_that_is_no_unicode_is_rejected(tmp_path):
+    (tmp_path / "good.mp4").touch()
+    with open(os.fsencode(tmp_path) + b"/bad-\xff.mp4", "wb"):
+        pass
+    bad, good = read_clips(str(tmp_path), None, split="any")
+    assert isinstance(bad, RejectedClip)
+    assert bad.clip_id == "bad-?"
+    assert "UTF-8" in str(bad.error)
+    assert isinstance(good, CaptionedClip)

@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 
 from v2a_dpo.artifacts.location import is_remote, join, list_names, read_bytes
 from v2a_dpo.errors import UserError
-from v2a_dpo.media.errors import CaptionInvalid, DuplicateClip, MediaError, VideoMissing
+from v2a_dpo.media.errors import CaptionInvalid, DuplicateClip, MediaError, VideoMissing, VideoUnreadable
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -74,9 +74,7 @@ def read_clips(videos: str, captions: str | None, *, split: str) -> list[Caption
     """
     folder = _VideoFolder(videos)
     if captions is None:
-        found: Iterator[CaptionedClip | RejectedClip] = (
-            CaptionedClip(PurePosixPath(name).stem, join(videos, name)) for name in folder.names
-        )
+        found: Iterator[CaptionedClip | RejectedClip] = (_named_clip(name, videos) for name in folder.names)
     else:
         rows = _parse(captions)
         splits = {row["split"] for row in rows if row.get("split")}
@@ -88,6 +86,17 @@ def read_clips(videos: str, captions: str | None, *, split: str) -> list[Caption
             )
         found = (_clip(row, folder, captions) for row in rows if not splits or row.get("split") == split)
     return _without_duplicates(found)
+
+
+def _named_clip(name: str, videos: str) -> CaptionedClip | RejectedClip:
+    """The clip of a file without a caption; a name that is no valid Unicode cannot be written into a table."""
+    readable = name.encode(errors="replace").decode()
+    if readable != name:
+        problem = VideoUnreadable(
+            f"The file name {readable} is no valid UTF-8.", where=videos, remedy="Rename the file."
+        )
+        return RejectedClip(PurePosixPath(readable).stem, problem)
+    return CaptionedClip(PurePosixPath(name).stem, join(videos, name))
 
 
 class _VideoFolder:
