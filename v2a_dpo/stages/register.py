@@ -1,0 +1,151 @@
+"""Stage: the finished loop as runs in MLflow, base and aligned model as versions of one registered model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.folder import local_copy
+from v2a_dpo.artifacts.location import read_bytes, write_atomically
+from v2a_dpo.config import Params
+from v2a_dpo.progress import Progress, silent
+from v2a_dpo.registry import ModelFolder, RegisteredVersion, Registry
+from v2a_dpo.stages.evaluate import METRICS_FILE
+from v2a_dpo.stages.loop_record import StageRecord, metric_tags, stage_records
+from v2a_dpo.tracking import MetricPoint, TrackedRun, Tracking, failures_reported, public_uri, tracking_uri
+
+#: The alias that each role gets; who deserves `champion` is decided elsewhere.
+ALIASES = {"base": "base", "aligned": "candidate"}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What was registered and where: the loop's runs by stage, and the versions by role."""
+
+    tracking_uri: str
+    experiment: str
+    run_id: str
+    runs: dict[str, str]
+    model_name: str
+    fingerprint: str
+    versions: dict[str, RegisteredVersion]
+
+    def __str__(self) -> str:
+        versions = ", ".join(f"{role} as version {item.version}" for role, item in self.versions.items())
+        return f"Registered {self.model_name} ({versions}) in {self.tracking_uri}; run {self.run_id}"
+
+
+def register(
+    params: Params,
+    *,
+    base: str,
+    aligned: str,
+    evaluation: str,
+    report: str,
+    output: str,
+    alignment: str | None = None,
+    audioscore: str | None = None,
+    pairs: str | None = None,
+    training_data: Sequence[str] = (),
+    evaluation_data: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Registration:
+    """Logs the loop and registers its models; writes what was registered to the file `output`.
+
+    The stages whose artifacts are given become nested runs; `training_data` and `evaluation_data` are data set folders to
+    record as inputs by fingerprint. The same artifacts are neither logged nor registered twice. Raises UserError when
+    MLflow cannot be reached.
+    """
+    records = stage_records(
+        evaluation=evaluation,
+        alignment=alignment,
+        audioscore=audioscore,
+        pairs=pairs,
+        training_data=training_data,
+        evaluation_data=evaluation_data,
+    )
+    page = read_bytes(report).decode()
+    with ExitStack() as stack:
+        models = {
+            role: ModelFolder.of(stack.enter_context(local_copy(uri)), role=role)
+            for role, uri in (("base", base), ("aligned", aligned))
+        }
+        stack.enter_context(failures_reported(tracking_uri()))
+        tracking = Tracking.connect(params.register_.experiment)
+        registry = Registry(tracking, params.register_.model_name)
+        loop = fingerprint(
+            params,
+            {role: model.fingerprint for role, model in models.items()},
+            {stage: record.digest() for stage, record in records.items()},
+            page,
+        )
+        run = tracking.finished_run(loop)
+        if run is None:
+            tracking.delete_unfinished(loop)
+            run = _log_loop(tracking, registry, params, loop, models=models, records=records, page=page)
+        progress("Logged the loop", 1, 2)
+        versions = _register_models(registry, run, params, models, metrics=records["evaluate"].files[METRICS_FILE])
+        runs = tracking.children(run)
+    progress("Registered the models", 2, 2)
+    registration = Registration(
+        tracking_uri=public_uri(tracking.uri),
+        experiment=params.register_.experiment,
+        run_id=run.run_id,
+        runs=runs,
+        model_name=registry.name,
+        fingerprint=loop,
+        versions=versions,
+    )
+    write_atomically(output, (json.dumps(asdict(registration), indent=2) + "\n").encode())
+    return registration
+
+
+def _log_loop(
+    tracking: Tracking,
+    registry: Registry,
+    params: Params,
+    loop: str,
+    *,
+    models: Mapping[str, ModelFolder],
+    records: Mapping[str, StageRecord],
+    page: str,
+) -> TrackedRun:
+    """The loop's run with one nested run a stage, logged to its end."""
+    with tracking.run(f"{params.profile} loop", fingerprint=loop, tags={"profile": params.profile}) as run:
+        run.log_params(params.model_dump(mode="json", by_alias=True))
+        run.log_text(page, "report/index.html")
+        ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
+        for stage, record in records.items():
+            with tracking.run(stage, fingerprint=loop, parent=run) as nested:
+                nested.log_metrics(_of_models(record.metrics, ids) if stage == "evaluate" else record.metrics)
+                nested.log_data(record.data)
+                for name, content in record.files.items():
+                    nested.log_text(content, name)
+    return run
+
+
+def _of_models(points: Sequence[MetricPoint], ids: Mapping[str, str]) -> list[MetricPoint]:
+    """The metrics tied to the model they speak of: `base/...` to the base, all others to the aligned one."""
+    return [replace(point, model_id=ids["base" if point.key.startswith("base/") else "aligned"]) for point in points]
+
+
+def _register_models(
+    registry: Registry, run: TrackedRun, params: Params, models: Mapping[str, ModelFolder], *, metrics: str
+) -> dict[str, RegisteredVersion]:
+    versions = {}
+    for role, model in models.items():
+        tags = {
+            "profile": params.profile,
+            "seed": str(params.seed),
+            "generator": f"{params.generator.family}/{params.generator.variant}",
+            "base": models["base"].fingerprint,
+            "loop_run": run.run_id,
+            **metric_tags(json.loads(metrics), role),
+        }
+        model_id = registry.log_model(model, run_id=run.run_id)
+        versions[role] = registry.register(model, model_id=model_id, run_id=run.run_id, tags=tags)
+        registry.set_alias(ALIASES[role], versions[role])
+    return versions
