@@ -11,7 +11,7 @@ def test_pairs_keep_the_clips_order_and_count_what_each_source_lacks():
     pairing = pair_clips(EXPECTED, sources, min_share=0.5)
     assert pairing.clip_ids == ["a", "b"]
     assert pairing.missing == {"base": 1, "aligned": 1, "real": 0}
-    assert pairing.share == 0.5
+    assert pairing.expected == 4
 
 
 def test_ids_of_any_length_are_left_as_they_are():

@@ -39,12 +39,6 @@ def frechet_distance(features_ND: NDArray[np.floating], other_ND: NDArray[np.flo
     return float(max(distance, 0.0))
 
 
-def frechet_distance_of_moments(mean1_D: Array, covariance1_DD: Array, mean2_D: Array, covariance2_DD: Array) -> float:
-    """The Fréchet distance between two Gaussians given by mean and covariance (the symmetric form)."""
-    root1_DD = _square_roots(covariance1_DD[None])[0]
-    return float(_distances(mean1_D[None], root1_DD[None], mean2_D[None], covariance2_DD[None])[0])
-
-
 def resampled_frechet_distances(
     features_ND: NDArray[np.floating], other_ND: NDArray[np.floating], counts_RN: NDArray[np.integer]
 ) -> Array:

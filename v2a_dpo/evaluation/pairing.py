@@ -16,11 +16,6 @@ class Pairing:
     expected: int
     missing: dict[str, int]
 
-    @property
-    def share(self) -> float:
-        """The share of the expected clips that is paired."""
-        return len(self.clip_ids) / self.expected
-
 
 def pair_clips(expected: Sequence[str], sources: Mapping[str, Collection[str]], *, min_share: float) -> Pairing:
     """The clips of `expected` that all `sources` (name -> clip ids) have.

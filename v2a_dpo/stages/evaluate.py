@@ -7,7 +7,7 @@ from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
-from v2a_dpo.artifacts.location import join, write_atomically
+from v2a_dpo.artifacts.location import join, remove, write_atomically
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
@@ -62,6 +62,8 @@ def evaluate(
         tasks=[ShardTask(None, [fingerprint(rows)])],
         make=lambda _: ShardContent(rows),
     )
+    # A curve of an earlier run does not belong to these numbers.
+    remove(join(output, CURVE_FILE))
     if curve is not None:
         points = guidance_curve(
             inputs, curve, real=everything, clips=clips, scorers=scorers, output=join(output, "curve")

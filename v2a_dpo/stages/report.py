@@ -107,8 +107,8 @@ def _choice(evaluation: str, *, count: int) -> tuple[list[str], str, dict[str, d
         np.array([numbers[clip_id][name][key] for clip_id in clip_ids], dtype=np.float64) for name in SYSTEMS
     )
     change = sign * (aligned - base)
-    median = clip_ids[choose_clips(change, count=3)[len(clip_ids) > 1]]
-    return [clip_ids[row] for row in choose_clips(change, count=count)], median, numbers
+    median = choose_clips(change, count=len(change))[len(change) // 2]
+    return [clip_ids[row] for row in choose_clips(change, count=count)], clip_ids[median], numbers
 
 
 def _shown(numbers: Mapping[str, Mapping[str, float | None]], metrics: Sequence[Metric]) -> list[tuple[str, str, str]]:
