@@ -84,7 +84,7 @@ def report(
         sections=parts,
         gallery=gallery,
         gallery_explanation="One silent video and three soundtracks a clip; switching goes on at the same moment. The clips "
-        "are spread evenly over the ranking from most improved to most worsened, so failures are among them.",
+        "are spread evenly over the ranking by change, from the best to the worst, so the worst case is among them.",
         settings=settings(summary),
     )
     content = render(page).encode()
