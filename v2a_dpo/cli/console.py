@@ -22,7 +22,6 @@ from rich.text import Text
 
 from v2a_dpo.errors import UserError
 
-out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 

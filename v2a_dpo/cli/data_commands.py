@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.console import ProgressBars, out
+from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 from v2a_dpo.errors import UserError
 
@@ -25,7 +25,7 @@ def world(
     from v2a_dpo.stages.world import world as stage
 
     with ProgressBars() as progress:
-        out.print(stage(read_params(params, overrides), output=output, progress=progress))
+        typer.echo(stage(read_params(params, overrides), output=output, progress=progress))
 
 
 def pretrain(
@@ -40,7 +40,7 @@ def pretrain(
     from v2a_dpo.stages.pretrain import pretrain as stage
 
     with ProgressBars() as progress:
-        out.print(stage(read_params(params, overrides), output=output, progress=progress))
+        typer.echo(stage(read_params(params, overrides), output=output, progress=progress))
 
 
 def prepare(
@@ -76,7 +76,7 @@ def prepare(
             conditions=conditions,
             progress=progress,
         )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def generate(
@@ -116,7 +116,7 @@ def generate(
                 guidance_scale=guidance_scale,
                 progress=progress,
             ):
-                out.print(path)
+                typer.echo(path)
         elif conditions is not None and output is not None:
             from v2a_dpo.stages.generate import generate as stage
 
@@ -131,7 +131,7 @@ def generate(
                 shards=shard,
                 progress=progress,
             )
-            out.print(summary)
+            typer.echo(summary)
         else:
             remedy = "Give --conditions and --output for prepared clips, or --video and --out for one video."
             raise UserError("Nothing to generate for.", where="v2a-dpo generate", remedy=remedy)
@@ -161,7 +161,7 @@ def score(
             output=output,
             progress=progress,
         )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def annotate(
@@ -181,7 +181,7 @@ def annotate(
         summary = stage(
             read_params(params, overrides), candidates=candidates, truth=truth, output=output, progress=progress
         )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def import_ratings(
@@ -197,7 +197,7 @@ def import_ratings(
     """
     from v2a_dpo.stages.import_ratings import import_ratings as stage
 
-    out.print(stage(read_params(params, overrides), csv=csv, candidates=candidates, output=output))
+    typer.echo(stage(read_params(params, overrides), csv=csv, candidates=candidates, output=output))
 
 
 def add_to(app: typer.Typer) -> None:

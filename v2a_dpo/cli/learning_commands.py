@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.console import ProgressBars, out
+from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 
 LEARNING = "Learning"
@@ -29,7 +29,7 @@ def train_audioscore(
         summary = stage(
             read_params(params, overrides), scores=scores, ratings=ratings, output=output, progress=progress
         )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def mine(
@@ -61,7 +61,7 @@ def mine(
             rated_scores=rated_scores,
             progress=progress,
         )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def align(
@@ -92,7 +92,7 @@ def align(
             log=log,
             progress=progress,
         )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def add_to(app: typer.Typer) -> None:

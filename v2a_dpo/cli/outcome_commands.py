@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.console import ProgressBars, out
+from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 
 OUTCOME = "Outcome"
@@ -53,7 +53,7 @@ def evaluate(
             curve=curve,
             progress=progress,
         )
-    out.print(table)
+    typer.echo(table)
 
 
 def report(
@@ -69,7 +69,7 @@ def report(
     from v2a_dpo.stages.loop import report_of
 
     with ProgressBars() as progress:
-        out.print(report_of(read_params(params, overrides), root=root, output=output, progress=progress))
+        typer.echo(report_of(read_params(params, overrides), root=root, output=output, progress=progress))
 
 
 def register(
@@ -96,7 +96,7 @@ def register(
         report=report_file,
         output=output,
     )
-    out.print(summary)
+    typer.echo(summary)
 
 
 def run(
@@ -115,10 +115,10 @@ def run(
     settings = read_params(params, overrides)
     if dry_run:
         for step in plan(settings, root=root):
-            out.print(f"{step.name}: {' '.join(step.outputs)}")
+            typer.echo(f"{step.name}: {' '.join(step.outputs)}")
         return
     with ProgressBars() as progress:
-        out.print(run_loop(settings, root=root, progress=progress))
+        typer.echo(run_loop(settings, root=root, progress=progress))
 
 
 def results(
@@ -130,7 +130,7 @@ def results(
     """
     from v2a_dpo.stages.loop import results_of
 
-    out.print(results_of(root))
+    typer.echo(results_of(root))
 
 
 def add_to(app: typer.Typer) -> None:
