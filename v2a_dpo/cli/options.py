@@ -19,7 +19,7 @@ PARAMS_FILE = "params.yaml"
 
 def folder(help_text: str) -> typer.models.OptionInfo:
     """A required option that names a folder, local or s3://."""
-    return typer.Option(..., help=help_text + " (folder or s3:// prefix).", metavar="FOLDER")  # type: ignore[no-any-return]
+    return typer.Option(..., help=help_text + " (folder or s3:// prefix).", metavar="FOLDER")
 
 
 def read_params(path: str, overrides: list[str] | None) -> Params:

@@ -31,7 +31,7 @@ def annotate(params: Params, *, candidates: str, truth: str, output: str, progre
         qualities: list[float] = []
         for table in source.tables(["clip_id", "sample", "audio"]):
             for row in table.to_pylist():
-                audio, _ = decode_flac(row["audio"]["bytes"])
+                audio = decode_flac(row["audio"]["bytes"])[0]
                 rows.append((row["clip_id"], row["sample"]))
                 qualities.append(judge(audio.numpy(), truths[row["clip_id"]]).quality)
                 progress("Rating (simulated)", len(rows), source.num_rows)

@@ -93,10 +93,10 @@ def _world_steps(params: Params, at: Layout) -> Iterator[Step]:
     yield Step("world", (at.world,), partial(world, params, output=at.world))
     yield Step("pretrain", (at.pretrained,), partial(pretrain, params, output=at.pretrained))
     for split in SPLITS:
-        folders = {"clips": at.clips(split), "conditions": at.conditions(split)}
+        clips, conditions = at.clips(split), at.conditions(split)
         yield Step(
             f"prepare {split}",
-            tuple(folders.values()),
+            (clips, conditions),
             partial(
                 prepare,
                 params,
@@ -104,7 +104,8 @@ def _world_steps(params: Params, at: Layout) -> Iterator[Step]:
                 captions=join(at.world, split, "captions.csv"),
                 split=split,
                 generator=at.base,
-                **folders,
+                clips=clips,
+                conditions=conditions,
             ),
         )
 

@@ -32,7 +32,7 @@ def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str
     # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
-        reports: Reports = manager.Queue()  # type: ignore[assignment]
+        reports: Reports = manager.Queue()
         running = [pool.submit(work, params, folder, reports) for work in (_train_scorers, _train_generator)]
         while not all(job.done() for job in running) or not reports.empty():
             try:
