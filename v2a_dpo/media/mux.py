@@ -13,6 +13,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
@@ -92,11 +93,12 @@ def _encoded_packets(
     encoder = sink.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "18"})
     encoder.pix_fmt = "yuv420p"
     encoder.codec_context.time_base = _CLOCK
+    converter = VideoReformatter()
     last_pts = -1
     for frame, time_s in timed_frames(source, stream, start_s=start_s):
         if time_s >= duration_s:
             break
-        picture = upright_picture(frame)
+        picture = upright_picture(frame, converter)
         height, width = (size // 2 * 2 for size in picture.shape[1:])
         if last_pts < 0:
             encoder.height, encoder.width = height, width

@@ -13,6 +13,7 @@ import av
 import torch
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -101,6 +102,7 @@ def read_frames(
     pickers = {stream.name: FramePicker(stream.rate) for stream in streams}
     taken: dict[str, list[Tensor]] = {stream.name: [] for stream in streams}
     num_frames, last_s = 0, 0.0
+    converter = VideoReformatter()
     with open_media(path) as container:
         source = video_stream(container, path)
         source.codec_context.thread_type = "AUTO"
@@ -113,7 +115,7 @@ def read_frames(
             num_frames, last_s = num_frames + 1, time_s
             wanted = [(stream, count) for stream in streams if (count := pickers[stream.name].take(time_s))]
             if wanted:
-                picture = upright_picture(frame)
+                picture = upright_picture(frame, converter)
                 for stream, count in wanted:
                     taken[stream.name] += [resize(picture, stream)] * count
     if not num_frames:
@@ -178,9 +180,9 @@ def timed_frames(
             yield frame, max(0.0, time_s)
 
 
-def upright_picture(frame: VideoFrame) -> Tensor:
-    """The frame as uint8 `[3, H, W]`, turned as the camera was held."""
-    picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+def upright_picture(frame: VideoFrame, converter: VideoReformatter) -> Tensor:
+    """The frame as uint8 `[3, H, W]`, turned as the camera was held; one `converter` for all frames of a video."""
+    picture = torch.from_numpy(converter.reformat(frame, format="rgb24").to_ndarray()).permute(2, 0, 1)
     turns = round(frame.rotation / 90) % 4
     return torch.rot90(picture, turns, dims=(1, 2)).contiguous() if turns else picture.contiguous()
 
