@@ -21,6 +21,7 @@ from v2a_dpo.tiny.encoders import TinyEncoders
 from v2a_dpo.tiny.generator import build
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.scorers import SCORER_NAMES, build_scorer, save_scorer
+from v2a_dpo.tiny.scoring import store_marginal
 from v2a_dpo.tiny.sound import render_audio
 from v2a_dpo.tiny.world import SAMPLE_RATE, make_split
 
@@ -48,6 +49,7 @@ def models(tmp_path_factory):
         torch.manual_seed(0)
         for name in SCORER_NAMES:
             save_scorer(root / "scorers", name, build_scorer(name))
+    store_marginal(root / "scorers")
     return root
 
 

@@ -14,6 +14,7 @@ from v2a_dpo.artifacts.folder import claim_folder
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.pretrain_generator import PretrainSettings, pretrain_generator
+from v2a_dpo.tiny.scoring import store_marginal
 from v2a_dpo.tiny.train_scorers import train_scorers
 
 _SCORERS, _GENERATOR = "Pre-training scorers", "Pre-training the generator"
@@ -53,6 +54,7 @@ def _train_scorers(params: Params, folder: Path, reports: Reports) -> None:
         steps=params.pretrain.scorer_steps,
         progress=lambda done, total: reports.put((_SCORERS, done, total)),
     )
+    store_marginal(folder / "scorers")
 
 
 def _train_generator(params: Params, folder: Path, reports: Reports) -> None:

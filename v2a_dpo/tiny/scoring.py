@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
+from v2a_dpo.artifacts.location import read_bytes, write_atomically
 from v2a_dpo.media.audio import resample
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.scoring.base import AudioTagger, Missing, Score, Scorer, ScoringClip
@@ -21,15 +23,23 @@ from v2a_dpo.tiny.world import FRAME_RATE, SAMPLE_RATE, make_split
 VIDEO_STREAM = FrameStream("tiny", float(FRAME_RATE), NETWORK_SIZE, NETWORK_SIZE, "stretch")
 #: The reference sounds of score 4's marginal: clean clips of a split that no other stage uses.
 _REFERENCE_SPLIT, _REFERENCE_CLIPS = "inception-reference", 256
+_MARGINAL_FILE = "marginal.safetensors"
+
+
+def store_marginal(folder: Path) -> None:
+    """Adds score 4's class marginal to the scorers in `folder`, from reference sounds that no other stage hears."""
+    tagger = TinyTagger(networks.TinyScorers.load(folder).panns)
+    truths = make_split(0, _REFERENCE_SPLIT, _REFERENCE_CLIPS)
+    reference_BS = torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths])
+    content = save({"marginal": class_marginal(tagger, reference_BS, SAMPLE_RATE)})
+    write_atomically(folder / _MARGINAL_FILE, content)
 
 
 def load_scorers(folder: Path) -> list[Scorer]:
     """The scorers in the roles of ImageBind, CLAP, Synchformer and the Inception Score's tagger."""
     tiny = networks.TinyScorers.load(folder)
     tagger = TinyTagger(tiny.panns)
-    truths = make_split(0, _REFERENCE_SPLIT, _REFERENCE_CLIPS)
-    reference_BS = torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths])
-    marginal = class_marginal(tagger, reference_BS, SAMPLE_RATE)
+    marginal = load(read_bytes(folder / _MARGINAL_FILE))["marginal"]
     return [
         TinyImageBind(tiny.imagebind),
         TinyClap(tiny.clap),
