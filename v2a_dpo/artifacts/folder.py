@@ -10,11 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from v2a_dpo.artifacts.location import filesystem, is_remote, join, list_names, read_bytes, write_atomically
+from v2a_dpo.artifacts.location import (
+    filesystem,
+    is_remote,
+    join,
+    list_names,
+    local_path,
+    read_bytes,
+    reported,
+    write_atomically,
+)
 from v2a_dpo.errors import UserError
 
 #: Written last to a remote folder: a reader that finds it finds the rest.
 _LAST = "config.json"
+#: What a folder may hold that gives way to a new one.
+_SUFFIXES = {".json", ".safetensors", ".npy"}
 
 
 @contextmanager
@@ -22,20 +33,36 @@ def new_folder(uri: str | Path) -> Iterator[Path]:
     """A local folder to fill, which takes the place of `uri` when the block ends without an error.
 
     A local `uri` appears by one rename: a reader finds the old folder, the new one or, between the two renames, none,
-    never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written.
+    never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written, or
+    when what is there holds anything but JSON and array files: nobody's other files are deleted.
     """
-    try:
+    with reported("written", uri):
         if is_remote(uri):
             with TemporaryDirectory() as temporary:
                 yield Path(temporary)
                 _upload(Path(temporary), uri)
         else:
-            with _renamed(Path(str(uri).removeprefix("file://"))) as partial:
+            target = local_path(uri)
+            _check_replaceable(target)
+            with _renamed(target) as partial:
                 yield partial
-    except OSError as error:
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuses to replace what is no folder of ours: the user may have mistyped the path."""
+    if not target.exists():
+        return
+    foreign = [target] if not target.is_dir() else [item for item in target.iterdir() if not _is_ours(item)]
+    if foreign:
         raise UserError(
-            f"Cannot write this folder: {error}", where=str(uri), remedy="Free some space or check the rights."
-        ) from error
+            f"This is not a folder that may be replaced: it holds {min(foreign).name}.",
+            where=str(target),
+            remedy="Choose another output folder.",
+        )
+
+
+def _is_ours(item: Path) -> bool:
+    return item.is_file() and item.suffix in _SUFFIXES
 
 
 @contextmanager
@@ -80,7 +107,7 @@ def _upload(folder: Path, uri: str | Path) -> None:
 def local_copy(uri: str | Path) -> Iterator[Path]:
     """The files directly inside the folder `uri` in a local folder: the folder itself, or a download while the block runs."""
     if not is_remote(uri):
-        yield Path(str(uri).removeprefix("file://"))
+        yield local_path(uri)
         return
     with TemporaryDirectory() as temporary:
         for name in list_names(uri):
@@ -94,12 +121,20 @@ _MADE_WITH = ".made-with"
 def claim_folder(folder: Path, made_with: str) -> None:
     """Makes the local `folder` ready for files made with the parameters digested in `made_with`.
 
-    What other parameters made is cleared away; what the same ones made stays, so that a killed stage goes on.
+    What other parameters made is cleared away; what the same ones made stays, so that a killed stage goes on. Raises
+    UserError for a folder with files that no stage has claimed: nobody's other files are deleted.
     """
     marker = folder / _MADE_WITH
-    if marker.is_file() and marker.read_text() == made_with:
+    items = list(folder.iterdir()) if folder.is_dir() else []
+    if marker not in items and items:
+        raise UserError(
+            f"This folder is not empty and no stage made it: it holds {min(items).name}.",
+            where=str(folder),
+            remedy="Choose another output folder, or delete this one if nobody needs it.",
+        )
+    if marker in items and marker.read_text() == made_with:
         return
-    if folder.is_dir():
-        for item in folder.iterdir():
+    for item in items:
+        if item != marker:  # stays until the new one takes its place: a kill in between leaves a claimed folder
             shutil.rmtree(item) if item.is_dir() else item.unlink()
-    write_atomically(str(marker), made_with.encode())
+    write_atomically(marker, made_with.encode())

@@ -78,6 +78,19 @@ def register(
     evaluation: Annotated[str, folder("Their evaluation")],
     report_file: Annotated[str, typer.Option("--report", metavar="FILE", help="The HTML report.")],
     output: Annotated[str, typer.Option(metavar="FILE", help="Where the record of what was registered goes.")],
+    alignment: Annotated[str | None, typer.Option(metavar="FOLDER", help="Log of the alignment.")] = None,
+    audioscore: Annotated[str | None, typer.Option(metavar="FOLDER", help="The preference classifier.")] = None,
+    pairs: Annotated[str | None, typer.Option(metavar="FOLDER", help="The preference pairs.")] = None,
+    training_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER", help="A data set behind the training, recorded by fingerprint. May be repeated."
+        ),
+    ] = None,
+    evaluation_data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="The same for the evaluation. May be repeated."),
+    ] = None,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
 ) -> None:

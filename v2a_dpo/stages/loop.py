@@ -215,5 +215,10 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
             evaluation=at.evaluation,
             report=file,
             output=at.registration,
+            alignment=at.alignment,
+            audioscore=at.audioscore,
+            pairs=at.pairs,
+            training_data=[at.ratings, *(at.candidates(split) for split in ("preference", "annotation"))],
+            evaluation_data=[at.clips("test")],
         ),
     )
