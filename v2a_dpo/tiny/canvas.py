@@ -19,7 +19,9 @@ class Canvas:
         self.pixels: Floats = np.repeat(background[None], num_frames, axis=0)
         self._centres: Floats = ((np.arange(self.size) + 0.5) / self.size).astype(np.float32)
 
-    def ellipse(self, x: ArrayLike, y: ArrayLike, rx: ArrayLike, ry: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0) -> None:
+    def ellipse(
+        self, x: ArrayLike, y: ArrayLike, rx: ArrayLike, ry: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0
+    ) -> None:
         """Draws a filled ellipse with centre (x, y) and half axes rx, ry."""
         x, y, rx, ry = map(_per_frame, (x, y, rx, ry))
         rows, columns = self._window(x, y, rx, ry)
@@ -27,7 +29,9 @@ class Canvas:
         distance = (np.sqrt(dx * dx + dy * dy) - 1.0) * np.minimum(rx, ry)
         self._blend(rows, columns, distance, colour, alpha)
 
-    def ring(self, x: ArrayLike, y: ArrayLike, radius: ArrayLike, width: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0) -> None:
+    def ring(
+        self, x: ArrayLike, y: ArrayLike, radius: ArrayLike, width: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0
+    ) -> None:
         """Draws a circle's outline of the given stroke width."""
         x, y, radius, width = map(_per_frame, (x, y, radius, width))
         rows, columns = self._window(x, y, radius + width, radius + width)
@@ -35,7 +39,15 @@ class Canvas:
         distance = np.abs(np.sqrt(dx * dx + dy * dy) - radius) - width / 2
         self._blend(rows, columns, distance, colour, alpha)
 
-    def box(self, x: ArrayLike, y: ArrayLike, half_width: ArrayLike, half_height: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0) -> None:
+    def box(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        half_width: ArrayLike,
+        half_height: ArrayLike,
+        colour: ArrayLike,
+        alpha: ArrayLike = 1.0,
+    ) -> None:
         """Draws a filled upright rectangle with centre (x, y)."""
         x, y, half_width, half_height = map(_per_frame, (x, y, half_width, half_height))
         rows, columns = self._window(x, y, half_width, half_height)
@@ -43,7 +55,16 @@ class Canvas:
         dy = np.abs(self._centres[rows, None] - y) - half_height
         self._blend(rows, columns, np.maximum(dx, dy), colour, alpha)
 
-    def line(self, x0: ArrayLike, y0: ArrayLike, x1: ArrayLike, y1: ArrayLike, width: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0) -> None:
+    def line(
+        self,
+        x0: ArrayLike,
+        y0: ArrayLike,
+        x1: ArrayLike,
+        y1: ArrayLike,
+        width: ArrayLike,
+        colour: ArrayLike,
+        alpha: ArrayLike = 1.0,
+    ) -> None:
         """Draws a stroke with round ends from (x0, y0) to (x1, y1)."""
         x0, y0, x1, y1, width = map(_per_frame, (x0, y0, x1, y1, width))
         half_x, half_y = np.abs(x1 - x0) / 2 + width, np.abs(y1 - y0) / 2 + width

@@ -32,7 +32,9 @@ def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> N
         container.mux(video.encode(None))
         samples = render_audio(truth)
         for start in range(0, samples.size, _AUDIO_CHUNK):
-            frame = av.AudioFrame.from_ndarray(samples[None, start : start + _AUDIO_CHUNK], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                samples[None, start : start + _AUDIO_CHUNK], format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = SAMPLE_RATE, start
             container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
@@ -41,11 +43,11 @@ def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> N
 
 @dataclass(frozen=True)
 class ClipArrays:
-    """Clips in memory: `frames_BTCHW` uint8 at 25 fps and 32 pixels, `audio_BS` at 16 kHz, with their truths."""
+    """Clips in memory: `frames` uint8 at 25 fps and 32 pixels, `audio` at 16 kHz, with their truths."""
 
     truths: Sequence[ClipTruth]
-    frames_BTCHW: Tensor
-    audio_BS: Tensor
+    frames: Tensor
+    audio: Tensor
 
 
 def render_arrays(truths: Sequence[ClipTruth]) -> ClipArrays:

@@ -111,7 +111,9 @@ def _draw_horn(canvas: Canvas, scene: Scene) -> None:
     for side in (-0.7, 0.7):
         canvas.ellipse(x + side * s, y + 0.65 * s, 0.3 * s, 0.3 * s, _INK)
     glow = np.clip(1.0 - scene.distance, 0.0, 1.0)
-    canvas.ellipse(x + 1.25 * s, y + 0.2 * s, s * (0.15 + 0.3 * glow), s * (0.15 + 0.3 * glow), _LIGHT, 0.3 + 0.7 * scene.flash)
+    canvas.ellipse(
+        x + 1.25 * s, y + 0.2 * s, s * (0.15 + 0.3 * glow), s * (0.15 + 0.3 * glow), _LIGHT, 0.3 + 0.7 * scene.flash
+    )
 
 
 def _draw_voice(canvas: Canvas, scene: Scene) -> None:
@@ -139,7 +141,9 @@ _DRAWERS: Mapping[str, Callable[[Canvas, Scene], None]] = {
 
 def _background(generator: np.random.Generator, size: int) -> Floats:
     """A still wall and floor in muted colours with a few soft spots, so that pictures differ beyond the object."""
-    wall, floor, spot = (generator.uniform(low, high, 3).astype(np.float32) for low, high in ((0.2, 0.5), (0.15, 0.4), (0.2, 0.6)))
+    wall, floor, spot = (
+        generator.uniform(low, high, 3).astype(np.float32) for low, high in ((0.2, 0.5), (0.15, 0.4), (0.2, 0.6))
+    )
     axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
     horizon = np.float32(generator.uniform(0.6, 0.8))
     mix = np.clip((axis[:, None, None] - horizon) * size + 0.5, 0.0, 1.0)

@@ -29,7 +29,7 @@ _TIME_S = np.arange(int(EVENT_DURATION_S * SAMPLE_RATE)) / SAMPLE_RATE
 
 
 def _decay(tau_s: float) -> NDArray[np.float64]:
-    return np.exp(-_TIME_S / tau_s)
+    return np.asarray(np.exp(-_TIME_S / tau_s), dtype=np.float64)
 
 
 def _plateau(duration_s: float) -> NDArray[np.float64]:
@@ -70,7 +70,10 @@ def _water(pitch: float, generator: np.random.Generator) -> NDArray[np.float64]:
 
 def _glass(pitch: float, generator: np.random.Generator) -> NDArray[np.float64]:
     frequencies_hz = np.minimum(np.array([2700.0, 3400.0, 4300.0, 5200.0]) * pitch, 7600.0)
-    ring = sum(_tone(float(frequency)) * _decay(tau) for frequency, tau in zip(frequencies_hz, (0.09, 0.07, 0.06, 0.05), strict=True))
+    ring = sum(
+        _tone(float(frequency)) * _decay(tau)
+        for frequency, tau in zip(frequencies_hz, (0.09, 0.07, 0.06, 0.05), strict=True)
+    )
     noise = generator.standard_normal(_TIME_S.size)
     return np.asarray(0.35 * ring + 0.5 * np.diff(noise, prepend=0.0) * _decay(0.035))
 

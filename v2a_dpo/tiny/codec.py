@@ -1,0 +1,138 @@
+"""The tiny world's latent codec: PCA of mel patches one way, phase reconstruction the other way; nothing to train by gradient."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from v2a_dpo.tiny.spectrogram import FFT_SIZE, HOP, NUM_BINS, NUM_MELS, log_mel, mel_basis, mel_magnitude, window
+from v2a_dpo.tiny.world import SAMPLE_RATE
+
+#: Mel frames in one latent token: 64 tokens in two seconds.
+PATCH_FRAMES = 2
+LATENT_CHANNELS = 20
+SAMPLES_PER_TOKEN = PATCH_FRAMES * HOP
+#: Components are divided by this power of their standard deviation: the first keep some of their greater weight.
+_WHITENING = 0.7
+_PHASE_ITERATIONS = 2
+_MOMENTUM = 0.9
+
+
+class PatchCodec(nn.Module):
+    """Encodes 16 kHz audio to latents `[B, L, 20]`, 32 tokens a second, and decodes them to waveforms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(NUM_MELS * PATCH_FRAMES))
+        self.register_buffer("components", torch.zeros(NUM_MELS * PATCH_FRAMES, LATENT_CHANNELS))
+        self.register_buffer("scale", torch.ones(LATENT_CHANNELS))
+        self.mean: Tensor
+        self.components: Tensor
+        self.scale: Tensor
+
+    @staticmethod
+    def fit(audio_BS: Tensor) -> PatchCodec:
+        """The codec whose components explain most of the mel patches of `audio_BS`."""
+        codec = PatchCodec()
+        patches = _patches(log_mel(audio_BS)).flatten(0, 1).double()
+        codec.mean = patches.mean(dim=0).float()
+        eigenvalues, eigenvectors = torch.linalg.eigh(torch.cov(patches.T))
+        leading = eigenvectors[:, -LATENT_CHANNELS:].flip(1)
+        # An eigenvector's sign is arbitrary; the largest entry is made positive so that a fit is reproducible.
+        signs = leading.gather(0, leading.abs().argmax(dim=0, keepdim=True)).sign()
+        codec.components = (leading * signs).float().contiguous()
+        codec.scale = eigenvalues[-LATENT_CHANNELS:].flip(0).clamp_min(1e-8).pow(_WHITENING / 2).float()
+        return codec
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio samples a second."""
+        return SAMPLE_RATE
+
+    @property
+    def latent_channels(self) -> int:
+        """Latent channels C."""
+        return LATENT_CHANNELS
+
+    def latent_length(self, duration_s: float) -> int:
+        """Latent steps L of `duration_s` seconds, rounded up."""
+        return math.ceil(duration_s * SAMPLE_RATE / SAMPLES_PER_TOKEN - 1e-6)
+
+    def num_samples(self, duration_s: float) -> int:
+        """Audio samples that `decode` makes of `duration_s` seconds."""
+        return self.latent_length(duration_s) * SAMPLES_PER_TOKEN
+
+    def encode_mel(self, mel_BMT: Tensor) -> Tensor:
+        """Latents `[B, T / 2, 20]` of log-mels."""
+        return (_patches(mel_BMT) - self.mean) @ self.components / self.scale
+
+    def decode_mel(self, latents_BLC: Tensor) -> Tensor:
+        """Log-mels `[B, 64, 2 L]` of latents."""
+        patches = (latents_BLC * self.scale) @ self.components.T + self.mean
+        return patches.unflatten(2, (PATCH_FRAMES, NUM_MELS)).flatten(1, 2).transpose(1, 2)
+
+    def encode(self, audio_BS: Tensor) -> Tensor:
+        """Latents `[B, S / 500, 20]` of mono audio in [-1, 1]; what exceeds a whole token is cut off."""
+        whole = audio_BS.shape[-1] // SAMPLES_PER_TOKEN * SAMPLES_PER_TOKEN
+        return self.encode_mel(log_mel(audio_BS[:, :whole]))
+
+    def decode(self, latents_BLC: Tensor) -> Tensor:
+        """Mono audio `[B, 500 L]` in [-1, 1]; the same latents always give the same samples."""
+        return invert_log_mel(self.decode_mel(latents_BLC)).clamp(-1.0, 1.0)
+
+
+def _patches(mel_BMT: Tensor) -> Tensor:
+    """Neighbouring mel frames side by side, `[B, T / 2, 2 * 64]`."""
+    return mel_BMT.transpose(1, 2).unflatten(1, (-1, PATCH_FRAMES)).flatten(2)
+
+
+def linear_magnitude(log_mel_BMT: Tensor) -> Tensor:
+    """The non-negative spectrum `[B, bins, T]` whose mel bins are nearly the given ones: a spread and one correction."""
+    basis = mel_basis(log_mel_BMT.device)
+    mel = mel_magnitude(log_mel_BMT)
+    spread = basis / basis.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    magnitude = spread @ mel
+    for _ in range(2):
+        magnitude = magnitude * (spread @ (mel / (basis.T @ magnitude).clamp_min(1e-5)))
+    return magnitude
+
+
+def invert_log_mel(log_mel_BMT: Tensor, *, iterations: int = _PHASE_ITERATIONS) -> Tensor:
+    """Audio `[B, HOP * T]` with about the given log-mel: accelerated Griffin-Lim (Perraudin et al. 2013) from phases that
+    advance with each spectral peak's own frequency (Beauregard et al. 2015), so that few iterations do."""
+    magnitude = linear_magnitude(log_mel_BMT)
+    taper = window(magnitude.device)
+    energy = taper.square().sum().sqrt()
+    length = magnitude.shape[-1] * HOP
+    # torch.istft wants the frame centred on the end, too.
+    magnitude = torch.cat([magnitude, magnitude[..., -1:]], dim=-1) * energy
+    estimate = torch.polar(magnitude, peak_phases(magnitude))
+    previous = torch.zeros_like(estimate)
+    for _ in range(iterations):
+        audio = torch.istft(estimate, FFT_SIZE, HOP, window=taper, length=length)
+        rebuilt = torch.stft(audio, FFT_SIZE, HOP, window=taper, return_complex=True)
+        accelerated = rebuilt + _MOMENTUM * (rebuilt - previous)
+        previous = rebuilt
+        estimate = accelerated * (magnitude / accelerated.abs().clamp_min(1e-8))
+    return torch.istft(estimate, FFT_SIZE, HOP, window=taper, length=length)
+
+
+def peak_phases(magnitude_BFT: Tensor) -> Tensor:
+    """Phases `[B, bins, T]`: each bin follows its nearest spectral peak, whose frequency a parabola through three bins gives."""
+    log_magnitude = magnitude_BFT.clamp_min(1e-6).log()
+    left, centre, right = log_magnitude[:, :-2], log_magnitude[:, 1:-1], log_magnitude[:, 2:]
+    curvature = (left - 2 * centre + right).clamp_max(-1e-3)
+    offset = (0.5 * (left - right) / curvature).clamp(-0.5, 0.5)
+    is_peak = torch.nn.functional.pad((centre > left) & (centre >= right), (0, 0, 1, 1))
+    bins = torch.arange(NUM_BINS, device=magnitude_BFT.device, dtype=magnitude_BFT.dtype)
+    frequency = bins[None, :, None] + torch.nn.functional.pad(offset, (0, 0, 1, 1))
+    # The index of the nearest peak: the last one below or the next one above, whichever is closer.
+    far = 2.0 * NUM_BINS
+    below = torch.where(is_peak, bins[None, :, None], torch.tensor(-far)).cummax(dim=1).values
+    above = torch.where(is_peak, bins[None, :, None], torch.tensor(far)).flip(1).cummin(dim=1).values.flip(1)
+    nearest = torch.where(bins[None, :, None] - below <= above - bins[None, :, None], below, above)
+    nearest = nearest.clamp(0, NUM_BINS - 1).long()
+    advance = 2 * torch.pi * HOP / FFT_SIZE * frequency.gather(1, nearest)
+    return advance.cumsum(dim=2) % (2 * torch.pi) + torch.pi * (nearest - bins[None, :, None].long())

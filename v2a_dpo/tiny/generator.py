@@ -1,0 +1,73 @@
+"""The tiny generator: an MMAudio of 0.6 million parameters with the tiny world's encoders and codec."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from v2a_dpo.errors import UserError
+from v2a_dpo.models.mmaudio.config import MMAudioConfig
+from v2a_dpo.models.mmaudio.model import MMAudioModel
+from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.tiny.codec import LATENT_CHANNELS, PatchCodec
+from v2a_dpo.tiny.encoders import FEATURE_SIZE, TinyEncoders
+from v2a_dpo.tiny.world import MAX_PROMPT_WORDS
+
+NETWORK_CONFIG = MMAudioConfig(
+    latent_channels=LATENT_CHANNELS,
+    hidden_size=64,
+    num_heads=4,
+    num_joint_blocks=2,
+    num_fused_blocks=2,
+    clip_dim=FEATURE_SIZE,
+    sync_dim=FEATURE_SIZE,
+    text_dim=FEATURE_SIZE,
+    text_length=MAX_PROMPT_WORDS,
+    mlp_multiple_of=64,
+)
+
+
+class TinyModel(MMAudioModel):
+    """An MMAudio generator whose folder holds its own encoders and codec as well, so that it is complete by itself."""
+
+    encoders: TinyEncoders
+    codec: PatchCodec
+    family = "tiny"
+
+    def save(self, folder: Path) -> None:
+        """Writes `config.json`, `model.safetensors`, `encoders.safetensors` and `codec.safetensors`."""
+        super().save(folder)
+        save_file(_on_cpu(self.encoders), folder / "encoders.safetensors")
+        save_file(_on_cpu(self.codec), folder / "codec.safetensors")
+
+
+def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+
+
+def build(encoders: TinyEncoders, codec: PatchCodec, *, seed: int) -> TinyModel:
+    """An untrained tiny generator; `seed` decides its initial weights."""
+    network = MMAudioNetwork(NETWORK_CONFIG, generator=torch.Generator().manual_seed(seed))
+    return TinyModel(network, encoders, codec)
+
+
+def load(folder: Path) -> TinyModel:
+    """The tiny generator saved in `folder`, in evaluation mode; raises UserError when the folder is incomplete."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        states = {name: load_file(folder / f"{name}.safetensors") for name in ("model", "encoders", "codec")}
+    except FileNotFoundError as error:
+        raise UserError(
+            "The tiny generator's folder is incomplete.",
+            where=str(error.filename),
+            remedy="Run `v2a-dpo pretrain` again.",
+        ) from error
+    network, encoders, codec = MMAudioNetwork(MMAudioConfig(**config["network"])), TinyEncoders(), PatchCodec()
+    for module, state in ((network, states["model"]), (encoders, states["encoders"]), (codec, states["codec"])):
+        module.load_state_dict(state)
+        module.eval()
+    encoders.requires_grad_(False)
+    return TinyModel(network, encoders, codec)

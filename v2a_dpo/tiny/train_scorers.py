@@ -1,0 +1,158 @@
+"""Trains the tiny scorers on clean clips of the tiny world."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from v2a_dpo.tiny.render import NETWORK_SIZE, render_frames
+from v2a_dpo.tiny.schedule import one_cycle
+from v2a_dpo.tiny.scorers import (
+    SCORER_NAMES,
+    AudioTagger,
+    AudioText,
+    AudioVideo,
+    Synchronisation,
+    TinyScorers,
+    build_scorer,
+    save_scorer,
+)
+from v2a_dpo.tiny.sound import coloured_noise, render_audio
+from v2a_dpo.tiny.spectrogram import HOP, log_mel, mix_log_mel
+from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipTruth, make_split, tokenize
+
+Progress = Callable[[int, int], None]
+_MARGIN_FRAMES = 2 * Synchronisation.max_lag
+_MARGIN_S = _MARGIN_FRAMES * HOP / SAMPLE_RATE
+_CLIP_FRAMES = NUM_SAMPLES // HOP
+#: Steps relative to the configured number: taggers learn fastest, synchronisation slowest.
+_STEP_SHARES = {"panns": 0.5, "passt": 0.5, "clap": 1.0, "imagebind": 1.0, "synchformer": 1.3}
+_BATCH_SIZES = {"panns": 48, "passt": 48, "clap": 64, "imagebind": 64, "synchformer": 48}
+_NOISE_CLIPS = 64
+
+
+@dataclass(frozen=True)
+class ScorerData:
+    """Clean training clips: log-mels with quiet room noise before and after the clip, frames, words and labels."""
+
+    mels: Tensor
+    frames: Tensor
+    tokens: Tensor
+    labels: Tensor
+    noise_mels: Tensor
+
+
+def prepare_scorer_data(truths: Sequence[ClipTruth], *, seed: int) -> ScorerData:
+    """Renders what `train_scorer` learns from; about 4 ms a clip on one core."""
+    generator = np.random.default_rng([seed, 3])
+    mels = [_extended_mel(truth) for truth in truths]
+    noise = np.stack([coloured_noise(generator) for _ in range(_NOISE_CLIPS)])
+    frames = np.stack([render_frames(truth, size=NETWORK_SIZE) for truth in truths])
+    return ScorerData(
+        mels=torch.stack(mels),
+        frames=torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(),
+        tokens=torch.tensor([tokenize(truth.prompt) for truth in truths]),
+        labels=torch.tensor([CLASSES.index(truth.label) for truth in truths]),
+        noise_mels=log_mel(torch.from_numpy(noise)),
+    )
+
+
+def _extended_mel(truth: ClipTruth) -> Tensor:
+    """The log-mel of the clip with a margin on both sides, so that shifting it never pads it with a tell-tale constant."""
+    audio = render_audio(truth, start_s=-_MARGIN_S, duration_s=DURATION_S + 2 * _MARGIN_S)
+    return log_mel(torch.from_numpy(audio)[None])[0].half()
+
+
+def train_scorer(name: str, data: ScorerData, *, steps: int, seed: int, progress: Progress | None = None) -> nn.Module:
+    """The trained scorer `name`, frozen and in evaluation mode; Adam with a one-cycle schedule peaking at 3e-3."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        scorer = build_scorer(name)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
+    scorer.train()
+    batch_size = min(_BATCH_SIZES[name], data.labels.numel())
+    for step in range(steps):
+        rows = torch.randperm(data.labels.numel(), generator=generator)[:batch_size]
+        loss = _loss(scorer, data, rows, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if progress is not None:
+            progress(step + 1, steps)
+    return scorer.eval().requires_grad_(False)
+
+
+def _loss(scorer: nn.Module, data: ScorerData, rows: Tensor, generator: torch.Generator) -> Tensor:
+    if isinstance(scorer, Synchronisation):
+        lags = torch.randint(-scorer.max_lag, scorer.max_lag + 1, (rows.numel(),), generator=generator)
+        audio = scorer.embed_mel(_augmented_mel(data, rows, generator, lags=lags))
+        video = scorer.embed_video(data.frames[rows])
+        return functional.cross_entropy(scorer.offset_logits(audio, video), lags + scorer.max_lag)
+    mel = _augmented_mel(data, rows, generator)
+    if isinstance(scorer, AudioTagger):
+        return functional.cross_entropy(scorer.tag_mel(mel)[0], data.labels[rows], label_smoothing=0.1)
+    if isinstance(scorer, AudioText):
+        return _contrastive_loss(scorer.audio(mel), scorer.text(data.tokens[rows]), scorer.log_scale)
+    if isinstance(scorer, AudioVideo):
+        return _contrastive_loss(scorer.audio(mel), scorer.video(data.frames[rows]), scorer.log_scale)
+    raise TypeError(f"no loss is known for {type(scorer).__name__}")
+
+
+def _contrastive_loss(first_BD: Tensor, second_BD: Tensor, log_scale: Tensor) -> Tensor:
+    """The symmetric InfoNCE loss; the learnt scale stays below 30 so that cosines of true pairs approach 1."""
+    logits = first_BD @ second_BD.T * log_scale.exp().clamp_max(30.0)
+    target = torch.arange(logits.shape[0])
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+def _augmented_mel(data: ScorerData, rows: Tensor, generator: torch.Generator, *, lags: Tensor | None = None) -> Tensor:
+    """Log-mels cut at the given lags (in steps of two frames; late sound is positive), half of them with some noise."""
+    starts = torch.full((rows.numel(),), _MARGIN_FRAMES) if lags is None else _MARGIN_FRAMES - 2 * lags
+    mel = torch.stack(
+        [
+            data.mels[row, :, start : start + _CLIP_FRAMES]
+            for row, start in zip(rows.tolist(), starts.tolist(), strict=True)
+        ]
+    ).float()
+    noise_rows = torch.randint(data.noise_mels.shape[0], (rows.numel(),), generator=generator)
+    gain_db = -60.0 + 38.0 * torch.rand(rows.numel(), 1, 1, generator=generator)
+    gain_db = torch.where(torch.rand(rows.numel(), 1, 1, generator=generator) < 0.5, gain_db, -120.0)
+    return mix_log_mel(mel, data.noise_mels[noise_rows], gain_db)
+
+
+def train_scorers(
+    folder: Path, *, seed: int, num_clips: int, steps: int, progress: Progress | None = None
+) -> TinyScorers:
+    """All scorers of the world `seed`, trained and saved in `folder`; a scorer already there is not trained again."""
+    lengths = {name: max(round(steps * _STEP_SHARES[name]), 2) for name in SCORER_NAMES}
+    missing = [name for name in SCORER_NAMES if not (folder / f"{name}.safetensors").is_file()]
+    if missing:
+        data = prepare_scorer_data(make_split(seed, "pretrain", num_clips), seed=seed)
+    done, total = sum(lengths.values()) - sum(lengths[name] for name in missing), sum(lengths.values())
+    for name in missing:
+        scorer = train_scorer(
+            name,
+            data,
+            steps=lengths[name],
+            seed=seed * 8 + SCORER_NAMES.index(name),
+            progress=_shifted(progress, done, total),
+        )
+        save_scorer(folder, name, scorer)
+        done += lengths[name]
+    (folder / "config.json").write_text(json.dumps({"family": "tiny-scorers", "seed": seed, "steps": steps}, indent=2))
+    return TinyScorers.load(folder)
+
+
+def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+    return None if progress is None else lambda step, _: progress(done + step, total)
