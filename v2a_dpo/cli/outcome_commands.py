@@ -108,6 +108,11 @@ def register(
         evaluation=evaluation,
         report=report_file,
         output=output,
+        alignment=alignment,
+        audioscore=audioscore,
+        pairs=pairs,
+        training_data=training_data or [],
+        evaluation_data=evaluation_data or [],
     )
     typer.echo(summary)
 

@@ -51,4 +51,5 @@ def annotate(params: Params, *, candidates: str, truth: str, output: str, progre
         inputs=inputs,
         tasks=[ShardTask(None, list(inputs.values()))],
         make=make,
+        code=["v2a_dpo.stages.annotate", "v2a_dpo.tiny.rater", "v2a_dpo.tiny.sound"],
     )

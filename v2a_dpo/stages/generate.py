@@ -71,6 +71,13 @@ def generate(
         inputs={"conditions": source.fingerprint, "generator": model_fingerprint},
         tasks=[ShardTask(entry, [entry.sha256, model_fingerprint]) for entry in source.shards],
         make=make,
+        code=[
+            "v2a_dpo.stages.generate",
+            "v2a_dpo.generation",
+            "v2a_dpo.flow",
+            "v2a_dpo.models",
+            type(model).__module__,
+        ],
         only=shards,
         progress=partial(progress, "Generating"),
     )
@@ -92,7 +99,9 @@ def _candidates(sampler: CandidateSampler, clips: pa.Table) -> tuple[list[dict[s
     quarantined: list[QuarantinedRow] = []
     for clip, clip_id in enumerate(clip_ids):
         if not bool(torch.isfinite(audio[clip]).all()):
-            quarantined.append(QuarantinedRow(clip_id, "NonFiniteAudio", "the generator returned infinite or undefined samples"))
+            quarantined.append(
+                QuarantinedRow(clip_id, "NonFiniteAudio", "the generator returned infinite or undefined samples")
+            )
             continue
         for sample in range(sampler.settings.candidates):
             rows.append(
