@@ -1,0 +1,55 @@
+"""Checkpoints: the next step after loading is the step that would have been."""
+
+import pytest
+import torch
+from torch import nn
+
+from v2a_dpo.alignment.checkpoint import Position, load_checkpoint, remove_checkpoints, save_checkpoint
+
+
+def network_and_optimizer(seed):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2))
+    return network, torch.optim.AdamW(network.parameters(), lr=0.1)
+
+
+def train(network, optimizer, steps):
+    """The last layer takes no part, so it has no state in the optimizer."""
+    for step in range(steps):
+        optimizer.zero_grad()
+        network[:2](torch.full((1, 3), step + 1.0)).square().sum().backward()
+        optimizer.step()
+
+
+def test_a_loaded_checkpoint_continues_bit_for_bit(tmp_path):
+    network, optimizer = network_and_optimizer(0)
+    train(network, optimizer, 3)
+    save_checkpoint(tmp_path, Position(3, 120), network, optimizer, identity="run")
+    train(network, optimizer, 4)
+    other, other_optimizer = network_and_optimizer(1)
+    assert load_checkpoint(tmp_path, other, other_optimizer, identity="run") == Position(3, 120)
+    train(other, other_optimizer, 4)
+    for expected, found in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_only_the_newest_checkpoint_is_kept_and_partial_ones_are_ignored(tmp_path):
+    network, optimizer = network_and_optimizer(0)
+    for step in (1, 2, 10):
+        save_checkpoint(tmp_path, Position(step, step), network, optimizer, identity="run")
+    (tmp_path / ".checkpoint-00000011.dead.partial").mkdir()
+    assert load_checkpoint(tmp_path, network, optimizer, identity="run") == Position(10, 10)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000010"]
+    remove_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_another_runs_checkpoint_changes_nothing(tmp_path, stored):
+    network, optimizer = network_and_optimizer(0)
+    if stored:
+        save_checkpoint(tmp_path, Position(1, 1), network, optimizer, identity="other run")
+    fresh, fresh_optimizer = network_and_optimizer(1)
+    before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    assert load_checkpoint(tmp_path, fresh, fresh_optimizer, identity="run") is None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.state_dict().items())
