@@ -48,16 +48,19 @@ class LogMel(nn.Module):
         from torchaudio.functional import melscale_fbanks
 
         self.settings = settings
-        basis_FM = melscale_fbanks(
-            settings.n_fft // 2 + 1,
-            settings.fmin,
-            settings.fmax,
-            settings.num_mels,
-            settings.sample_rate,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
+        # A codec laid out on the meta device still needs real constants.
+        with torch.device("cpu"):
+            basis_FM = melscale_fbanks(
+                settings.n_fft // 2 + 1,
+                settings.fmin,
+                settings.fmax,
+                settings.num_mels,
+                settings.sample_rate,
+                norm="slaney",
+                mel_scale="slaney",
+            )
+            window = torch.hann_window(settings.n_fft)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("basis", basis_FM.T.contiguous(), persistent=False)
 
     def forward(self, waveform_BS: Tensor) -> Tensor:
