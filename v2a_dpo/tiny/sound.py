@@ -34,7 +34,8 @@ def _decay(tau_s: float) -> NDArray[np.float64]:
 
 def _plateau(duration_s: float) -> NDArray[np.float64]:
     """An envelope with a 5 ms attack and a 60 ms release, so that the end of a sound is never mistaken for an onset."""
-    return np.clip(_TIME_S / 0.005, 0.0, 1.0) * np.clip((duration_s - _TIME_S) / 0.06, 0.0, 1.0)
+    attack, release = np.clip(_TIME_S / 0.005, 0.0, 1.0), np.clip((duration_s - _TIME_S) / 0.06, 0.0, 1.0)
+    return np.asarray(attack * release, dtype=np.float64)
 
 
 def _tone(frequency_hz: float | NDArray[np.float64]) -> NDArray[np.float64]:
