@@ -12,7 +12,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import VideoToAudioModel
 
 #: Family -> module whose `load(folder)` returns the generator. Named by path so that a family is imported only when used.
-FAMILIES = {"tiny": "v2a_dpo.tiny.generator"}
+FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tiny.generator"}
 
 
 def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioModel:
@@ -42,7 +42,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"There is no device called {name!r}.", where="generator.device", remedy="Use cpu, cuda or auto.") from error
+        raise UserError(
+            f"There is no device called {name!r}.", where="generator.device", remedy="Use cpu, cuda or auto."
+        ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("No CUDA device is available.", where="generator.device", remedy="Use `device: auto` or `cpu`.")
     return device

@@ -5,6 +5,7 @@ The generator is NVIDIA's own, from the `bigvgan` package (MIT), whose parameter
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -55,7 +56,10 @@ class Vocoder(nn.Module):
         from bigvgan.env import AttrDict
 
         self.config = config
-        self.generator: nn.Module = BigVGAN(AttrDict(asdict(config)))
+        with warnings.catch_warnings():
+            # The package builds with torch's older weight norm, which has the released files' names.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.generator: nn.Module = BigVGAN(AttrDict(asdict(config)))
 
     def load_checkpoint(self, state: Mapping[str, Tensor]) -> None:
         """Loads a released generator's state dict strictly and merges its weight normalisation.
