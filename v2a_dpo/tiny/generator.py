@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
@@ -18,7 +19,7 @@ from v2a_dpo.tiny.world import MAX_PROMPT_WORDS
 
 NETWORK_CONFIG = MMAudioConfig(
     latent_channels=LATENT_CHANNELS,
-    hidden_size=64,
+    hidden_size=48,
     num_heads=4,
     num_joint_blocks=2,
     num_fused_blocks=2,
@@ -44,14 +45,32 @@ class TinyModel(MMAudioModel):
         save_file(_on_cpu(self.codec), folder / "codec.safetensors")
 
 
-def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def _on_cpu(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
 
 
 def build(encoders: TinyEncoders, codec: PatchCodec, *, seed: int) -> TinyModel:
     """An untrained tiny generator; `seed` decides its initial weights."""
-    network = MMAudioNetwork(NETWORK_CONFIG, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    network = MMAudioNetwork(NETWORK_CONFIG, generator=generator)
+    _keep_variance(network, generator)
     return TinyModel(network, encoders, codec)
+
+
+def _keep_variance(network: MMAudioNetwork, generator: torch.Generator) -> None:
+    """Draws all maps anew so that signals keep their variance; what starts at zero, modulations and output, stays so.
+
+    With MMAudio's initialisation the conditions fade to a few hundredths on their way through the gated layers, whose
+    output is quadratic in small inputs: hundreds of thousands of steps mend that, the few hundred here do not.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv1d) and module.weight.any():
+            fan_in = module.weight[0].numel()
+            # silu(u) * v of unit normal u and v has a standard deviation of 0.6.
+            gain = 1 / 0.6 if name.endswith("w2") else 1.0
+            nn.init.normal_(module.weight, std=gain * fan_in**-0.5, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def load(folder: Path) -> TinyModel:
