@@ -17,6 +17,13 @@ from moto.server import ThreadedMotoServer
 WriteVideo = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a file's tests in one worker, and all end-to-end tests together: what they share is made once."""
+    for item in items:
+        group = "e2e" if "e2e" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def _write_video(
     path: Path,
     *,

