@@ -78,7 +78,7 @@ def _draw_water(canvas: Canvas, scene: Scene) -> None:
     spread = s * (0.2 + 4.0 * scene.age_s.clip(0, 0.25))
     canvas.ellipse(x, y + 0.7 * s, spread, 0.32 * spread, _LIGHT, scene.flash)
     fall = y + 0.6 * s - 1.8 * s * scene.distance
-    canvas.ellipse(x, fall, 0.28 * s, 0.36 * s, scene.colour, (scene.age_s > 0.12) | (scene.distance < 0.2))
+    canvas.ellipse(x, fall, 0.28 * s, 0.36 * s, scene.colour, (scene.age_s > 0.25) | (scene.age_s < 0.05))
 
 
 def _draw_glass(canvas: Canvas, scene: Scene) -> None:
