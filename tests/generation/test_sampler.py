@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from v2a_dpo.generation import CandidateSampler, SamplingSettings
+from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import TinyEncoders
