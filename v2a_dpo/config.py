@@ -68,7 +68,13 @@ class GenerateConfig(Section):
     candidates: Count = Field(5, description="N, candidates a clip")
     steps: Count = Field(25, description="Euler steps")
     guidance_scale: Positive = 4.5
-    clips_per_batch: Count = 8
+    clips_per_batch: Count | Literal["auto"] = Field(
+        "auto",
+        description="clips sampled at once; auto goes by the device and its free memory; halved when it runs out",
+    )
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="compile the networks, on GPUs with CUDA graphs; auto does so on GPUs only"
+    )
 
 
 class ScoreConfig(Section):

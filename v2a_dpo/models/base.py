@@ -87,8 +87,14 @@ class VideoToAudioModel(ABC):
         """The network's own embedding of raw conditions; differentiable, independent of time and noise."""
 
     @abstractmethod
-    def velocity(self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions) -> Tensor:
-        """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`."""
+    def velocity(
+        self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions, *, owners_B: Tensor | None = None
+    ) -> Tensor:
+        """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`.
+
+        With `owners_B` (int64) time and conditions have U rows, and latent i takes row `owners_B[i]`: the candidates of
+        a clip share its row, and all null branches of a batch share one.
+        """
 
     @abstractmethod
     def encode(self, audio_BS: Tensor) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import Params
-from v2a_dpo.generation import CandidateSampler, SamplingSettings
+from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.media.audio import write_wav
 from v2a_dpo.media.mux import mux
 from v2a_dpo.media.video import read_frames
@@ -41,9 +43,10 @@ def generate_video(
         seed=params.seed,
     )
     name = Path(video).stem
-    sampler = CandidateSampler(model, settings, duration_s=duration_s)
+    precision = getattr(torch, params.generator.precision)
+    sampler = CandidateSampler(model, settings, duration_s=duration_s, precision=precision)
     progress("Sampling", 0, 1)
-    audio = sampler.audio(sampler.latents([name], conditions))[0]
+    audio = sampler.audio(sampler.latents([name], conditions.to("cpu")))[0].cpu()
     progress("Sampling", 1, 1)
     paths = []
     for sample in range(candidates):

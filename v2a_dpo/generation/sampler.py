@@ -1,0 +1,121 @@
+"""Candidates of one batch of clips: noise, Euler steps with guidance, and the codec.
+
+All candidates of all clips and both guidance branches go through the network in one forward pass. What does not change
+is computed once: a clip's embedded conditions for its N candidates, the empty ones for all null branches of the batch.
+The rows of conditions are never copied out: every latent names the row that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from v2a_dpo.flow import guided, is_guided, sample_euler
+from v2a_dpo.generation.precision import autocast, round_weights
+from v2a_dpo.models.base import Conditions, VideoToAudioModel
+from v2a_dpo.randomness import row_noise
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How candidates are drawn: N candidates a clip, Euler `steps`, `guidance_scale`, and the root `seed` of their noise."""
+
+    candidates: int
+    steps: int
+    guidance_scale: float
+    seed: int
+
+
+class CandidateSampler:
+    """Draws candidates of clips of `duration_s` seconds from one model.
+
+    With `precision` bfloat16 the model's network keeps rounded weights from then on (see `precision.py`); the latents
+    between the steps stay float32. `compile_backend` names a torch.compile backend, of which `inductor` replays each
+    step as one CUDA graph where there is a GPU; None runs operation by operation.
+    """
+
+    def __init__(
+        self,
+        model: VideoToAudioModel,
+        settings: SamplingSettings,
+        *,
+        duration_s: float,
+        precision: torch.dtype = torch.float32,
+        compile_backend: str | None = None,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.duration_s = duration_s
+        self.latent_shape = model.latent_shape(duration_s)
+        self.device = next(model.network.parameters()).device
+        self.precision = precision
+        self.has_fixed_shapes = compile_backend is not None
+        if precision is not torch.float32:
+            round_weights(model.network, precision)
+        self._velocity, self._decode = self._velocity_of_rows, model.decode
+        if compile_backend is not None:
+            graphs = compile_backend == "inductor" and self.device.type == "cuda"
+            options: dict[str, Any] = {"backend": compile_backend, "dynamic": False}
+            mode = "reduce-overhead" if graphs else None
+            self._velocity = torch.compile(self._velocity, fullgraph=True, mode=mode, **options)
+            self._decode = torch.compile(self._decode, **options)
+        with torch.inference_mode(), autocast(self.device, precision):
+            self._empty = model.embed(model.empty_conditions(duration_s).to(self.device))
+
+    def noise(self, clip_ids: Sequence[str]) -> Tensor:
+        """The initial noise `[B * N, L, C]`: each row's own, whatever the batch (design: random numbers belong to rows)."""
+        rows = [
+            row_noise(self.latent_shape, self.settings.seed, clip_id, sample)
+            for clip_id in clip_ids
+            for sample in range(self.settings.candidates)
+        ]
+        return torch.stack(rows)
+
+    @torch.inference_mode()
+    def latents(self, clip_ids: Sequence[str], conditions: Conditions, *, room: int = 0) -> Tensor:
+        """Latents `[B, N, L, C]`, on the device, of N candidates for each of B clips with raw `conditions`.
+
+        A compiled sampler fills batches of fewer than `room` clips up with copies of the last one and drops what they
+        give: a shape seen before is far cheaper than a smaller new one.
+        """
+        batch, count = len(clip_ids), self.settings.candidates
+        if self.has_fixed_shapes and batch < room:
+            clip_ids = [*clip_ids, *[clip_ids[-1]] * (room - batch)]
+            conditions = conditions.rows(torch.arange(room).clamp(max=batch - 1))
+        clips = len(clip_ids)
+        owners = torch.arange(clips).repeat_interleave(count)
+        if is_guided(self.settings.guidance_scale):
+            owners = torch.cat([owners, torch.full_like(owners, clips)])
+        owners = self._on_device(owners)
+        on_device = Conditions({name: self._on_device(tensor) for name, tensor in conditions.tensors.items()})
+        with autocast(self.device, self.precision):
+            rows = Conditions.concatenate([self.model.embed(on_device), self._empty])
+
+            def velocity_of_both(latents: Tensor, t: Tensor) -> Tensor:
+                # All rows stand at the same time, so one time a row of conditions is enough.
+                return self._velocity(latents, t[:1].expand(clips + 1), rows.tensors, owners).float()
+
+            velocity = guided(velocity_of_both, self.settings.guidance_scale)
+            drawn = sample_euler(velocity, self._on_device(self.noise(clip_ids)), steps=self.settings.steps)
+        return drawn.unflatten(0, (clips, count))[:batch]
+
+    @torch.inference_mode()
+    def audio(self, latents_BNLC: Tensor) -> Tensor:
+        """Audio `[B, N, S]` in [-1, 1] in float32, on the device; a clip's candidates are decoded together."""
+        with autocast(self.device, self.precision):
+            return torch.stack([self._decode(latents.to(self.device)).float() for latents in latents_BNLC])
+
+    def _velocity_of_rows(
+        self, latents: Tensor, t_U: Tensor, embedded: Mapping[str, Tensor], owners_B: Tensor
+    ) -> Tensor:
+        return self.model.velocity(latents, t_U, Conditions(embedded), owners_B=owners_B)
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; a copy to a GPU runs beside the host's work."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
