@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from v2a_dpo.flow import sample_euler
-from v2a_dpo.generation.precision import autocast, round_weights
+from v2a_dpo.generation.minimal_filtering import MinimalConv1d
+from v2a_dpo.generation.precision import autocast, prepare_for_sampling, round_weights
+from v2a_dpo.models.mmaudio.blocks import TimeConv1d
 
 CLIPS = ("a", "b", "c")
 DURATION_S = 2.0
@@ -89,14 +91,34 @@ def test_rounded_weights_give_what_autocast_over_float32_weights_gives(model, co
     assert rounded.network.latent_std.dtype is torch.float32
 
 
+def test_a_network_prepared_for_a_cpu_gives_the_same_float32_candidates(model, make_model, conditions, sampler):
+    prepared = make_model()
+    prepare_for_sampling(prepared.network, torch.float32)
+    expected, got = (sampler(each).latents(CLIPS, conditions) for each in (model, prepared))
+    assert any(isinstance(module, MinimalConv1d) for module in prepared.network.modules())
+    assert 0 < (got - expected).abs().max() <= 1e-4 * rms(expected)
+
+
 def test_bfloat16_candidates_stay_close_to_float32_ones(model, make_model, conditions, sampler):
-    exact, rounded = sampler(model), sampler(make_model(), precision=torch.bfloat16)
+    prepared = make_model()
+    prepare_for_sampling(prepared.network, torch.bfloat16)
+    exact, rounded = sampler(model), sampler(prepared, precision=torch.bfloat16)
     expected, got = (each.latents(CLIPS, conditions) for each in (exact, rounded))
     assert got.dtype is torch.float32
     assert 0 < rms(got - expected) < 0.02 * rms(expected)
-    heard, wanted = (each.audio(expected) for each in (rounded, exact))
-    assert heard.dtype is torch.float32
-    assert rms(heard - wanted) < 0.1 * rms(wanted)
+    assert torch.equal(rounded.audio(expected), exact.audio(expected))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 64])
+@pytest.mark.parametrize("bias", [True, False])
+def test_minimal_filtering_is_the_convolution(dtype, tolerance, length, bias):
+    torch.manual_seed(length)
+    conv = TimeConv1d(12, 5, 3, bias=bias).requires_grad_(False)
+    x = torch.randn(3, length, 12)
+    got = MinimalConv1d(conv, dtype)(x)
+    assert got.shape == (3, length, 5)
+    assert rms(got.float() - conv(x)) < tolerance * rms(conv(x))
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

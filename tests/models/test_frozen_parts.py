@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bigvgan.activations import Snake, SnakeBeta
+from bigvgan.alias_free_activation.torch.act import Activation1d
 
 from v2a_dpo.errors import UserError
+from v2a_dpo.models.antialiased import AntiAliasedActivation
 from v2a_dpo.models.mmaudio.vae import MelVAE, MelVAEConfig
 from v2a_dpo.models.synchformer import VISUAL_PREFIX, SynchformerVisual, SynchformerVisualConfig
 from v2a_dpo.models.vocoder import Vocoder, VocoderConfig
@@ -30,6 +33,24 @@ def test_split_and_merged_vocoder_weights_make_the_same_sound() -> None:
         assert before.shape == (1, 10 * VOCODER.hop)
         torch.testing.assert_close(split(mel), before, rtol=0, atol=1e-6)
         assert torch.equal(split(mel), again(mel))
+
+
+@pytest.mark.parametrize("length", [1, 5, 32, 33, 1500])
+@pytest.mark.parametrize("kind", [Snake, SnakeBeta])
+def test_the_anti_aliased_activation_is_the_packages(kind: type, length: int) -> None:
+    generator = torch.Generator().manual_seed(length)
+    original = Activation1d(kind(70, alpha_logscale=kind is SnakeBeta))
+    for parameter in original.parameters():
+        parameter.data.add_(torch.rand(parameter.shape, generator=generator))
+    x = torch.randn(2, 70, length, generator=generator)
+    with torch.no_grad():
+        expected, ours = original(x), AntiAliasedActivation(original)
+        torch.testing.assert_close(ours(x), expected, rtol=0, atol=3e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = ours(x.bfloat16())
+        assert got.dtype is torch.bfloat16
+        torch.testing.assert_close(got.float(), expected, rtol=0.02, atol=0.02)
+    assert ours.state_dict().keys() == original.state_dict().keys()
 
 
 def test_a_vocoder_file_of_another_size_is_refused_by_name_of_the_key() -> None:

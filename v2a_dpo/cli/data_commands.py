@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -90,6 +91,7 @@ def generate(
     guidance_scale: Annotated[float | None, typer.Option(help="Instead of generate.guidance_scale.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first clips of each shard.")] = None,
     shard: Annotated[list[int] | None, typer.Option(help="Make only this shard, without manifest. Repeatable.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Processes, a GPU each, that share the shards.")] = 1,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
 ) -> None:
@@ -119,8 +121,13 @@ def generate(
                 typer.echo(path)
         elif conditions is not None and output is not None:
             from v2a_dpo.stages.generate import generate as stage
+            from v2a_dpo.stages.generate_devices import generate_on_devices
 
-            summary = stage(
+            if devices > 1 and shard:
+                remedy = "Name shards or devices, not both."
+                raise UserError("Several devices share all shards.", where="--devices", remedy=remedy)
+            run = partial(generate_on_devices, devices=devices) if devices > 1 else partial(stage, shards=shard)
+            summary = run(
                 settings,
                 conditions=conditions,
                 generator=generator,
@@ -128,7 +135,6 @@ def generate(
                 candidates=candidates,
                 guidance_scale=guidance_scale,
                 limit=limit,
-                shards=shard,
                 progress=progress,
             )
             typer.echo(summary)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.flow import guided, is_guided, sample_euler
-from v2a_dpo.generation.precision import autocast, round_weights
+from v2a_dpo.generation.precision import autocast
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.randomness import row_noise
 
@@ -33,8 +33,8 @@ class SamplingSettings:
 class CandidateSampler:
     """Draws candidates of clips of `duration_s` seconds from one model.
 
-    With `precision` bfloat16 the model's network keeps rounded weights from then on (see `precision.py`); the latents
-    between the steps stay float32. `compile_backend` names a torch.compile backend, of which `inductor` replays each
+    `precision` is that of matrix products and convolutions (`precision.prepare_for_sampling` saves them work); latents
+    stay float32 between the steps. `compile_backend` names a torch.compile backend, of which `inductor` replays each
     step as one CUDA graph where there is a GPU; None runs operation by operation.
     """
 
@@ -54,8 +54,6 @@ class CandidateSampler:
         self.device = next(model.network.parameters()).device
         self.precision = precision
         self.has_fixed_shapes = compile_backend is not None
-        if precision is not torch.float32:
-            round_weights(model.network, precision)
         self._velocity, self._decode = self._velocity_of_rows, model.decode
         if compile_backend is not None:
             graphs = compile_backend == "inductor" and self.device.type == "cuda"

@@ -9,6 +9,8 @@ Letters in tensor names: B batch, C channels, R rows (batch times channels), T s
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,9 +29,9 @@ class AntiAliasedActivation(nn.Module):
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
-        self.act: nn.Module = original.get_submodule("act")
-        self.upsample: nn.Module = original.get_submodule("upsample")
-        self.downsample: nn.Module = original.get_submodule("downsample")
+        self.act: Any = original.get_submodule("act")
+        self.upsample: Any = original.get_submodule("upsample")
+        self.downsample: Any = original.get_submodule("downsample")
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """The activated signal, same shape and type."""

@@ -1,6 +1,7 @@
 """BigVGAN vocoders: log-mel spectrograms to waveforms. MMAudio and Frieren share them.
 
-The generator is NVIDIA's own, from the `bigvgan` package (MIT), whose parameter names the released files have.
+The generator is NVIDIA's own, from the `bigvgan` package (MIT), whose parameter names the released files have; only its
+anti-aliased activations are computed in another way (`antialiased.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from torch import Tensor, nn
 
 from v2a_dpo.errors import UserError
+from v2a_dpo.models.antialiased import AntiAliasedActivation
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Vocoder(nn.Module):
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
+        from bigvgan.alias_free_activation.torch.act import Activation1d
         from bigvgan.bigvgan import BigVGAN
         from bigvgan.env import AttrDict
 
@@ -60,6 +63,10 @@ class Vocoder(nn.Module):
             # The package builds with torch's older weight norm, which has the released files' names.
             warnings.simplefilter("ignore", FutureWarning)
             self.generator: nn.Module = BigVGAN(AttrDict(asdict(config)))
+        for module in list(self.generator.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, Activation1d):
+                    setattr(module, name, AntiAliasedActivation(child))
 
     def load_checkpoint(self, state: Mapping[str, Tensor]) -> None:
         """Loads a released generator's state dict strictly and merges its weight normalisation.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
@@ -15,6 +15,7 @@ from v2a_dpo.artifacts.schema import TensorType, candidates_schema, tensor_colum
 from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.generation.engine import CandidateEngine, ClipCandidates
+from v2a_dpo.generation.precision import prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.models.catalog import load_generator
@@ -48,7 +49,7 @@ def generate(
         seed=params.seed,
     )
     model = load_generator(generator, device=params.generator.device)
-    sampler = make_sampler(params, model, settings)
+    sampler = make_sampler(params, model, settings, compiled=params.generate.compile)
     chosen = params.generate.clips_per_batch
     engine = CandidateEngine(sampler, clips_per_batch=None if chosen == "auto" else chosen)
     model_fingerprint = folder_fingerprint(generator)
@@ -85,17 +86,18 @@ def generate(
     )
 
 
-def make_sampler(params: Params, model: VideoToAudioModel, settings: SamplingSettings) -> CandidateSampler:
-    """The sampler of `model` in the precision of the parameters, compiled if they say so or `auto` finds a GPU."""
-    device = next(model.network.parameters()).device
-    choice = params.generate.compile
-    compiled = device.type == "cuda" if choice == "auto" else choice
+def make_sampler(
+    params: Params, model: VideoToAudioModel, settings: SamplingSettings, *, compiled: bool | Literal["auto"]
+) -> CandidateSampler:
+    """The sampler of `model`, whose network it takes over, in the precision of the parameters; `auto` compiles on GPUs."""
+    device, precision = next(model.network.parameters()).device, getattr(torch, params.generator.precision)
+    prepare_for_sampling(model.network, precision)
     return CandidateSampler(
         model,
         settings,
         duration_s=params.prepare.duration_s,
-        precision=getattr(torch, params.generator.precision),
-        compile_backend="inductor" if compiled else None,
+        precision=precision,
+        compile_backend="inductor" if (device.type == "cuda" if compiled == "auto" else compiled) else None,
     )
 
 

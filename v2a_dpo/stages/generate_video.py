@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import Params
-from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
+from v2a_dpo.generation.sampler import SamplingSettings
 from v2a_dpo.media.audio import write_wav
 from v2a_dpo.media.mux import mux
 from v2a_dpo.media.video import read_frames
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
+from v2a_dpo.stages.generate import make_sampler
 
 
 def generate_video(
@@ -43,8 +42,8 @@ def generate_video(
         seed=params.seed,
     )
     name = Path(video).stem
-    precision = getattr(torch, params.generator.precision)
-    sampler = CandidateSampler(model, settings, duration_s=duration_s, precision=precision)
+    # Compiling takes longer than one video.
+    sampler = make_sampler(params, model, settings, compiled=False)
     progress("Sampling", 0, 1)
     audio = sampler.audio(sampler.latents([name], conditions.to("cpu")))[0].cpu()
     progress("Sampling", 1, 1)

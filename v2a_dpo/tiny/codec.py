@@ -80,7 +80,9 @@ class PatchCodec(nn.Module):
 
     def decode(self, latents_BLC: Tensor) -> Tensor:
         """Mono audio `[B, 500 L]` in [-1, 1]; the same latents always give the same samples."""
-        return invert_log_mel(self.decode_mel(latents_BLC)).clamp(-1.0, 1.0)
+        # Phases magnify every rounding: always in float32.
+        with torch.autocast(latents_BLC.device.type, enabled=False):
+            return invert_log_mel(self.decode_mel(latents_BLC.float())).clamp(-1.0, 1.0)
 
 
 def _patches(mel_BMT: Tensor) -> Tensor:

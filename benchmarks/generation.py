@@ -1,0 +1,295 @@
+"""Candidates a minute with the engine beside the plain way, measured in turns in one run, weights random.
+
+    python -m benchmarks.generation [--variant small_16k] [--steps 25] [--seconds 8] [--clips 2] [--rounds 2] [--threads 2]
+
+The plain way is float32: one candidate at a time, a forward pass for each guidance branch, modulations for every latent
+step, the vocoder of the `bigvgan` package as it is. The engine draws N = 5 candidates of all clips at once, in float32 and
+in bfloat16. `--steps` and `--seconds` shorten the run; sampling and decoding are timed apart, and with fewer steps the
+rates are those of the paper's 25 steps, reckoned from the time a step took. Visual features are in neither side's
+measured time: a small part of them is measured (`--features`), and what they add to both sides is worked out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from bigvgan.alias_free_activation.torch.act import Activation1d
+
+from v2a_dpo.artifacts.manifest import software_versions
+from v2a_dpo.flow import sample_euler
+from v2a_dpo.generation.batches import automatic_batch_size
+from v2a_dpo.generation.precision import prepare_for_sampling
+from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
+from v2a_dpo.models.antialiased import AntiAliasedActivation
+from v2a_dpo.models.base import Conditions
+from v2a_dpo.models.mmaudio.codec import MelCodec
+from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
+from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM, MMAudioEncoders
+from v2a_dpo.models.mmaudio.model import MMAudioModel
+from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.variants import VARIANTS
+from v2a_dpo.models.vocoder import merge_weight_norm
+
+CANDIDATES, STEPS, GUIDANCE_SCALE = 5, 25, 4.5
+#: TFLOP of one velocity call on 8 s, two a multiply-add, counted on the network as published.
+VELOCITY_TFLOP = {
+    "small_16k": 0.0573,
+    "small_44k": 0.0784,
+    "medium_44k": 0.3063,
+    "large_44k": 0.5139,
+    "large_44k_v2": 0.5139,
+}
+#: Dense bfloat16 peak of GPUs in TFLOP/s, by a part of their name.
+PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.0}
+
+Seconds = dict[str, float]
+
+
+def make_model(variant: str, device: torch.device) -> MMAudioModel:
+    """The generator at full size with random weights everywhere, the condition encoders on the meta device."""
+    generator = torch.Generator().manual_seed(0)
+    network = MMAudioNetwork(VARIANTS[variant], generator=generator)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02, generator=generator)
+        network.latent_std.fill_(1.0)
+    codec = MelCodec.official("16k" if variant.endswith("16k") else "44k")
+    merge_weight_norm(codec.vocoder)
+    with torch.device("meta"):
+        encoders = MMAudioEncoders()
+    network.eval().requires_grad_(False).to(device)
+    return MMAudioModel(network, encoders, codec.eval().requires_grad_(False).to(device))
+
+
+def restore_package_activations(codec: MelCodec) -> None:
+    """Puts the `bigvgan` package's own activations back into the vocoder."""
+    for module in list(codec.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, AntiAliasedActivation):
+                original = Activation1d(child.act)
+                setattr(module, name, original.to(next(codec.parameters()).device))
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(work: Callable[[], torch.Tensor], device: torch.device) -> tuple[float, torch.Tensor]:
+    """Seconds of `work`, and what it returned."""
+    synchronize(device)
+    started = time.perf_counter()
+    result = work()
+    synchronize(device)
+    return time.perf_counter() - started, result
+
+
+class Plain:
+    """The plain way: what a script does that calls the generator once a candidate."""
+
+    def __init__(self, model: MMAudioModel, *, steps: int, seconds: float) -> None:
+        self.model, self.steps, self.seconds = model, steps, seconds
+        self.device = next(model.network.parameters()).device
+        restore_package_activations(model.codec)
+
+    @torch.inference_mode()
+    def __call__(self) -> Seconds:
+        """Seconds a step of sampling and seconds of decoding, a candidate."""
+        length, channels = self.model.latent_shape(self.seconds)
+        noise = torch.randn(1, length, channels, device=self.device)
+        embedded, empty = (self._embed() for _ in range(2))
+
+        def velocity(latents: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+            conditional = self.model.velocity(latents, t_B, embedded)
+            return GUIDANCE_SCALE * conditional + (1 - GUIDANCE_SCALE) * self.model.velocity(latents, t_B, empty)
+
+        sampling, latents = timed(lambda: sample_euler(velocity, noise, steps=self.steps), self.device)
+        decoding, _ = timed(lambda: self.model.decode(latents), self.device)
+        return {"step": sampling / self.steps, "decode": decoding}
+
+    def _embed(self) -> Conditions:
+        embedded = dict(self.model.embed(self.model.empty_conditions(self.seconds)).tensors)
+        index = nearest_exact_index(
+            embedded["sync"].shape[1], self.model.latent_shape(self.seconds)[0], device=self.device
+        )
+        return Conditions(embedded | {"sync": embedded["sync"][:, index]})
+
+
+class Engine:
+    """The engine's sampler on full batches."""
+
+    def __init__(
+        self,
+        model: MMAudioModel,
+        *,
+        steps: int,
+        seconds: float,
+        clips: int | None,
+        precision: torch.dtype,
+        compiled: bool,
+    ) -> None:
+        prepare_for_sampling(model.network, precision)
+        settings = SamplingSettings(CANDIDATES, steps, GUIDANCE_SCALE, seed=0)
+        backend = "inductor" if compiled else None
+        self.sampler = CandidateSampler(
+            model, settings, duration_s=seconds, precision=precision, compile_backend=backend
+        )
+        self.clips = clips or automatic_batch_size(self.sampler)
+        raw = model.empty_conditions(seconds).to("cpu").tensors
+        self.conditions = Conditions({name: torch.randn(self.clips, *row.shape[1:]) for name, row in raw.items()})
+        self.peak_bytes = 0
+
+    def __call__(self) -> Seconds:
+        """Seconds a step of sampling and seconds of decoding, a candidate."""
+        sampler, rows = self.sampler, self.clips * CANDIDATES
+        names = [str(clip) for clip in range(self.clips)]
+        sampling, latents = timed(lambda: sampler.latents(names, self.conditions), sampler.device)
+        decoding, _ = timed(lambda: sampler.audio(latents), sampler.device)
+        if sampler.device.type == "cuda":
+            self.peak_bytes = torch.cuda.max_memory_allocated(sampler.device)
+        return {"step": sampling / sampler.settings.steps / rows, "decode": decoding / rows}
+
+
+@torch.inference_mode()
+def feature_seconds(device: torch.device, seconds: float) -> float:
+    """Seconds of one clip's visual features, reckoned from two CLIP frames and one segment of the motion encoder."""
+    encoders = MMAudioEncoders().to(device)
+    clip = torch.randint(256, (1, 2, 3, CLIP_STREAM.height, CLIP_STREAM.width), dtype=torch.uint8, device=device)
+    sync = torch.randint(256, (1, 16, 3, SYNC_STREAM.height, SYNC_STREAM.width), dtype=torch.uint8, device=device)
+    clip_s, _ = timed(lambda: encoders.video({"clip": clip, "sync": sync})[0], device)
+    sync_s, _ = timed(lambda: encoders.video({"clip": clip[:, :1], "sync": sync})[0], device)
+    frame = clip_s - sync_s
+    frames, rows = encoders.feature_lengths(seconds)
+    return frame * frames + (sync_s - frame) * rows / encoders.sync.config.segment_tokens
+
+
+def summarise(rounds: list[Seconds], features_s: float | None, *, once_per_clip: bool) -> dict[str, float]:
+    """Medians over the rounds, and candidates a minute at the paper's number of steps without and with features."""
+    step, decode = (median(seconds[part] for seconds in rounds) for part in ("step", "decode"))
+    candidate = STEPS * step + decode
+    result = {"sampling_s": STEPS * step, "decoding_s": decode, "candidates_per_minute": 60 / candidate}
+    if features_s is not None:
+        shared = features_s / CANDIDATES if once_per_clip else features_s
+        result["candidates_per_minute_with_features"] = 60 / (candidate + shared)
+    return result
+
+
+def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """All ways in turns, `--rounds` times after a warm-up; the order changes from round to round."""
+    common = {"steps": options.steps, "seconds": options.seconds}
+    compiled = device.type == "cuda"
+    ways: dict[str, Callable[[], Seconds]] = {"plain, float32": Plain(make_model(options.variant, device), **common)}
+    for precision in (torch.float32, torch.bfloat16):
+        name = f"engine, {str(precision).removeprefix('torch.')}"
+        model = make_model(options.variant, device)
+        ways[name] = Engine(model, clips=options.clips, precision=precision, compiled=compiled, **common)
+    rounds: dict[str, list[Seconds]] = {name: [] for name in ways}
+    for number in range(options.rounds + 1):
+        names = list(ways) if number % 2 else list(ways)[::-1]
+        for name in names:
+            seconds = ways[name]()
+            if number:
+                rounds[name].append(seconds)
+    features = feature_seconds(device, options.seconds) if options.features else None
+    results = {
+        name: summarise(found, features, once_per_clip=name != "plain, float32") for name, found in rounds.items()
+    }
+    base = results["plain, float32"]["candidates_per_minute"]
+    for name, result in results.items():
+        result["times_plain"] = result["candidates_per_minute"] / base
+        way = ways[name]
+        if isinstance(way, Engine):
+            result["clips_per_batch"], result["peak_gib"] = way.clips, way.peak_bytes / 2**30
+        sampling_tflop = 2 * STEPS * VELOCITY_TFLOP[options.variant] * options.seconds / 8
+        result["sampling_tflops"] = sampling_tflop / result["sampling_s"]
+    return {"ways": results, "features_s_per_clip": features}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result as a short page."""
+    lines = []
+    for name, way in result["ways"].items():
+        shared = way.get("candidates_per_minute_with_features")
+        peak = result["peak_tflops"]
+        share = f" ({way['sampling_tflops'] / peak:.0%} of peak)" if peak and "bfloat16" in name else ""
+        lines.append(
+            f"| {name} | {way['candidates_per_minute']:.2f} | {way['times_plain']:.2f} | {way['sampling_s']:.2f} | "
+            f"{way['decoding_s']:.2f} | {way['sampling_tflops']:.2f}{share} | {'' if shared is None else f'{shared:.3f}'} |"
+        )
+    features = result["features_s_per_clip"]
+    told = (
+        "Visual features were left out of both sides."
+        if features is None
+        else f"Visual features of a clip would take {features:.0f} s (reckoned from two frames and one segment); the plain "
+        "way pays them for every candidate, the engine once a clip: that is the last column."
+    )
+    table = "\n".join(lines)
+    return f"""# Generating with {result["variant"]}
+
+{result["date"]}, {result["hardware"]}, {", ".join(f"{name} {version}" for name, version in result["software"].items())}
+
+| way | candidates a minute | times plain | sampling, s | decoding, s | sampling, TFLOP/s | a minute, with features |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+{table}
+
+Seconds are per candidate of {result["seconds"]:g} s at {STEPS} steps, reckoned from {result["steps"]} measured ones; medians of {result["rounds"]} rounds in turns.
+The engine drew {CANDIDATES} candidates for each of {result["clips_per_batch"]} clips at once. TFLOP/s count the network's published arithmetic. {told}
+Made by `python -m benchmarks.generation --variant {result["variant"]} --steps {result["steps"]} --seconds {result["seconds"]:g} --rounds {result["rounds"]}`.
+"""
+
+
+def main() -> None:
+    """Runs the benchmark and writes its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", choices=list(VARIANTS), help="default: large_44k on a GPU, small_16k without")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--clips", type=int, help="clips a batch; chosen from the device by default")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--features", action="store_true", help="measure a part of the visual features, too")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    options.variant = options.variant or ("large_44k" if device.type == "cuda" else "small_16k")
+    torch.set_num_threads(options.threads)
+    measured = measure(options, device)
+    on_gpu = device.type == "cuda"
+    name = (
+        torch.cuda.get_device_name(device)
+        if on_gpu
+        else f"{options.threads} threads of {os.cpu_count()} x {platform.machine()}"
+    )
+    result = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": name,
+        "software": {**software_versions(), "python": platform.python_version(), "torch": torch.__version__},
+        "variant": options.variant,
+        "steps": options.steps,
+        "seconds": options.seconds,
+        "rounds": options.rounds,
+        "clips_per_batch": measured["ways"]["engine, bfloat16"]["clips_per_batch"],
+        "peak_tflops": next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None),
+        **measured,
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    stem = f"generation-{options.variant}"
+    (options.output / f"{stem}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.output / f"{stem}.md").write_text(markdown(result), encoding="utf-8")
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The generate stage on conditions made up here: what is written, by one process, by several, and in other batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import TensorType, conditions_schema, tensor_column
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.config import Params
+from v2a_dpo.media.audio import decode_flac
+from v2a_dpo.stages.generate import generate
+from v2a_dpo.stages.generate_devices import generate_on_devices
+from v2a_dpo.tiny.codec import PatchCodec
+from v2a_dpo.tiny.encoders import TinyEncoders
+from v2a_dpo.tiny.generator import build
+
+SHARDS, CLIPS_PER_SHARD = 3, 5
+
+
+def _params(precision="float32", **settings):
+    settings = {"candidates": 2, "steps": 2, "guidance_scale": 2.0, "clips_per_batch": 2, **settings}
+    generator = {"family": "tiny", "device": "cpu", "precision": precision}
+    return Params.model_validate({"prepare": {"duration_s": 2.0}, "generate": settings, "generator": generator})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("loop")
+    (root / "generator").mkdir()
+    model = build(TinyEncoders(), PatchCodec.fit(torch.randn(8, 32_000) * 0.1), seed=0)
+    model.save(root / "generator")
+    empty = {name: row[0].shape for name, row in model.empty_conditions(2.0).tensors.items()}
+
+    def make(shard):
+        draw = np.random.default_rng(shard).standard_normal
+        return ShardContent(
+            [
+                {"clip_id": f"{shard}-{clip}"}
+                | {name: draw(shape).astype(np.float32).tobytes() for name, shape in empty.items()}
+                for clip in range(CLIPS_PER_SHARD)
+            ]
+        )
+
+    build_dataset(
+        str(root / "conditions"),
+        conditions_schema({name: TensorType("float32", tuple(shape)) for name, shape in empty.items()}),
+        parameters={},
+        inputs={},
+        tasks=[ShardTask(shard, []) for shard in range(SHARDS)],
+        make=make,
+    )
+    return {"conditions": str(root / "conditions"), "generator": str(root / "generator")}
+
+
+def _files(folder):
+    return {file.name: file.read_bytes() for file in folder.glob("*.parquet")}
+
+
+def test_every_clip_has_its_candidates_in_order(folders, tmp_path):
+    summary = generate(_params(), **folders, output=str(tmp_path / "out"))
+    table = Dataset.open(str(tmp_path / "out"), "candidates").table()
+    assert (summary.made, summary.rows, summary.quarantined) == (3, 30, {})
+    expected = [(f"{shard}-{clip}", sample) for shard in range(3) for clip in range(5) for sample in range(2)]
+    assert list(zip(table["clip_id"].to_pylist(), table["sample"].to_pylist(), strict=True)) == expected
+    samples, sample_rate = decode_flac(table["audio"][7].as_py()["bytes"])
+    assert (samples.shape, sample_rate) == ((32_000,), 16_000)
+
+
+def test_another_batch_size_keeps_what_is_there_and_would_make_the_same(folders, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    generate(_params(), **folders, output=str(first))
+    assert generate(_params(clips_per_batch="auto"), **folders, output=str(first)).kept == SHARDS
+    generate(_params(clips_per_batch="auto"), **folders, output=str(second))
+    ours, others = (
+        tensor_column(Dataset.open(str(folder), "candidates").table(), "latent") for folder in (first, second)
+    )
+    assert np.abs(ours.astype(np.float32) - others).max() <= 2e-3 * np.abs(ours).max()
+    assert generate(_params(precision="bfloat16"), **folders, output=str(first)).made == SHARDS
+
+
+def test_several_processes_make_the_same_bytes_as_one(folders, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    generate(_params(), **folders, output=str(alone))
+    reports = []
+    summary = generate_on_devices(
+        _params(), devices=2, **folders, output=str(together), progress=lambda *report: reports.append(report)
+    )
+    assert (summary.made, summary.kept, summary.rows) == (3, 0, 30)
+    assert reports[-1] == ("Generating", 3, 3)
+    assert _files(together) == _files(alone)
+    again = generate_on_devices(_params(), devices=2, **folders, output=str(together))
+    assert (again.made, again.kept) == (0, 3)
