@@ -17,6 +17,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -190,11 +191,11 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     """All ways in turns, `--rounds` times after a warm-up; the order changes from round to round."""
     common = {"steps": options.steps, "seconds": options.seconds}
     compiled = device.type == "cuda"
-    ways: dict[str, Callable[[], Seconds]] = {"plain, float32": Plain(make_model(options.variant, device), **common)}
+    model = make_model(options.variant, device)
+    ways: dict[str, Callable[[], Seconds]] = {"plain, float32": Plain(deepcopy(model), **common)}
     for precision in (torch.float32, torch.bfloat16):
         name = f"engine, {str(precision).removeprefix('torch.')}"
-        model = make_model(options.variant, device)
-        ways[name] = Engine(model, clips=options.clips, precision=precision, compiled=compiled, **common)
+        ways[name] = Engine(deepcopy(model), clips=options.clips, precision=precision, compiled=compiled, **common)
     rounds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):
         names = list(ways) if number % 2 else list(ways)[::-1]

@@ -91,5 +91,3 @@ def test_several_processes_make_the_same_bytes_as_one(folders, tmp_path):
     assert (summary.made, summary.kept, summary.rows) == (3, 0, 30)
     assert reports[-1] == ("Generating", 3, 3)
     assert _files(together) == _files(alone)
-    again = generate_on_devices(_params(), devices=2, **folders, output=str(together))
-    assert (again.made, again.kept) == (0, 3)
