@@ -1,4 +1,4 @@
-"""The tiny generator: an MMAudio of 0.6 million parameters with the tiny world's encoders and codec."""
+"""The tiny generator: an MMAudio of 0.8 million parameters with the tiny world's encoders and codec."""
 
 from __future__ import annotations
 
