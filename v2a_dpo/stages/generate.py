@@ -10,6 +10,7 @@ import torch
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
+from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.manifest import ShardEntry
 from v2a_dpo.artifacts.schema import TensorType, candidates_schema, tensor_column
 from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent, ShardTask, build_dataset
@@ -48,7 +49,8 @@ def generate(
         guidance_scale=guidance_scale or params.generate.guidance_scale,
         seed=params.seed,
     )
-    model = load_generator(generator, device=params.generator.device)
+    with local_copy(generator) as files:
+        model = load_generator(files, device=params.generator.device)
     sampler = make_sampler(params, model, settings, compiled=params.generate.compile)
     chosen = params.generate.clips_per_batch
     engine = CandidateEngine(sampler, clips_per_batch=None if chosen == "auto" else chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import Params
 from v2a_dpo.generation.sampler import SamplingSettings
@@ -32,7 +33,8 @@ def generate_video(
     when the video cannot be used.
     """
     duration_s = params.prepare.duration_s
-    model = load_generator(generator, device=params.generator.device)
+    with local_copy(generator) as files:
+        model = load_generator(files, device=params.generator.device)
     frames = read_frames(video, model.frame_streams, duration_s=duration_s)
     conditions = model.extract_conditions({name: stream[None] for name, stream in frames.items()}, [prompt or None])
     settings = SamplingSettings(
