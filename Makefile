@@ -28,8 +28,8 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy v2a_dpo
 
-test: lint ## Lint, types and all tests with branch coverage.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85
+test: lint ## Lint, types and all tests with branch coverage; one thread a worker, or they fight for the cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 seeds: setup ## The whole loop for three seeds: the table in the README.
 	$(BIN)/python -m benchmarks.seeds
