@@ -39,7 +39,7 @@ def list_weights() -> None:
         record = store.record(file.name)
         there = "no" if record is None else f"yes, {record.trust}"
         licence = file.licence + (" (non-commercial)" if file.noncommercial else "")
-        size = "not stated" if file.size_mib is None else f"{file.size_mib:.0f}"
+        size = "not known" if file.size_mib is None else f"{file.size_mib:.0f}"
         table.add_row(file.name, file.file_name, file.role, licence, size, there)
     _show(table)
 

@@ -19,7 +19,8 @@ _MMAUDIO_LEGACY = frozenset({"t_embed.freqs", "latent_rot", "clip_rot"})
 class OfficialFile:
     """One released file.
 
-    `md5` and `size_mib` are None where nobody states them; the first import then records the checksum. `layout` is the import
+    `md5` is None where nobody publishes one; the first import then records the checksum. `size_mib` is that of its numbers in
+    float32, which upstream states rounded up; None for a file that holds more than its weights. `layout` is the import
     path `module:function` of what returns the accepted layouts of `variant`; without it `layouts/<name>.json` holds the one.
     The weights may lie below one of the keys `containers`, with `prefix` in front of their names; `dropped` keys are left out.
     """
@@ -59,11 +60,11 @@ def _mmaudio(variant: str, md5: str, size_mib: float) -> OfficialFile:
 
 
 _ALL = (
-    _mmaudio("small_16k", "af93cde404179f58e3919ac085b8033b", 601),
-    _mmaudio("small_44k", "babd74c884783d13701ea2820a5f5b6d", 601),
-    _mmaudio("medium_44k", "5a56b6665e45a1e65ada534defa903d0", 2.4 * 1024),
-    _mmaudio("large_44k", "fed96c325a6785b85ce75ae1aafd2673", 3.9 * 1024),
-    _mmaudio("large_44k_v2", "01ad4464f049b2d7efdaa4c1a59b8dfe", 3.9 * 1024),
+    _mmaudio("small_16k", "af93cde404179f58e3919ac085b8033b", 600),
+    _mmaudio("small_44k", "babd74c884783d13701ea2820a5f5b6d", 600),
+    _mmaudio("medium_44k", "5a56b6665e45a1e65ada534defa903d0", 2372),
+    _mmaudio("large_44k", "fed96c325a6785b85ce75ae1aafd2673", 3929),
+    _mmaudio("large_44k_v2", "01ad4464f049b2d7efdaa4c1a59b8dfe", 3931),
     OfficialFile(
         name="mmaudio_vae_16k",
         file_name="v1-16.pth",
@@ -84,7 +85,7 @@ _ALL = (
         licence="CC BY-NC 4.0",
         noncommercial=True,
         md5="fab020275fa44c6589820ce025191600",
-        size_mib=1.2 * 1024,
+        size_mib=1165,
         layout=_LAYOUTS + "autoencoder_layouts",
         variant="44k",
     ),
@@ -95,7 +96,7 @@ _ALL = (
         role="vocoder at 16 kHz, from Make-An-Audio 2",
         licence="not stated for the weights (BigVGAN code: MIT)",
         md5="eeaf372a38a9c31c362120aba2dde292",
-        size_mib=429,
+        size_mib=428,
         layout=_LAYOUTS + "vocoder_layouts",
         variant="16k",
         containers=("generator",),
@@ -106,6 +107,7 @@ _ALL = (
         url="https://huggingface.co/nvidia/bigvgan_v2_44khz_128band_512x/resolve/main/bigvgan_generator.pt",
         role="vocoder at 44.1 kHz, BigVGAN v2",
         licence="MIT",
+        size_mib=466,
         layout=_LAYOUTS + "vocoder_layouts",
         variant="44k",
         containers=("generator",),
@@ -116,6 +118,7 @@ _ALL = (
         url="https://huggingface.co/apple/DFN5B-CLIP-ViT-H-14-378/resolve/main/open_clip_pytorch_model.bin",
         role="CLIP ViT-H-14-378, MMAudio's pictures and words",
         licence="Apple Sample Code License",
+        size_mib=3764,
         layout=_LAYOUTS + "clip_layouts",
         containers=("state_dict",),
     ),
@@ -126,7 +129,7 @@ _ALL = (
         role="Synchformer: MMAudio's motion features, DeSync score",
         licence="not stated for the weights (code: MIT)",
         md5="5b2f5594b0730f70e41e549b7c94390c",
-        size_mib=907,
+        size_mib=906,
         containers=("model",),
     ),
     OfficialFile(
@@ -193,10 +196,10 @@ def official_file(name: str) -> OfficialFile:
 
 def file_named_like(path: Path) -> OfficialFile:
     """The official file whose file name `path` bears; raises UserError when there is none."""
-    for file in _ALL:
+    for file in FILES.values():
         if path.name in (file.file_name, f"{file.name}.safetensors"):
             return file
-    known = ", ".join(f"{file.file_name} ({file.name})" for file in _ALL)
+    known = ", ".join(f"{file.file_name} ({file.name})" for file in FILES.values())
     raise UserError(
         f"No official file is called {path.name!r}.", where=str(path), remedy=f"Say what it is with --as NAME: {known}."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,10 +33,14 @@ class WrongFileError(UserError):
     """The file is not the official one: its checksum, its form, or its keys differ."""
 
 
+class UnreadableFileError(WrongFileError):
+    """The file is damaged, no checkpoint at all, or one that holds more than tensors."""
+
+
 def read_checkpoint(path: Path) -> Any:
     """The content of a `torch.save` or safetensors file, tensors mapped from disk where the format allows it.
 
-    Only tensors, containers and numbers are read; raises WrongFileError for anything else and for a damaged file.
+    Only tensors, containers and numbers are read; raises UnreadableFileError for anything else and for a damaged file.
     """
     try:
         if path.suffix == ".safetensors":
@@ -44,26 +49,23 @@ def read_checkpoint(path: Path) -> Any:
             # Files of torch before 1.6 are no archives and cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        # torch's own remedies, to trust the file, are not ours.
-        reason = str(error).split("\n", maxsplit=1)[0] if "Weights only" not in str(error) else _refusal(str(error))
         remedy = "Take the file from its official source; convert other files to tensors where they were made."
-        raise WrongFileError(
-            f"This file holds more than tensors, or is damaged, and is not read: {reason}",
+        raise UnreadableFileError(
+            f"This file holds more than tensors, or is damaged, and is not read: {_refusal(str(error))}.",
             where=str(path),
             remedy=remedy,
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         remedy = "It is truncated or no checkpoint: fetch it again."
-        raise WrongFileError(
+        raise UnreadableFileError(
             f"This file cannot be read as a checkpoint: {error}", where=str(path), remedy=remedy
         ) from error
 
 
 def _refusal(message: str) -> str:
-    """The sentence of torch's message that names what was refused."""
-    lines = [line.strip() for line in message.splitlines()]
-    named = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    return (named or lines)[0]
+    """What torch's message says was refused, without torch's advice to trust the file."""
+    named = re.search(r"GLOBAL \S+|Unsupported [^.\n]+", message)
+    return named[0] if named else message.splitlines()[0]
 
 
 def state_dict(content: Any, file: OfficialFile, *, where: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from v2a_dpo.artifacts.location import reported
 from v2a_dpo.errors import UserError
 from v2a_dpo.weights.digest import MIB
 
@@ -52,31 +53,31 @@ def download(
     """
     if not url.startswith(("https://", "http://")):
         raise UserError("Only http and https addresses are fetched.", where=url, remedy="Check the address.")
-    patience = patience or Patience()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _Partial(target)
+    with reported("written", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = _Partial(target)
+        _fetch_all(url, partial, progress=progress, patience=patience or Patience())
+        partial.finish()
+
+
+def _fetch_all(url: str, partial: _Partial, *, progress: Callable[[int, int], None], patience: Patience) -> None:
+    """Asks for what is still to come until all is there."""
     failures = 0
     while True:
         before = partial.size()
         try:
             _fetch_rest(url, partial, timeout_s=patience.timeout_s, progress=progress)
-            break
+            return
         except urllib.error.HTTPError as error:
             if error.code not in _PASSING:
                 raise _refused(url, f"The server answers {error.code} {error.reason}.") from error
             reason: Exception = error
         except _BROKEN as error:
             reason = error
-        except OSError as error:
-            remedy = (
-                "Free some space or check the rights; what has come is kept, and the same command goes on from there."
-            )
-            raise UserError(f"The download cannot be written: {error}", where=str(target), remedy=remedy) from error
         failures = 1 if partial.size() > before else failures + 1
         if failures >= patience.attempts:
             raise _refused(url, f"The connection failed {failures} times in a row: {reason}.") from reason
         time.sleep(patience.pause_s * 2 ** (failures - 1))
-    partial.finish()
 
 
 def _refused(url: str, what: str) -> UserError:

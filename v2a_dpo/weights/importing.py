@@ -19,13 +19,13 @@ from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.weights.catalog import FILES, OfficialFile, file_named_like, official_file
-from v2a_dpo.weights.checkpoint_file import WrongFileError, read_checkpoint, state_dict
+from v2a_dpo.weights.checkpoint_file import UnreadableFileError, WrongFileError, read_checkpoint, state_dict
 from v2a_dpo.weights.digest import MIB, Digests, digests
 from v2a_dpo.weights.layout import nearest_differences, shapes_of
 from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Record, Store, Trust, accept_licence
 
-#: A file smaller than this share of the stated size (which is rounded) is called truncated.
-_WHOLE = 0.97
+#: A damaged file smaller than this share of its weights' size is called truncated.
+_WHOLE = 0.99
 
 
 def import_file(
@@ -78,14 +78,17 @@ def _unverified(path: Path, file: OfficialFile, found: Digests, previous: Record
     else:
         earlier = previous.source_sha256 if previous else ""
         what = f"The checksum differs: {path.name} has SHA-256 {found.sha256}, the file imported earlier had {earlier}."
-    size_mib = path.stat().st_size / MIB
     remedy = f"Fetch {file.url} again, or accept the file as it is with --allow-unverified."
-    if file.size_mib is not None and size_mib < _WHOLE * file.size_mib:
-        what += f" It has {size_mib:.1f} MiB of about {file.size_mib:.0f}: it looks truncated."
-        return WrongFileError(what, where=str(path), remedy=remedy)
     try:
         _fitting_state(path, file)
         what += " All its keys and shapes fit: it may be a copy that was saved again."
+    except UnreadableFileError as error:
+        size_mib = path.stat().st_size / MIB
+        if file.size_mib is not None and size_mib < _WHOLE * file.size_mib:
+            what += f" It has {size_mib:.1f} MiB of about {file.size_mib:.0f}: it looks truncated."
+        else:
+            what += f" {error.what}"
+        remedy = f"Fetch {file.url} again."
     except WrongFileError as error:
         what += f" {error.what}"
         remedy = error.remedy

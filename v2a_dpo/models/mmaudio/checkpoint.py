@@ -50,10 +50,9 @@ def load(folder: Path) -> MMAudioModel:
     Raises UserError that names what is missing or does not fit, and the command that brings it.
     """
     store = Store.default()
-    config, sample_rate = _read_config(folder)
-    codec = codec_name(sample_rate)
+    codec = codec_name(_read_config(folder)[1])
     store.require(*_CODEC_FILES[codec], *_ENCODER_FILES)
-    return MMAudioModel(_load_network(folder, config), _load_encoders(store), _load_codec(store, codec))
+    return MMAudioModel(load_network(folder), _load_encoders(store), _load_codec(store, codec))
 
 
 def _read_config(folder: Path) -> tuple[MMAudioConfig, int]:
@@ -66,7 +65,9 @@ def _read_config(folder: Path) -> tuple[MMAudioConfig, int]:
         raise UserError(f"This is not MMAudio's config.json ({error!r}).", where=str(path), remedy=remedy) from error
 
 
-def _load_network(folder: Path, config: MMAudioConfig) -> MMAudioNetwork:
+def load_network(folder: Path) -> MMAudioNetwork:
+    """The velocity network in the model `folder`; raises UserError when it is missing, damaged or does not fit."""
+    config, _ = _read_config(folder)
     path = folder / "model.safetensors"
     with torch.device("meta"):
         network = MMAudioNetwork(config)

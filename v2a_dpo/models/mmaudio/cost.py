@@ -1,7 +1,7 @@
 """What an MMAudio variant costs: parameters, memory, and floating-point operations, counted on the networks themselves.
 
 The networks are laid out on the meta device and run without data, so nothing is computed and no weights are needed.
-Operations count a multiply-add as two, and only matrix products, convolutions and attention.
+Operations count a multiply-add as two, and only matrix products, convolutions and attention of the networks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from v2a_dpo.models.antialiased import AntiAliasedActivation
 from v2a_dpo.models.mmaudio.codec import MelCodec
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM, MMAudioEncoders
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.vocoder import Vocoder
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -38,7 +40,7 @@ class Operations:
     embedding: int
     #: CLIP pictures, Synchformer segments and the prompt: once a clip.
     features: int
-    #: Autoencoder and vocoder, once a candidate.
+    #: Autoencoder and vocoder, once a candidate; the vocoder's activations are left out.
     decoding: int
 
     def candidate(self, *, steps: int, guided: bool = True) -> int:
@@ -74,6 +76,14 @@ def _on_meta(build: Callable[[], Network]) -> Network:
         return build().to("meta")
 
 
+def _leave_activations_out(vocoder: Vocoder) -> None:
+    """Takes the anti-aliased activations out: their filters (1.5% of the vocoder) run in other ways on other devices."""
+    for module in list(vocoder.generator.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, AntiAliasedActivation):
+                setattr(module, name, nn.Identity())
+
+
 def _count(call: Callable[[], object]) -> int:
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         call()
@@ -92,6 +102,8 @@ class MMAudioCost:
         self._network = _on_meta(lambda: MMAudioNetwork(config))
         self._encoders = _on_meta(MMAudioEncoders)
         self._codec = _on_meta(lambda: MelCodec.official(codec))
+        self._frozen = _parameters(self._encoders) + _parameters(self._codec)
+        _leave_activations_out(self._codec.vocoder)
         self.latent_length = self._codec.latent_length(duration_s)
         self.clip_length, self.sync_length = self._encoders.feature_lengths(duration_s)
         self._duration_s = duration_s
@@ -104,7 +116,7 @@ class MMAudioCost:
             network=_parameters(self._network),
             trainable=sum(p.numel() for p in self._network.parameters() if p.requires_grad),
             lora=sum(lora_rank * (layer.in_features + layer.out_features) for layer in linear),
-            frozen=_parameters(self._encoders) + _parameters(self._codec),
+            frozen=self._frozen,
         )
 
     def operations(self) -> Operations:
