@@ -2,8 +2,9 @@
 
     python -m benchmarks.seeds --seeds 0 1 2
 
-A seed decides everything: the world, the scorers' and the generator's pre-training, candidates, ratings, alignment. Each
-loop lies under `artifacts/seeds/<seed>` and resumes when this runs again. The results go to `benchmarks/results/`.
+A seed decides everything: the world, the scorers' and the generator's pre-training, candidates, ratings, alignment. The
+loop of the seed in `params.yaml` is that of `make demo`, under `artifacts`; the others lie under `artifacts/seeds/<seed>`.
+What is there already is kept. The results go to `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ def main() -> None:
     """Runs the loops that are missing and writes `seeds.json` and `seeds.md`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--params", default="configs/tiny.yaml")
-    parser.add_argument("--root", default="artifacts/seeds")
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--root", default="artifacts")
     options = parser.parse_args()
     layouts = {}
     for seed in options.seeds:
-        layouts[seed] = Layout(join(options.root, str(seed)))
+        own = seed == load_params(options.params).seed
+        layouts[seed] = Layout(options.root if own else join(options.root, "seeds", str(seed)))
         start = time.monotonic()
         with ProgressBars() as progress:
             run(load_params(options.params, [f"seed={seed}"]), root=layouts[seed].root, progress=progress)
