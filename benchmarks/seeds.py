@@ -4,7 +4,7 @@
 
 A seed decides everything: the world, the scorers' and the generator's pre-training, candidates, ratings, alignment. The
 loop of the seed in `params.yaml` is that of `make demo`, under `artifacts`; the others lie under `artifacts/seeds/<seed>`.
-What is there already is kept. The results go to `benchmarks/results/`.
+What is there already is kept. The results go to `benchmarks/results/` and into the README.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from v2a_dpo.stages.layout import Layout
 from v2a_dpo.stages.loop import run
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- seeds:begin -->", "<!-- seeds:end -->"
 RESAMPLES = 4000
 
 
@@ -56,8 +58,17 @@ def main() -> None:
     pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}
     content["pooled"] = {key: vars(value) for key, value in pooled.items()}
     (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1) + "\n")
-    text = table(comparisons, pooled) + "\n" + curve_table(content["curves"])
+    params = load_params(options.params)
+    text = (
+        f"Base → aligned on {params.world.test_clips} held-out clips a seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
+        "base with its paired 95% bootstrap interval over clips. Made by `make seeds`; every seed that was run is here.\n\n"
+        + table(comparisons, pooled)
+        + "\nBase → aligned at other guidance scales, "
+        f"means over the seeds, {params.evaluate.curve_clips} clips each:\n\n" + curve_table(content["curves"])
+    )
     (RESULTS / "seeds.md").write_text(text)
+    before, _, rest = README.read_text().partition(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
     print(text)
 
 
