@@ -27,7 +27,12 @@ _MARGINAL_FILE = "marginal.safetensors"
 
 
 def store_marginal(folder: Path) -> None:
-    """Adds score 4's class marginal to the scorers in `folder`, from reference sounds that no other stage hears."""
+    """Adds score 4's class marginal to the scorers in `folder`, from reference sounds that no other stage hears.
+
+    One that is there already is kept.
+    """
+    if (folder / _MARGINAL_FILE).is_file():
+        return
     tagger = TinyTagger(networks.TinyScorers.load(folder).panns)
     truths = make_split(0, _REFERENCE_SPLIT, _REFERENCE_CLIPS)
     reference_BS = torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths])
