@@ -40,11 +40,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--root", default="artifacts")
+    parser.add_argument("--table-only", action="store_true", help="run nothing: only read the loops that are there")
     options = parser.parse_args()
     layouts = {}
     for seed in options.seeds:
         own = seed == load_params(options.params).seed
         layouts[seed] = Layout(options.root if own else join(options.root, "seeds", str(seed)))
+        if options.table_only:
+            continue
         start = time.monotonic()
         with ProgressBars() as progress:
             run(load_params(options.params, [f"seed={seed}"]), root=layouts[seed].root, progress=progress)
@@ -61,7 +64,7 @@ def main() -> None:
     params = load_params(options.params)
     text = (
         f"Base → aligned on {params.world.test_clips} held-out clips a seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
-        "base with its paired 95% bootstrap interval over clips. Made by `make seeds`; every seed that was run is here.\n\n"
+        "base with its paired 95% bootstrap interval over clips. Made by `make seeds`; every seed run with these settings is here, and the settings were chosen on seed 0.\n\n"
         + table(comparisons, pooled)
         + "\nBase → aligned at other guidance scales, "
         f"means over the seeds, {params.evaluate.curve_clips} clips each:\n\n" + curve_table(content["curves"])
