@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from types import TracebackType
@@ -49,7 +49,7 @@ class WorkerPool(Generic[Job, Result]):
             job, future = running.popleft()
             try:
                 yield future.result()
-            except (BrokenProcessPool, CancelledError):
+            except BrokenProcessPool:
                 self.close()
                 yield self._alone(job)
                 running = deque((other, self._again(other, done)) for other, done in running)
@@ -69,18 +69,10 @@ class WorkerPool(Generic[Job, Result]):
         self.close()
 
     def _submit(self, job: Job) -> Future[Result]:
-        try:
-            return self._processes().submit(self._function, job)
-        except BrokenProcessPool:
-            # Another job killed a worker after the last result was read; its own future tells of that.
-            self.close()
-            return self._processes().submit(self._function, job)
-
-    def _processes(self) -> ProcessPoolExecutor:
         if self._executor is None:
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
-        return self._executor
+        return self._executor.submit(self._function, job)
 
     def _alone(self, job: Job) -> Result | WorkerDied:
         try:
