@@ -52,7 +52,9 @@ class WorkerPool(Generic[Job, Result]):
             except BrokenProcessPool:
                 self.close()
                 yield self._alone(job)
-                running = deque((other, self._again(other, done)) for other, done in running)
+                for other, done in running:
+                    yield done.result() if _succeeded(done) else self._alone(other)
+                running.clear()
 
     def close(self) -> None:
         """Ends the processes."""
@@ -81,7 +83,7 @@ class WorkerPool(Generic[Job, Result]):
             self.close()
             return WorkerDied("the process that worked on this ended without an answer")
 
-    def _again(self, job: Job, future: Future[Result]) -> Future[Result]:
-        """The future itself if it had finished before its pool broke, else a new one."""
-        finished = future.done() and not future.cancelled() and future.exception() is None
-        return future if finished else self._submit(job)
+
+def _succeeded(future: Future[Result]) -> bool:
+    """Whether it had its result before its pool broke."""
+    return future.done() and not future.cancelled() and future.exception() is None
