@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.mlflow_server import MLflowServer
+
 WriteVideo = Callable[..., Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps a file's tests in one worker, and all end-to-end tests together: what they share is made once."""
+    """Keeps a file's tests in one worker, and those that share something costly together: it is made once."""
     for item in items:
         group = "e2e" if "e2e" in item.path.parts else str(item.path)
+        if "mlflow_server" in getattr(item, "fixturenames", ()):
+            group = "mlflow_server"
         item.add_marker(pytest.mark.xdist_group(group))
 
 
@@ -125,3 +129,59 @@ def bucket(s3_environment: None) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables; making it takes seconds, copying it does not."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.chdir(folder)
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(
+    s3_endpoint: str, database_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MLflowServer]:
+    """A running MLflow server with SQLite behind it and its files on S3; a test that kills it starts it again."""
+    credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    name = f"mlflow-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=s3_endpoint, **credentials).create_bucket(Bucket=name)
+    server = MLflowServer(
+        tmp_path_factory.mktemp("mlflow-server"),
+        database=database_template,
+        artifact_root=f"s3://{name}/mlflow",
+        environment={
+            "MLFLOW_S3_ENDPOINT_URL": s3_endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def mlflow_server_uri(
+    mlflow_server: MLflowServer,
+    s3_environment: None,
+    s3_endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The address of the server, which MLFLOW_TRACKING_URI names; files go to S3; the working folder is the test's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", s3_endpoint)
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "2")  # so that what a connection sets does not outlive the test
+    return mlflow_server.uri

@@ -24,19 +24,6 @@ from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.train_audioscore import train_audioscore
 
 
-@pytest.fixture(scope="session")
-def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables; making it takes seconds, copying it does not."""
-    from mlflow import MlflowClient
-
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.chdir(folder)
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def mlflow_uri(database_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The tracking URI of an empty MLflow; the working folder is the test's."""

@@ -1,16 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,47 +201,19 @@ def test_only_the_aligned_model_is_tagged_with_differences(metrics_of: Callable[
     }
 
 
-@pytest.fixture
-def server(mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A real MLflow server on a free port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", mlflow_uri, "--artifacts-destination", str(tmp_path / "server files")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    del environment["MLFLOW_TRACKING_URI"]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, *stores], env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        assert process.poll() is None, (tmp_path / "server.log").read_text()
-        try:
-            urllib.request.urlopen(f"{url}/health")
-            break
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    yield url
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 @pytest.mark.slow
-def test_over_http_the_server_keeps_runs_versions_and_files(server: str, loop: Loop, tmp_path: Path) -> None:
+def test_a_server_keeps_runs_and_versions_and_s3_the_files(mlflow_server_uri: str, loop: Loop, tmp_path: Path) -> None:
     output = tmp_path / "registration.json"
     first = register(loop.params, **loop.arguments, output=str(output))
     assert register(loop.params, **loop.arguments, output=str(output)) == first
-    assert json.loads(output.read_text())["tracking_uri"] == server
+    assert json.loads(output.read_text())["tracking_uri"] == mlflow_server_uri
 
-    client = MlflowClient(server)
+    client = MlflowClient(mlflow_server_uri)
     assert len(active_runs(client)) == 5
     assert len(client.get_metric_history(first.runs["align"], "loss")) == 1500
-    mlflow.set_tracking_uri(server)
+    mlflow.set_tracking_uri(mlflow_server_uri)
     copy = mlflow.artifacts.download_artifacts("models:/generator@candidate", dst_path=str(tmp_path / "copy"))
     weights = (Path(copy) / "model.safetensors").read_bytes()
     assert weights == (Path(loop.arguments["aligned"]) / "model.safetensors").read_bytes()
+    assert client.get_run(first.run_id).info.artifact_uri.startswith("s3://")
     assert not (tmp_path / "mlruns").exists()
-    assert list((tmp_path / "server files").iterdir())
