@@ -7,13 +7,11 @@ from pathlib import Path
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import Params
+from v2a_dpo.generation.one_video import OneVideoGenerator
 from v2a_dpo.generation.sampler import SamplingSettings
 from v2a_dpo.media.audio import write_wav
 from v2a_dpo.media.mux import mux
-from v2a_dpo.media.video import read_frames
-from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.generate import make_sampler
 
 
 def generate_video(
@@ -32,11 +30,8 @@ def generate_video(
     The sound covers the video's first `prepare.duration_s` seconds. Raises VideoUnreadable, VideoTooShort and the like
     when the video cannot be used.
     """
-    duration_s = params.prepare.duration_s
     with local_copy(generator) as files:
-        model = load_generator(files, device=params.generator.device)
-    frames = read_frames(video, model.frame_streams, duration_s=duration_s)
-    conditions = model.extract_conditions({name: stream[None] for name, stream in frames.items()}, [prompt or None])
+        one_video = OneVideoGenerator(files, device=params.generator.device, precision=params.generator.precision)
     settings = SamplingSettings(
         candidates=candidates,
         steps=params.generate.steps,
@@ -44,16 +39,16 @@ def generate_video(
         seed=params.seed,
     )
     name = Path(video).stem
-    # Compiling takes longer than one video.
-    sampler = make_sampler(params, model, settings, compiled=False)
     progress("Sampling", 0, 1)
-    audio = sampler.audio(sampler.latents([name], conditions.to("cpu")))[0].cpu()
+    sounds = one_video.generate(
+        video, prompt=prompt, duration_s=params.prepare.duration_s, settings=settings, clip_id=name
+    )
     progress("Sampling", 1, 1)
     paths = []
     for sample in range(candidates):
         wav, mp4 = (join(output, f"{name}-{sample}.{kind}") for kind in ("wav", "mp4"))
-        write_wav(wav, audio[sample], model.sample_rate)
-        mux(video, audio[sample], model.sample_rate, mp4)
+        write_wav(wav, sounds.audio[sample], sounds.sample_rate)
+        mux(video, sounds.audio[sample], sounds.sample_rate, mp4)
         paths += [wav, mp4]
         progress("Writing", sample + 1, candidates)
     return paths

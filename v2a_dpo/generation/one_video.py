@@ -1,0 +1,58 @@
+"""Sound for one video at a time: what the command line, the served model and the demo page share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from v2a_dpo.errors import UserError
+from v2a_dpo.generation.precision import prepare_for_sampling
+from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
+from v2a_dpo.media.video import read_frames
+from v2a_dpo.models.catalog import load_generator
+
+
+@dataclass(frozen=True)
+class Soundtracks:
+    """N sounds for one video: mono audio `[N, S]` in [-1, 1] at `sample_rate`, on the CPU."""
+
+    audio: Tensor
+    sample_rate: int
+
+
+class OneVideoGenerator:
+    """A loaded generator, ready for one video after the other.
+
+    Nothing is compiled: that takes longer than one video. Calls must come one at a time.
+    """
+
+    def __init__(self, folder: str | Path, *, device: str = "auto", precision: str = "float32") -> None:
+        """Loads the model in the local `folder`; raises UserError when it holds none."""
+        self.model = load_generator(folder, device=device)
+        self._precision: torch.dtype = getattr(torch, precision)
+        prepare_for_sampling(self.model.network, self._precision)
+
+    def generate(
+        self, video: str, *, prompt: str, duration_s: float, settings: SamplingSettings, clip_id: str = ""
+    ) -> Soundtracks:
+        """The sounds of the first `duration_s` seconds of `video` (path or URI); an empty `prompt` means no text.
+
+        The noise comes from `settings.seed` and `clip_id` alone, so that the same video under another name sounds the same.
+        Raises VideoMissing, VideoUnreadable or VideoTooShort when the video cannot be used.
+        """
+        frames = read_frames(video, self.model.frame_streams, duration_s=duration_s)
+        conditions = self.model.extract_conditions(
+            {name: stream[None] for name, stream in frames.items()}, [prompt or None]
+        )
+        sampler = CandidateSampler(self.model, settings, duration_s=duration_s, precision=self._precision)
+        audio = sampler.audio(sampler.latents([clip_id], conditions.to("cpu")))[0].cpu()
+        if not bool(torch.isfinite(audio).all()):
+            raise UserError(
+                "The generator returned infinite or undefined samples.",
+                where=video,
+                remedy="Choose another seed or a lower guidance scale; if it stays, the model's weights are damaged.",
+            )
+        return Soundtracks(audio, self.model.sample_rate)
