@@ -1,0 +1,54 @@
+"""What all components share: an image of ours, and nothing installed when a pod starts.
+
+A component is a signature and one call of a stage: its values come as KFP gives them (an empty text means "not given"),
+`v2a_dpo.stages.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data goes by
+prefix, local or `s3://`; KFP's artifacts hold manifests, numbers, the report and where a model lies.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from kfp import dsl
+
+#: The three images: the generator's encoders, sampling and training; scorers and taggers; everything that needs no GPU.
+GENERATION, SCORING, ORCHESTRATION = "v2a-dpo-generation", "v2a-dpo-scoring", "v2a-dpo-orchestration"
+
+REGISTRY_VARIABLE, TAG_VARIABLE = "V2A_DPO_IMAGE_REGISTRY", "V2A_DPO_IMAGE_TAG"
+DEFAULT_REGISTRY = "ghcr.io/v2a-dpo"
+
+
+def _registry() -> str:
+    return os.environ.get(REGISTRY_VARIABLE) or DEFAULT_REGISTRY
+
+
+def _tag() -> str:
+    return os.environ.get(TAG_VARIABLE) or version("v2a-dpo")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the images lie: the environment decides (V2A_DPO_IMAGE_REGISTRY, V2A_DPO_IMAGE_TAG) unless the caller does."""
+
+    registry: str = field(default_factory=_registry)
+    #: A version, never `latest`: a run must be repeatable, and a node must not keep an old image under the same name.
+    tag: str = field(default_factory=_tag)
+
+    def __post_init__(self) -> None:
+        if self.tag == "latest":
+            raise ValueError(f"name the images by version, not by 'latest' (see {TAG_VARIABLE})")
+
+    def reference(self, image: str) -> str:
+        """The full name of `image`, such as `ghcr.io/v2a-dpo/v2a-dpo-scoring:0.1.0`."""
+        return f"{self.registry.rstrip('/')}/{image}:{self.tag}"
+
+
+def component(image: str) -> Any:
+    """The decorator of a component that runs in `image`."""
+    return partial(
+        dsl.component, base_image=Images().reference(image), packages_to_install=[], install_kfp_package=False
+    )
