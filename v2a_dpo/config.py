@@ -164,6 +164,36 @@ class ReportConfig(Section):
     gallery_clips: Count = 8
 
 
+MetricKey = Literal[
+    "fd_passt",
+    "kl_panns",
+    "kl_passt",
+    "inception_score",
+    "ib_score",
+    "desync_s",
+    "clap_score",
+    "rater_quality",
+]
+#: A distance in the metric's own unit, or a share of the reference's value such as `5%`.
+Tolerance = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")] | Annotated[float, Field(ge=0)]
+
+
+class GatesConfig(Section):
+    """What a model must show, on the same clips as the model it replaces, before it may be released.
+
+    Judged by the paired intervals of the evaluation, at its level of confidence: what the report shows is what decides.
+    """
+
+    min_clips: Count = Field(100, description="fewer held-out clips decide nothing")
+    must_improve: list[MetricKey] = Field(
+        ["ib_score"], description="the whole interval of the difference must be on the better side of zero"
+    )
+    must_not_worsen: dict[MetricKey, Tolerance] = Field(
+        {"fd_passt": "5%", "kl_panns": "5%", "inception_score": "5%", "desync_s": "5%"},
+        description="the interval's worse end may be this far on the worse side",
+    )
+
+
 class RegisterConfig(Section):
     """Where runs and models go in MLflow."""
 
@@ -188,6 +218,7 @@ class Params(Section):
     align: AlignConfig = AlignConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    gates: GatesConfig = GatesConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
 
 

@@ -97,6 +97,11 @@ class Layout:
         return self.path("report")
 
     @property
+    def decision(self) -> str:
+        """Whether the aligned model passed the gates against its base."""
+        return self.path("gate.json")
+
+    @property
     def registration(self) -> str:
         """What was registered in MLflow."""
         return self.path("registration.json")

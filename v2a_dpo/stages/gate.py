@@ -1,0 +1,22 @@
+"""Stage: whether the aligned model passes the gates against its base, from the evaluation alone."""
+
+from __future__ import annotations
+
+import json
+
+from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.config import Params
+from v2a_dpo.evaluation.metrics import Comparison
+from v2a_dpo.gates import GateDecision, decide
+from v2a_dpo.stages.evaluate import METRICS_FILE
+
+
+def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
+    """The decision by the rules of `params.gates` about the aligned model in the folder `evaluation`, against its base.
+
+    Writes it with a reason for each rule to the file `output`. A model that does not pass is a result, not an error.
+    """
+    comparison = Comparison.from_dict(json.loads(read_bytes(join(evaluation, METRICS_FILE))))
+    decision = decide(params.gates, comparison, reference="base")
+    write_atomically(output, (json.dumps(decision.to_dict(), indent=2) + "\n").encode())
+    return decision
