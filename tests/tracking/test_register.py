@@ -15,7 +15,8 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.loop_record import interval_points, metric_tags
 from v2a_dpo.stages.register import Registration, register
-from v2a_dpo.tracking import MetricPoint, TrackedRun
+from v2a_dpo.tracking.run import TrackedRun
+from v2a_dpo.tracking.values import MetricPoint
 
 
 @pytest.fixture

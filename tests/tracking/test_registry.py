@@ -7,8 +7,8 @@ from mlflow import MlflowClient
 
 from tests.tracking.conftest import Loop
 from v2a_dpo.errors import UserError
-from v2a_dpo.registry import ModelFolder, Registry
-from v2a_dpo.tracking import Tracking
+from v2a_dpo.registry.versions import ModelFolder, Registry
+from v2a_dpo.tracking.connection import Tracking
 
 
 @pytest.fixture

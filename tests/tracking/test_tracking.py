@@ -9,17 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.tracking import (
-    DataInput,
-    MetricPoint,
-    Tracking,
-    curve,
-    flatten,
-    numbers,
-    public_uri,
-    source_tags,
-    tracking_uri,
-)
+from v2a_dpo.tracking.connection import Tracking, public_uri, tracking_uri
+from v2a_dpo.tracking.run import DataInput
+from v2a_dpo.tracking.source import source_tags
+from v2a_dpo.tracking.values import MetricPoint, curve, flatten, numbers
 
 
 @pytest.fixture
@@ -194,8 +187,8 @@ def test_without_a_setting_everything_stays_in_the_working_folder(
         (folder / "model" / name).touch()
     program = (
         "from pathlib import Path\n"
-        "from v2a_dpo.registry import ModelFolder, Registry\n"
-        "from v2a_dpo.tracking import Tracking\n"
+        "from v2a_dpo.registry.versions import ModelFolder, Registry\n"
+        "from v2a_dpo.tracking.connection import Tracking\n"
         "tracking = Tracking.connect('experiment')\n"
         "registry, model = Registry(tracking, 'generator'), ModelFolder.of(Path('model'), role='base')\n"
         "with tracking.run('loop', fingerprint='f') as run:\n"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST
 from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, SUMMARY_FILE, TABLE_FILE
-from v2a_dpo.tracking import DataInput, MetricPoint, curve, numbers
+from v2a_dpo.tracking.run import DataInput
+from v2a_dpo.tracking.source import dvc_hashes
+from v2a_dpo.tracking.values import MetricPoint, curve, numbers
 
 
 @dataclass
@@ -113,7 +116,8 @@ def _data(folders: Sequence[str], context: str) -> tuple[list[DataInput], dict[s
         dataset = Dataset.open(folder)
         kind, last = dataset.manifest.schema_name, folder.rstrip("/").rsplit("/", 1)[-1]
         name = kind if kind == last else f"{kind}/{last}"
-        inputs.append(DataInput(name, folder, dataset.fingerprint, context))
+        dvc_md5 = dvc_hashes().get(str(Path(folder).absolute()), "")
+        inputs.append(DataInput(name, folder, dataset.fingerprint, context, dvc_md5))
         manifests[f"manifests/{name}.json"] = _read_text(join(folder, MANIFEST))
     return inputs, manifests
 

@@ -12,10 +12,12 @@ from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import read_bytes, write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.registry import ModelFolder, RegisteredVersion, Registry
+from v2a_dpo.registry.versions import ModelFolder, RegisteredVersion, Registry
 from v2a_dpo.stages.evaluate import METRICS_FILE
 from v2a_dpo.stages.loop_record import StageRecord, metric_tags, stage_records
-from v2a_dpo.tracking import MetricPoint, TrackedRun, Tracking, failures_reported, public_uri, tracking_uri
+from v2a_dpo.tracking.connection import Tracking, failures_reported, public_uri, tracking_uri
+from v2a_dpo.tracking.run import TrackedRun
+from v2a_dpo.tracking.values import MetricPoint
 
 #: The alias that each role gets; who deserves `champion` is decided elsewhere.
 ALIASES = {"base": "base", "aligned": "candidate"}

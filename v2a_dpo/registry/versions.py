@@ -13,7 +13,7 @@ from pathlib import Path
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import tree_names
 from v2a_dpo.errors import UserError
-from v2a_dpo.tracking import FINGERPRINT_TAG, Tracking
+from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
 
 ROLE_TAG = "v2a_dpo.role"
 
