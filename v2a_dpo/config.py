@@ -5,7 +5,8 @@ Defaults are the paper's (section 4.1 unless a comment says otherwise); `configs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,9 @@ class GeneratorConfig(Section):
     #: The checkpoint's name in the family's catalog, such as `large_44k`.
     variant: str = "large_44k"
     device: str = Field("auto", description="cpu, cuda, cuda:1, or auto")
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of matrix products in encoders, sampling and alignment; weights stay float32"
+    )
 
 
 class WorldConfig(Section):
@@ -51,6 +54,17 @@ class PretrainConfig(Section):
     generator_steps: Count = 700
     batch_size: Count = 32
     learning_rate: Positive = 2e-3
+
+
+class VggsoundConfig(Section):
+    """The paper's splits of VGGSound (section 4.1)."""
+
+    annotation_clips: Count = Field(2000, description="clips whose candidates people rate")
+    preference_clips: Count = Field(50_000, description="clips whose candidates are mined for pairs")
+    annotation_share: Fraction = Field(
+        0.0625, description="share of the training videos that only the annotation split may use; fixes who is where"
+    )
+    seed: int = Field(0, ge=0, description="of the splits alone: other seeds of training compare on the same clips")
 
 
 class PrepareConfig(Section):
@@ -201,6 +215,18 @@ class RegisterConfig(Section):
     model_name: str = "v2a-dpo"
 
 
+class ServeConfig(Section):
+    """What a server of a model takes from strangers."""
+
+    max_duration_s: float = Field(30.0, ge=1, description="seconds of sound a request may ask for")
+    max_guidance_scale: float = Field(20.0, ge=1)
+    max_videos: Count = Field(4, description="videos a request")
+    max_upload_mib: Positive = Field(64.0, description="MiB a video")
+    max_megapixels: Positive = Field(9.0, description="millions of pixels of a video's picture; 4K has 8.3")
+    max_waiting: int = Field(8, ge=0, description="requests that wait for their turn; one more is refused")
+    video_root: str = Field("", description="folder whose videos requests may name by path; none where empty")
+
+
 class Params(Section):
     """All sections of `params.yaml`."""
 
@@ -209,6 +235,7 @@ class Params(Section):
     generator: GeneratorConfig = GeneratorConfig()
     world: WorldConfig = WorldConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    vggsound: VggsoundConfig = VggsoundConfig()
     prepare: PrepareConfig = PrepareConfig()
     generate: GenerateConfig = GenerateConfig()
     score: ScoreConfig = ScoreConfig()
@@ -220,6 +247,7 @@ class Params(Section):
     report: ReportConfig = ReportConfig()
     gates: GatesConfig = GatesConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+    serve: ServeConfig = ServeConfig()
 
 
 def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
@@ -234,12 +262,28 @@ def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
         raise UserError(f"The parameters cannot be read: {error}", where=str(path), remedy=remedy) from error
     for override in overrides:
         _override(content, override)
+    return params_from(content, where=str(path))
+
+
+def params_from(content: Mapping[str, Any], *, where: str = "the parameters") -> Params:
+    """The parameters with these values, as YAML or JSON gives them; raises UserError that names each wrong field.
+
+    Workflow engines hand on every number as a double: 3.0 counts as 3 where a whole number is meant.
+    """
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         remedy = "See v2a_dpo/config.py for every field."
-        raise UserError(f"Wrong parameters: {fields}.", where=str(path), remedy=remedy) from error
+        raise UserError(f"Wrong parameters: {fields}.", where=where, remedy=remedy) from error
+
+
+def override_params(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of the parameters' values with `overrides` such as `align.beta=200` put on top."""
+    changed: dict[str, Any] = deepcopy(dict(content))
+    for override in overrides:
+        _override(changed, override)
+    return changed
 
 
 def _override(content: dict[str, Any], override: str) -> None:

@@ -1,0 +1,96 @@
+"""What stands before MLflow's scoring server: it reads bodies of any size, and shows stack traces for some bad ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_MAX_ERROR_CHARACTERS = 500
+
+
+class LimitedRequests:
+    """An ASGI application that takes JSON bodies of at most `max_body_bytes` and keeps errors short.
+
+    Too large a body is 413 before it is in memory, another content type 415; an error of the application inside keeps its
+    status, and its message is cut and carries no stack trace.
+    """
+
+    def __init__(self, app: App, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
+            await _refuse(send, 415, "Send JSON, with the header Content-Type: application/json.")
+            return
+        body = await self._body(headers, receive)
+        if body is None:
+            await _refuse(send, 413, f"The request is too large: at most {self._max_body_bytes} bytes are taken.")
+            return
+
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def received() -> Message:
+            return next(messages, None) or await receive()
+
+        await self._app(scope, received, _ShortErrors(send).send)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body, or None as soon as it is known to be too large."""
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            return None
+        body = bytearray()
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self._max_body_bytes:
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+class _ShortErrors:
+    """Sends an answer on as it comes, and an error as one short JSON message."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._status = 200
+        self._body = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        if self._status < 400:
+            await self._send(message)
+        elif message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await _refuse(self._send, self._status, _short(self._body))
+
+
+def _short(body: bytes) -> str:
+    """The message in an error's body, cut."""
+    try:
+        text = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        text = body.decode(errors="replace").strip()
+    return text if len(text) <= _MAX_ERROR_CHARACTERS else text[:_MAX_ERROR_CHARACTERS] + " ..."
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

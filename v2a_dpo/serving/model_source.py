@@ -1,0 +1,66 @@
+"""Where a served model comes from: a model folder, a packaged model, or MLflow's registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from v2a_dpo.artifacts.folder import local_copy
+from v2a_dpo.errors import UserError
+from v2a_dpo.serving.checksums import verify_checksums
+from v2a_dpo.serving.packaging import ARTIFACTS, package_model
+from v2a_dpo.serving.settings import ServingSettings
+
+_REGISTRY = ("models:/", "runs:/")
+
+
+@contextmanager
+def packaged_model(model: str, settings: ServingSettings) -> Iterator[Path]:
+    """A local folder with `model` in MLflow's form while the block runs: as it was packaged, or packaged now.
+
+    `model` is a model folder (path or URI), a packaged one, or an address such as `models:/v2a-dpo@champion`.
+    Raises UserError when there is no such model.
+    """
+    with TemporaryDirectory(prefix="v2a-dpo-") as temporary, _local(model, temporary) as folder:
+        if (folder / "MLmodel").is_file():
+            yield folder
+            return
+        packaged = Path(temporary) / "packaged"
+        package_model(folder, packaged, settings, linked=True)
+        yield packaged
+
+
+@contextmanager
+def model_folder(model: str) -> Iterator[Path]:
+    """The plain model folder of `model`, which may be all that `packaged_model` takes; checksums are compared where
+    there are any."""
+    with TemporaryDirectory(prefix="v2a-dpo-") as temporary, _local(model, temporary) as folder:
+        if (folder / "MLmodel").is_file():
+            verify_checksums(folder / ARTIFACTS["checksums"])
+            yield folder / ARTIFACTS["generator"]
+            return
+        yield folder
+
+
+@contextmanager
+def _local(model: str, temporary: str) -> Iterator[Path]:
+    if model.startswith(_REGISTRY):
+        yield _downloaded(model, temporary)
+        return
+    with local_copy(model) as folder:
+        yield folder
+
+
+def _downloaded(uri: str, temporary: str) -> Path:
+    import mlflow
+
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(Path(temporary) / "downloaded")))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise UserError(
+            f"This model cannot be fetched: {error}",
+            where=uri,
+            remedy="Check the name and the alias, and MLFLOW_TRACKING_URI.",
+        ) from error

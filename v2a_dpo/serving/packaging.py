@@ -1,0 +1,95 @@
+"""A model folder as a model that MLflow loads and serves: "models from code", plain safetensors, no pickle.
+
+MLmodel, requirements.txt ...      what MLflow reads: signature, settings, pinned packages
+served_generator.py                what it runs
+artifacts/generator/               the model folder, file by file
+artifacts/checksums.sha256         the SHA-256 of each of its files, compared at every load
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from v2a_dpo.artifacts.location import tree_names
+from v2a_dpo.errors import UserError
+from v2a_dpo.serving.checksums import CHECKSUMS_FILE, record_checksums
+from v2a_dpo.serving.settings import ServingSettings
+
+#: Name and place of the parts in a packaged model.
+ARTIFACTS = {"generator": "artifacts/generator", "checksums": f"artifacts/{CHECKSUMS_FILE}"}
+_CODE = Path(__file__).with_name("model_code") / "served_generator.py"
+#: The extras of this package that a served generator needs, beside what every use of it needs.
+_EXTRAS = ("models",)
+_INPUTS = {
+    "video": "binary",
+    "video_path": "string",
+    "prompt": "string",
+    "seconds": "double",
+    "seed": "long",
+    "guidance_scale": "double",
+}
+_OUTPUTS = {"audio": "binary", "sample_rate": "long", "video": "binary", "seed": "long"}
+
+
+def package_model(folder: Path, target: Path, settings: ServingSettings, *, linked: bool = False) -> None:
+    """Writes the model in the local `folder` to the new folder `target` in MLflow's form.
+
+    `linked` puts links in the place of the weights: enough to upload or to serve from, without a second copy on the disk.
+    Raises UserError when `folder` holds no model or `target` is not empty.
+    """
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    if not (folder / "config.json").is_file():
+        raise UserError("This folder holds no model.", where=str(folder), remedy="Name a folder with a config.json.")
+    if target.exists() and any(target.iterdir()):
+        raise UserError("This folder is not empty.", where=str(target), remedy="Name a new one.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about type hints and input examples: the signature is explicit
+        pyfunc.save_model(
+            path=str(target),
+            python_model=str(_CODE),
+            signature=_signature(),
+            pip_requirements=pinned_requirements(),
+            model_config=settings.model_dump(mode="json"),
+        )
+    generator, checksums = (target / ARTIFACTS[name] for name in ("generator", "checksums"))
+    for name in tree_names(folder):
+        (generator / name).parent.mkdir(parents=True, exist_ok=True)
+        if linked:
+            (generator / name).symlink_to((folder / name).resolve())
+        else:
+            shutil.copyfile(folder / name, generator / name)
+    record_checksums(generator, checksums)
+    # Named here and not in save_model, which would copy gigabytes and write this machine's paths into the model.
+    model = Model.load(str(target))
+    flavor = model.flavors[pyfunc.FLAVOR_NAME]
+    flavor["artifacts"] = {name: {"path": place, "uri": place} for name, place in ARTIFACTS.items()}
+    flavor["model_code_path"] = _CODE.name
+    model.save(str(target / "MLmodel"))
+
+
+def pinned_requirements() -> list[str]:
+    """This package, MLflow, and the packages a served generator needs, each at the version installed here."""
+    names = {"v2a-dpo", "mlflow"}
+    for text in requires("v2a-dpo") or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in _EXTRAS):
+            names.add(requirement.name)
+    return [f"{name}=={version(name)}" for name in sorted(names)]
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(kind, name, required=False) for name, kind in _INPUTS.items()]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in _OUTPUTS.items()]),
+    )

@@ -1,0 +1,148 @@
+"""One request to a served model: what may be asked, checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from v2a_dpo.artifacts.location import is_remote, local_path
+from v2a_dpo.errors import UserError
+from v2a_dpo.media.container import open_media
+from v2a_dpo.media.errors import VideoTooShort
+from v2a_dpo.media.video import video_stream
+from v2a_dpo.serving.settings import ServingSettings
+
+#: Seconds below which no generator has frames enough to work with.
+MIN_DURATION_S = 1.0
+MAX_PROMPT_CHARACTERS = 1000
+MAX_SEED = (1 << 63) - 1
+
+
+class RequestRefused(Exception):  # noqa: N818 - says what happened, as a client reads it
+    """A request that is not answered, for a reason that its sender may read; `status` is HTTP's."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """A checked request: the video by `path` or as `content`, and how it shall sound."""
+
+    path: str | None
+    content: bytes | None
+    prompt: str
+    duration_s: float
+    seed: int
+    guidance_scale: float
+
+    @staticmethod
+    def of(row: Mapping[str, Any], settings: ServingSettings) -> VideoRequest:
+        """The request in one row of input columns; a missing value is None, NaN, or no column at all.
+
+        Raises RequestRefused.
+        """
+        row = {name: value for name, value in row.items() if not _is_missing(value)}
+        path, content = row.get("video_path"), row.get("video")
+        if (path is None) == (content is None):
+            raise RequestRefused("Give exactly one of `video` (bytes; base64 in JSON) and `video_path`.")
+        if content is not None and not isinstance(content, bytes | bytearray):
+            raise RequestRefused("`video` must be the bytes of a video file (base64 in JSON).")
+        if content is not None and len(content) > settings.max_upload_bytes:
+            raise RequestRefused(
+                f"The video is too large: {len(content) / (1 << 20):.1f} MiB, at most {settings.max_upload_mib:g} are taken.",
+                status=413,
+            )
+        prompt = str(row.get("prompt", ""))
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise RequestRefused(
+                f"`prompt` is too long: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are taken."
+            )
+        return VideoRequest(
+            path=None if path is None else _allowed(str(path), settings),
+            content=None if content is None else bytes(content),
+            prompt=prompt,
+            duration_s=_number(
+                row, "seconds", settings.duration_s, least=MIN_DURATION_S, greatest=settings.max_duration_s
+            ),
+            seed=int(_number(row, "seed", 0, least=0, greatest=MAX_SEED)),
+            guidance_scale=_number(
+                row, "guidance_scale", settings.guidance_scale, least=1.0, greatest=settings.max_guidance_scale
+            ),
+        )
+
+    @contextmanager
+    def file(self) -> Iterator[str]:
+        """The video's path while the block runs; what was sent lies in a temporary file."""
+        if self.path is not None:
+            yield self.path
+            return
+        with NamedTemporaryFile(prefix="v2a-dpo-", suffix=".video") as upload:
+            upload.write(self.content or b"")
+            upload.flush()
+            yield upload.name
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turns a UserError about a video into a RequestRefused that does not speak of the server's files."""
+    try:
+        yield
+    except VideoTooShort as error:
+        raise RequestRefused(f"{error.what} Ask for fewer `seconds`.") from error
+    except UserError as error:
+        raise RequestRefused(error.what) from error
+
+
+def check_picture(path: str, settings: ServingSettings) -> None:
+    """Refuses a video whose header declares a larger picture than allowed, before a frame is decoded."""
+    with open_media(path) as container:
+        stream = video_stream(container, path)
+        pixels = stream.width * stream.height
+    if pixels > settings.max_megapixels * 1e6:
+        raise RequestRefused(
+            f"The picture is too large: {pixels / 1e6:.1f} megapixels, at most {settings.max_megapixels:g} are taken.",
+            status=413,
+        )
+
+
+def _allowed(path: str, settings: ServingSettings) -> str:
+    """The path if it lies in `video_root`; nobody reads other files of the server through it."""
+    root = settings.video_root
+    if not root:
+        raise RequestRefused(
+            "This server reads no paths: send the video itself as `video`, or start it with `video_root`.", status=403
+        )
+    outside = RequestRefused("`video_path` is not in the folder that this server reads.", status=403)
+    if is_remote(root):
+        if not path.startswith(root.rstrip("/") + "/") or ".." in path.split("/"):
+            raise outside
+        return path
+    if is_remote(path):
+        raise outside
+    # A relative path counts from the root.
+    resolved = (local_path(root) / path.removeprefix("file://")).resolve()
+    if not resolved.is_relative_to(Path(root).resolve()):
+        raise outside
+    return str(resolved)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _number(row: Mapping[str, Any], name: str, default: float, *, least: float, greatest: float) -> float:
+    value = row.get(name, default)
+    try:
+        within = least <= value <= greatest
+    except TypeError:
+        raise RequestRefused(f"`{name}` must be a number, not {type(value).__name__}.") from None
+    if not within:
+        raise RequestRefused(f"`{name}` must lie between {least:g} and {greatest:g}, not {value:g}.")
+    return value

@@ -1,0 +1,106 @@
+"""The served generator: requests in, sound and video out, one after the other however many come at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from v2a_dpo.generation.batches import is_out_of_memory
+from v2a_dpo.generation.one_video import OneVideoGenerator
+from v2a_dpo.generation.sampler import SamplingSettings
+from v2a_dpo.media.audio import encode_flac
+from v2a_dpo.media.mux import mux
+from v2a_dpo.serving.checksums import verify_checksums
+from v2a_dpo.serving.requests import RequestRefused, VideoRequest, check_picture, refusals
+from v2a_dpo.serving.settings import ServingSettings
+
+_log = logging.getLogger(__name__)
+
+
+class GenerationService:
+    """A loaded generator behind the limits of its settings."""
+
+    def __init__(self, generator: OneVideoGenerator, settings: ServingSettings) -> None:
+        self.settings = settings
+        self._generator = generator
+        self._working = threading.Lock()
+        self._places = threading.BoundedSemaphore(1 + settings.max_waiting)
+
+    @staticmethod
+    def load(folder: Path, checksums: Path, settings: Mapping[str, Any]) -> GenerationService:
+        """The service of the packaged model in `folder`; raises UserError when a file is not what was recorded."""
+        verify_checksums(checksums)
+        checked = ServingSettings.model_validate(settings)
+        generator = OneVideoGenerator(folder, device=checked.device, precision=checked.precision)
+        return GenerationService(generator, checked)
+
+    def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """For each row the sound (`audio`, FLAC bytes, at `sample_rate`) and the `video` (mp4 bytes) with it; all or none.
+
+        Raises RequestRefused with a message for the sender, whatever went wrong.
+        """
+        if not rows:
+            raise RequestRefused("There is no row to answer.")
+        if len(rows) > self.settings.max_videos:
+            raise RequestRefused(
+                f"{len(rows)} videos are too many: at most {self.settings.max_videos} are taken at once.", status=413
+            )
+        requests = []
+        for number, row in enumerate(rows):
+            with _named(number, rows):
+                requests.append(VideoRequest.of(row, self.settings))
+        with self._turn():
+            answers = []
+            for number, request in enumerate(requests):
+                with _named(number, rows):
+                    answers.append(self._generate(request))
+            return answers
+
+    def _generate(self, request: VideoRequest) -> dict[str, Any]:
+        settings = SamplingSettings(
+            candidates=1, steps=self.settings.steps, guidance_scale=request.guidance_scale, seed=request.seed
+        )
+        with refusals(), request.file() as video, TemporaryDirectory(prefix="v2a-dpo-") as folder:
+            check_picture(video, self.settings)
+            sounds = self._generator.generate(
+                video, prompt=request.prompt, duration_s=request.duration_s, settings=settings
+            )
+            mp4 = Path(folder) / "answer.mp4"
+            mux(video, sounds.audio[0], sounds.sample_rate, str(mp4))
+            return {
+                "audio": encode_flac(sounds.audio[0], sounds.sample_rate),
+                "sample_rate": sounds.sample_rate,
+                "video": mp4.read_bytes(),
+                "seed": request.seed,
+            }
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Waits until nobody else computes; refuses at once when too many wait already."""
+        if not self._places.acquire(blocking=False):
+            raise RequestRefused("The server is busy; try again later.", status=429)
+        try:
+            with self._working:
+                yield
+        finally:
+            self._places.release()
+
+
+@contextmanager
+def _named(number: int, rows: Sequence[object]) -> Iterator[None]:
+    """Says which row a refusal is about where there are several; anything unexpected is logged and not shown."""
+    where = f"Row {number}: " if len(rows) > 1 else ""
+    try:
+        yield
+    except RequestRefused as refusal:
+        raise RequestRefused(where + str(refusal), status=refusal.status) from refusal
+    except Exception as error:
+        _log.exception("A request failed.")
+        if is_out_of_memory(error):
+            raise RequestRefused(where + "Memory ran out; ask for fewer `seconds`.", status=503) from error
+        raise RequestRefused(where + "The server failed; its log says why.", status=500) from error
