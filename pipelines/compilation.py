@@ -11,6 +11,7 @@ from kfp.compiler.compiler_utils import KubernetesManifestOptions
 from kfp.dsl.base_component import BaseComponent
 
 from components.definition import Images
+from pipelines.candidates import candidates
 from pipelines.evaluate import evaluation
 from pipelines.placement import Placement
 from pipelines.presets import PRESETS
@@ -21,6 +22,7 @@ from v2a_dpo.errors import UserError
 #: Name -> what builds the pipeline for a placement; its docstring tells users what it does and what it takes.
 PIPELINES: Mapping[str, Callable[[Placement], BaseComponent]] = {
     "v2a-dpo": full_loop,
+    "candidates": candidates,
     "evaluate": evaluation,
     "sweep": sweep,
 }

@@ -11,7 +11,7 @@ from components.definition import GENERATION, ORCHESTRATION, SCORING, Images
 from pipelines.presets import GPU, Preset, Role
 
 #: The namespace's objects that a task refers to by name; their content never enters a compiled pipeline.
-S3_SECRET, MLFLOW_SECRET, NOTIFICATION_SECRET = "v2a-dpo-s3", "v2a-dpo-mlflow", "v2a-dpo-notification"  # noqa: S105
+S3_SECRET, MLFLOW_SECRET, NOTIFICATION_SECRET = "v2a-dpo-s3", "v2a-dpo-mlflow", "v2a-dpo-notification"
 CONFIG_MAP = "v2a-dpo-environment"
 WEIGHTS_FOLDER = "/weights"
 HOME, TEMPORARY = "/home/v2a", "/tmp"  # noqa: S108
@@ -61,7 +61,9 @@ class Placement:
         task.set_cpu_request(resources.cpu)
         task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
         kubernetes.set_timeout(task, resources.timeout_s)
-        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=resources.shared_memory)  # noqa: S108
+        kubernetes.empty_dir_mount(
+            task, "shared-memory", "/dev/shm", medium="Memory", size_limit=resources.shared_memory
+        )  # noqa: S108
         kubernetes.empty_dir_mount(task, "temporary", TEMPORARY, size_limit=resources.disk)
         kubernetes.empty_dir_mount(task, "home", HOME, size_limit=resources.disk)
         if resources.gpus:
@@ -89,7 +91,9 @@ class Placement:
 
 def _set_environment(task: dsl.PipelineTask, *, tracking: bool) -> None:
     """Where S3 and MLflow are and what opens them; a task that tracks nothing gets no key to MLflow."""
-    kubernetes.use_secret_as_env(task, S3_SECRET, {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")})
+    kubernetes.use_secret_as_env(
+        task, S3_SECRET, {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    )
     kubernetes.use_config_map_as_env(task, CONFIG_MAP, {"AWS_DEFAULT_REGION": "AWS_DEFAULT_REGION"})
     # Amazon's own S3 needs no endpoint.
     kubernetes.use_config_map_as_env(task, CONFIG_MAP, {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL"}, optional=True)

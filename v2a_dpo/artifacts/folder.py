@@ -11,13 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from v2a_dpo.artifacts.location import (
+    exists,
     filesystem,
     is_remote,
     join,
     list_names,
     local_path,
     read_bytes,
+    remove,
     reported,
+    tree_names,
     write_atomically,
 )
 from v2a_dpo.errors import UserError
@@ -116,6 +119,46 @@ def local_copy(uri: str | Path) -> Iterator[Path]:
 
 
 _MADE_WITH = ".made-with"
+
+
+@contextmanager
+def working_folder(uri: str | Path, made_with: str) -> Iterator[Path]:
+    """The local folder that a stage fills with many files, claimed by `claim_folder`; a remote `uri` is filled from it.
+
+    For a remote `uri` it is a scratch copy: what the same parameters made before is downloaded, what is new is uploaded
+    when the block ends without an error, JSON files last, because they say that the files beside them are whole.
+    """
+    if not is_remote(uri):
+        folder = local_path(uri)
+        claim_folder(folder, made_with)
+        yield folder
+        return
+    names = tree_names(uri)
+    marker = join(uri, _MADE_WITH)
+    known = read_bytes(marker).decode() if exists(marker) else None
+    if known is None and names:
+        raise UserError(
+            f"This prefix is not empty and no stage made it: it holds {names[0]}.",
+            where=str(uri),
+            remedy="Choose another output prefix, or delete this one if nobody needs it.",
+        )
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        kept = names if known == made_with else []
+        for name in kept:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(read_bytes(join(uri, name)))
+        before = {name: (folder / name).stat().st_mtime_ns for name in kept}
+        yield folder
+        write_atomically(marker, made_with.encode())
+        for name in set(names) - set(kept):
+            remove(join(uri, name))
+        made = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        with reported("written", uri):
+            fs, root = filesystem(uri)
+            for name in sorted(made, key=lambda item: (item.endswith(".json"), item)):
+                if before.get(name) != (folder / name).stat().st_mtime_ns:
+                    fs.put_file(str(folder / name), join(root, name))
 
 
 def claim_folder(folder: Path, made_with: str) -> None:

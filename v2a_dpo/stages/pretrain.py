@@ -10,7 +10,7 @@ from queue import Empty, Queue
 import torch
 
 from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
-from v2a_dpo.artifacts.folder import claim_folder
+from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.pretrain_generator import PretrainSettings, pretrain_generator
@@ -24,15 +24,17 @@ Reports = Queue[tuple[str, int, int]]
 def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str:
     """Trains `output/scorers` and `output/generator` side by side, one core each, and says so.
 
-    A killed run goes on: finished scorers are kept and the generator resumes from its checkpoint with the same result.
+    A killed run goes on: finished scorers are kept and the generator resumes from its checkpoint with the same result
+    (on S3, where only whole results are kept, it starts again).
     """
-    folder = Path(output)
-    claim_folder(
-        folder, fingerprint(params.seed, params.world.training_clips, params.pretrain, code_fingerprint("v2a_dpo.tiny"))
-    )
+    made_with = fingerprint(params.seed, params.world.training_clips, params.pretrain, code_fingerprint("v2a_dpo.tiny"))
     # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
+    with (
+        working_folder(output, made_with) as folder,
+        context.Manager() as manager,
+        ProcessPoolExecutor(2, mp_context=context) as pool,
+    ):
         reports: Reports = manager.Queue()
         running = [pool.submit(work, params, folder, reports) for work in (_train_scorers, _train_generator)]
         while not all(job.done() for job in running) or not reports.empty():

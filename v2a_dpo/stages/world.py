@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
-from v2a_dpo.artifacts.folder import claim_folder
-from v2a_dpo.artifacts.location import join, write_atomically
+from v2a_dpo.artifacts.folder import working_folder
+from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.media import write_clip_mp4
@@ -23,37 +23,36 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
 
     Files that are there already are kept, unless the parameters changed. Returns what was done in a sentence.
     """
-    folder = Path(output)
     splits = {
         "annotation": params.world.annotation_clips,
         "preference": params.world.preference_clips,
         "test": params.world.test_clips,
     }
-    claim_folder(
-        folder,
-        fingerprint(
-            params.seed,
-            splits,
-            code_fingerprint(
-                "v2a_dpo.tiny.world",
-                "v2a_dpo.tiny.render",
-                "v2a_dpo.tiny.canvas",
-                "v2a_dpo.tiny.sound",
-                "v2a_dpo.tiny.media",
-            ),
+    made_with = fingerprint(
+        params.seed,
+        splits,
+        code_fingerprint(
+            "v2a_dpo.tiny.world",
+            "v2a_dpo.tiny.render",
+            "v2a_dpo.tiny.canvas",
+            "v2a_dpo.tiny.sound",
+            "v2a_dpo.tiny.media",
         ),
     )
     truths = {split: make_split(params.seed, split, count) for split, count in splits.items()}
-    wanted = [(folder / split / f"{truth.clip_id}.mp4", truth) for split, clips in truths.items() for truth in clips]
-    missing = [(path, truth) for path, truth in wanted if not path.exists()]
-    # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
-            progress("Rendering", done, len(missing))
-    for split, clips in truths.items():
-        write_atomically(join(output, split, "captions.csv"), _captions(clips))
-    everything = {truth.clip_id: truth.to_dict() for clips in truths.values() for truth in clips}
-    write_atomically(join(output, "truth.json"), (json.dumps(everything, indent=1) + "\n").encode())
+    with working_folder(output, made_with) as folder:
+        wanted = [
+            (folder / split / f"{truth.clip_id}.mp4", truth) for split, clips in truths.items() for truth in clips
+        ]
+        missing = [(path, truth) for path, truth in wanted if not path.exists()]
+        # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
+                progress("Rendering", done, len(missing))
+        for split, clips in truths.items():
+            write_atomically(folder / split / "captions.csv", _captions(clips))
+        everything = {truth.clip_id: truth.to_dict() for clips in truths.values() for truth in clips}
+        write_atomically(folder / "truth.json", (json.dumps(everything, indent=1) + "\n").encode())
     return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
 
 

@@ -1,0 +1,21 @@
+"""Table 2 from the evaluations of all cells."""
+
+from kfp.dsl import Markdown, Output
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def collect_sweep(
+    params: dict,
+    cells: list[str],
+    evaluations: list[str],
+    output: str,
+    table: Output[Markdown],
+) -> str:
+    """Writes the table of all cells to the prefix `output`, shows it in the run, and returns the prefix."""
+    from v2a_dpo.stages.task import run_stage
+
+    arguments = {"cells": cells, "evaluations": evaluations, "output": output}
+    run_stage("collect_sweep", params, arguments, page=(f"{output}/sweep.md", table))
+    return output

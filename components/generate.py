@@ -1,0 +1,40 @@
+"""N candidates for every clip (paper section 3.2)."""
+
+from kfp.dsl import Dataset, Metrics, Output
+
+from components.definition import GENERATION, component
+
+
+@component(GENERATION)
+def generate(
+    params: dict,
+    conditions: str,
+    generator: str,
+    output: str,
+    table: Output[Dataset],
+    numbers: Output[Metrics],
+    candidates: int = 0,
+    shards: str = "",
+    finished: list[str] = [],  # noqa: B006
+) -> str:
+    """Makes the given shards, or what is still missing and the manifest; returns the prefix of the candidates.
+
+    `candidates` overrides the parameters' number unless it is 0. `finished` is what the workers returned: it only lets
+    the call that completes the data set wait for them.
+    """
+    from v2a_dpo.stages.task import run_stage
+
+    run_stage(
+        "generate",
+        params,
+        {
+            "conditions": conditions,
+            "generator": generator,
+            "output": output,
+            "candidates": candidates,
+            "shards": shards,
+        },
+        data=(output, table),
+        numbers=("", numbers),
+    )
+    return output

@@ -1,0 +1,35 @@
+"""Best-against-worst pairs with complexity and curriculum phase (paper Eq. 1-3)."""
+
+from kfp.dsl import Dataset, Metrics, Output
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def mine(
+    params: dict,
+    scores: str,
+    audioscore: str,
+    output: str,
+    table: Output[Dataset],
+    numbers: Output[Metrics],
+    ratings: str = "",
+    rated_scores: str = "",
+) -> str:
+    """Writes the preference pairs to the prefix `output` and returns it."""
+    from v2a_dpo.stages.task import run_stage
+
+    run_stage(
+        "mine",
+        params,
+        {
+            "scores": scores,
+            "audioscore": audioscore,
+            "output": output,
+            "ratings": ratings,
+            "rated_scores": rated_scores,
+        },
+        data=(output, table),
+        numbers=("", numbers),
+    )
+    return output

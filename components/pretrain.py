@@ -1,0 +1,18 @@
+"""Tiny profile: trains its frozen scorers and its base generator."""
+
+from typing import NamedTuple
+
+from kfp.dsl import Model, Output
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(
+    "Pretrained", [("generator", str), ("scorers", str)]
+):
+    """Trains the tiny profile's models into the prefix `output`; returns where generator and scorers lie."""
+    from v2a_dpo.stages.task import run_stage
+
+    run_stage("pretrain", params, {"output": output}, model=(f"{output}/generator", base))
+    return f"{output}/generator", f"{output}/scorers"

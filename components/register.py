@@ -1,0 +1,45 @@
+"""The finished loop as runs in MLflow, base and aligned model as versions in its registry."""
+
+from kfp.dsl import Artifact, Output
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def register(
+    params: dict,
+    base: str,
+    aligned: str,
+    evaluation: str,
+    report: str,
+    output: str,
+    record: Output[Artifact],
+    alignment: str = "",
+    audioscore: str = "",
+    pairs: str = "",
+    annotation_data: str = "",
+    preference_data: str = "",
+    ratings: str = "",
+    evaluation_data: str = "",
+) -> str:
+    """Logs and registers, writes what was registered to the file `output`, and returns where it is."""
+    from v2a_dpo.stages.task import run_stage
+
+    run_stage(
+        "register",
+        params,
+        {
+            "base": base,
+            "aligned": aligned,
+            "evaluation": evaluation,
+            "report": report,
+            "output": output,
+            "alignment": alignment,
+            "audioscore": audioscore,
+            "pairs": pairs,
+            "training_data": [data for data in (ratings, preference_data, annotation_data) if data],
+            "evaluation_data": [data for data in (evaluation_data,) if data],
+        },
+        page=(output, record),
+    )
+    return output

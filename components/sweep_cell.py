@@ -1,0 +1,11 @@
+"""The parameters of one cell of the grid."""
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def sweep_cell(params: dict, cell: str) -> dict:
+    """Returns all parameters, with the beta and the threshold of the cell."""
+    from v2a_dpo.stages.plan_sweep import cell_params
+
+    return cell_params(params, cell)

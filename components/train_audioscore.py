@@ -1,0 +1,17 @@
+"""AudioScore: the preference classifier over five scores (paper section 3.1)."""
+
+from kfp.dsl import Metrics, Model, Output
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def train_audioscore(
+    params: dict, scores: str, ratings: str, output: str, classifier: Output[Model], numbers: Output[Metrics]
+) -> str:
+    """Trains AudioScore on rated candidates into the prefix `output` and returns it."""
+    from v2a_dpo.stages.task import run_stage
+
+    arguments = {"scores": scores, "ratings": ratings, "output": output}
+    run_stage("train_audioscore", params, arguments, model=(output, classifier), numbers=("", numbers))
+    return output

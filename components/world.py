@@ -1,0 +1,14 @@
+"""Tiny profile: renders its procedural videos."""
+
+from typing import NamedTuple
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("truth", str)]):
+    """Writes the tiny world's videos to the prefix `output`; returns it and where the truth about them lies."""
+    from v2a_dpo.stages.task import run_stage
+
+    run_stage("world", params, {"output": output})
+    return output, f"{output}/truth.json"

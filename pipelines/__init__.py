@@ -1,0 +1,14 @@
+"""The paper's loop on Kubeflow.
+
+| file | holds |
+| --- | --- |
+| `v2a_dpo.py` | the full loop, from videos to a promoted model |
+| `candidates.py` | its first part alone: candidates for people to rate |
+| `evaluate.py` | any model, or candidates made anywhere, against a base |
+| `sweep.py` | Table 2: a grid of beta and curriculum threshold |
+| `parts.py` | what they share: data sets made shard by shard, systems sampled and scored |
+| `presets.py`, `placement.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
+| `compilation.py` | names and compilation |
+
+Every prefix under a run's root is that of `v2a_dpo.stages.layout.Layout`, as on one machine.
+"""

@@ -1,0 +1,103 @@
+"""Evaluation alone: any registered model, model folder, or candidates made anywhere, against a base."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.evaluate import evaluate
+from components.fetch_model import fetch_model
+from components.report import report
+from components.summarize_run import summarize_run
+from components.take_existing import take_existing
+from pipelines.parts import Part, System, candidates_of, layout, scores_of, system, value
+from pipelines.placement import Placement
+
+
+def evaluation(placement: Placement) -> Any:
+    """Compares a model with a base on held-out clips: metrics with intervals, tables and the report.
+
+    Takes `params`, `root` (where results go), `clips` and `conditions` (the held-out set of a finished run), `scorers`,
+    and `base`. What is compared is `model`, or `candidates` made for the same clips by anything. A model is a folder or
+    an address in MLflow's registry such as `models:/v2a-dpo@champion`. `truth` lets the tiny profile's rater judge.
+    """
+    make_base, make_other = system(placement), _model_or_candidates(placement)
+
+    @dsl.pipeline(name="evaluate", description=evaluation.__doc__)
+    def pipeline(
+        params: dict,
+        root: str,
+        clips: str,
+        conditions: str,
+        scorers: str,
+        base: str,
+        model: str = "",
+        candidates: str = "",
+        truth: str = "",
+        shards_per_task: int = 4,
+    ) -> None:
+        at = layout(root)
+        ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
+        with dsl.ExitHandler(ended, name="evaluation"):
+            fetched = placement.place(
+                fetch_model(params=params, model=base, output=at.path("models", "base")), "tracking"
+            )
+            before = make_base(
+                params=params, root=root, name="base", clips=clips, conditions=conditions, generator=value(fetched),
+                scorers=scorers, shards_per_task=shards_per_task,
+            ).outputs  # fmt: skip
+            after = make_other(
+                params=params, root=root, clips=clips, conditions=conditions, model=model, candidates=candidates,
+                scorers=scorers, shards_per_task=shards_per_task,
+            ).outputs  # fmt: skip
+            systems = {
+                "base_candidates": before["candidates"],
+                "base_scores": before["scores"],
+                "aligned_candidates": after["candidates"],
+                "aligned_scores": after["scores"],
+            }
+            evaluated = placement.place(
+                evaluate(params=params, clips=clips, scorers=scorers, output=at.evaluation, truth=truth, **systems),
+                "evaluation",
+            )
+            page = f"{at.report}/index.html"
+            placement.place(
+                report(params=params, evaluation=value(evaluated), clips=clips, output=page, truth=truth, **systems),
+                "control",
+            )
+
+    return pipeline
+
+
+def _model_or_candidates(placement: Placement) -> Part:
+    """The part that scores what is compared with the base, after a model made it or as it was given."""
+
+    @dsl.pipeline(name="model-or-candidates", description="The system to compare with the base, and its scores")
+    def part(
+        params: dict,
+        root: str,
+        clips: str,
+        conditions: str,
+        model: str,
+        candidates: str,
+        scorers: str,
+        shards_per_task: int,
+    ) -> System:
+        at = layout(root)
+        with dsl.If(candidates == "", name="model-given"):
+            fetched = placement.place(
+                fetch_model(params=params, model=model, output=at.path("models", "aligned")), "tracking"
+            )
+            generated = candidates_of(
+                placement, params=params, conditions=conditions, generator=value(fetched),
+                output=at.candidates("test-aligned"), shards_per_task=shards_per_task, count=1,
+            )  # fmt: skip
+        with dsl.Else(name="candidates-given"):
+            found = placement.place(take_existing(location=candidates), "control")
+        made = dsl.OneOf(value(generated), found.output)
+        scored = scores_of(
+            placement, params=params, clips=clips, candidates=made, scorers=scorers, output=at.scores("test-aligned"),
+            shards_per_task=shards_per_task,
+        )  # fmt: skip
+        return System(candidates=made, scores=value(scored))
+
+    return part

@@ -1,0 +1,82 @@
+"""From candidates to preference pairs: scores, ratings, AudioScore, mining (paper sections 3.1 and 3.2)."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.annotate import annotate
+from components.import_ratings import import_ratings
+from components.mine import mine
+from components.take_existing import take_existing
+from components.train_audioscore import train_audioscore
+from pipelines.parts import Part, layout, scores_of, value
+from pipelines.placement import Placement
+
+
+class Preference(NamedTuple):
+    """Where AudioScore and the preference pairs lie."""
+
+    audioscore: str
+    pairs: str
+
+
+def preference_pairs(placement: Placement) -> Part:
+    """The part that makes the pairs, from people's ratings if there is a CSV of them, or takes those of an earlier run."""
+
+    @dsl.pipeline(name="preference-pairs", description="Scores, ratings, AudioScore and preference pairs")
+    def part(
+        params: dict,
+        root: str,
+        data_root: str,
+        start_at: str,
+        annotation_candidates: str,
+        preference_candidates: str,
+        scorers: str,
+        truth: str,
+        ratings_csv: str,
+        shards_per_task: int,
+    ) -> Preference:
+        at, data = layout(root), layout(data_root)
+        with dsl.If(start_at != "pairs", name="no-pairs-given"):
+            rated_scores = scores_of(
+                placement, params=params, clips=data.clips("annotation"), candidates=annotation_candidates,
+                scorers=scorers, output=at.scores("annotation"), shards_per_task=shards_per_task,
+            )  # fmt: skip
+            scores = scores_of(
+                placement, params=params, clips=data.clips("preference"), candidates=preference_candidates,
+                scorers=scorers, output=at.scores("preference"), shards_per_task=shards_per_task,
+            )  # fmt: skip
+            with dsl.If(ratings_csv == "", name="no-ratings-given"):
+                simulated = placement.place(
+                    annotate(params=params, candidates=annotation_candidates, truth=truth, output=at.ratings), "control"
+                )
+            with dsl.Else(name="ratings-given"):
+                imported = placement.place(
+                    import_ratings(params=params, csv=ratings_csv, candidates=annotation_candidates, output=at.ratings),
+                    "control",
+                )
+            rated = dsl.OneOf(value(simulated), value(imported))
+            classifier = placement.place(
+                train_audioscore(params=params, scores=value(rated_scores), ratings=rated, output=at.audioscore),
+                "control",
+            )
+            mined = placement.place(
+                mine(
+                    params=params,
+                    scores=value(scores),
+                    audioscore=value(classifier),
+                    output=at.pairs,
+                    ratings=rated,
+                    rated_scores=value(rated_scores),
+                ),
+                "control",
+            )
+        with dsl.Else(name="pairs-given"):
+            found_audioscore = placement.place(take_existing(location=data.audioscore), "control")
+            found_pairs = placement.place(take_existing(location=data.pairs), "control")
+        return Preference(
+            audioscore=dsl.OneOf(value(classifier), found_audioscore.output),
+            pairs=dsl.OneOf(value(mined), found_pairs.output),
+        )
+
+    return part
