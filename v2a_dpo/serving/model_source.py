@@ -27,6 +27,14 @@ def packaged_model(model: str, settings: ServingSettings) -> Iterator[Path]:
         if (folder / "MLmodel").is_file():
             yield folder
             return
+        with packaged_folder(folder, settings) as packaged:
+            yield packaged
+
+
+@contextmanager
+def packaged_folder(folder: Path, settings: ServingSettings) -> Iterator[Path]:
+    """The local model `folder` in MLflow's form, with links to its weights, while the block runs."""
+    with TemporaryDirectory(prefix="v2a-dpo-") as temporary:
         packaged = Path(temporary) / "packaged"
         package_model(folder, packaged, settings, linked=True)
         yield packaged

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,23 @@ def package_model(folder: Path, target: Path, settings: ServingSettings, *, link
 
 
 def pinned_requirements() -> list[str]:
-    """This package, MLflow, and the packages a served generator needs, each at the version installed here."""
-    names = {"v2a-dpo", "mlflow"}
+    """This package, MLflow, and the packages a served generator needs, each at the version installed here.
+
+    One that is not installed here, as in an image that only registers, keeps the range this package asks for.
+    """
+    wanted = {"v2a-dpo": "v2a-dpo", "mlflow": "mlflow"}
     for text in requires("v2a-dpo") or []:
         requirement = Requirement(text)
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in _EXTRAS):
-            names.add(requirement.name)
-    return [f"{name}=={version(name)}" for name in sorted(names)]
+            wanted[requirement.name] = f"{requirement.name}{requirement.specifier}"
+    return [_installed(name) or wanted[name] for name in sorted(wanted)]
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return f"{name}=={version(name)}"
+    except PackageNotFoundError:
+        return None
 
 
 def _signature() -> Any:
