@@ -13,7 +13,7 @@ from v2a_dpo.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 STAGES = (
-    "world", "pretrain", "prepare", "generate", "score", "annotate", "import-ratings", "train-audioscore", "mine",
+    "world", "pretrain", "vggsound", "prepare", "generate", "score", "annotate", "import-ratings", "train-audioscore", "mine",
     "align", "evaluate", "report", "register", "run", "results",
 )  # fmt: skip
 

@@ -44,6 +44,49 @@ def pretrain(
         typer.echo(stage(read_params(params, overrides), output=output, progress=progress))
 
 
+def vggsound(
+    listing: Annotated[str, typer.Option("--list", metavar="FILE", help="The official vggsound.csv.")],
+    videos: Annotated[str, folder("The clips, loose or in tar archives")],
+    output: Annotated[str, folder("Where the caption tables go")],
+    test_list: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="MMAudio's test list (id<TAB>label). None: the official test split."),
+    ] = None,
+    trained_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Clips that a model was trained on, kept out of test. Repeatable."),
+    ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Clips kept out of annotation and preference. Repeatable."),
+    ] = None,
+    unpack: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where chosen clips of tar archives are written.")
+    ] = None,
+    params: ParamsFile = PARAMS_FILE,
+    overrides: Overrides = None,
+) -> None:
+    """Make the paper's splits of VGGSound: a caption table each for `prepare`, and lists of missing and excluded clips.
+
+    Example: v2a-dpo vggsound --list vggsound.csv --videos /data/vggsound --test-list vgg-test.tsv --output artifacts/splits
+    """
+    from v2a_dpo.stages.vggsound import vggsound as stage
+
+    with ProgressBars() as progress:
+        summary = stage(
+            read_params(params, overrides),
+            listing=listing,
+            videos=videos,
+            output=output,
+            test_list=test_list,
+            trained_on=trained_on or [],
+            held_out=held_out or [],
+            unpack=unpack,
+            progress=progress,
+        )
+    typer.echo(summary)
+
+
 def prepare(
     videos: Annotated[str, folder("The videos")],
     generator: Annotated[str, folder("The generator whose conditions are cached")],
@@ -208,5 +251,5 @@ def import_ratings(
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    for command in (world, pretrain, prepare, generate, score, annotate, import_ratings):
+    for command in (world, pretrain, vggsound, prepare, generate, score, annotate, import_ratings):
         app.command(rich_help_panel=DATA)(command)

@@ -1,0 +1,1 @@
+"""VGGSound: its published lists, the splits made from them, and the clips found in folders and tar archives."""
