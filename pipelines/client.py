@@ -44,7 +44,9 @@ class Connection:
             return Path(self.token_file).read_text(encoding="utf-8").strip()
         except OSError as error:
             remedy = "Name a file that holds only the token."
-            raise UserError(f"The token cannot be read: {error.strerror}.", where=self.token_file, remedy=remedy) from error
+            raise UserError(
+                f"The token cannot be read: {error.strerror}.", where=self.token_file, remedy=remedy
+            ) from error
 
     def __repr__(self) -> str:
         return f"Connection(host={self.host!r}, namespace={self.namespace!r})"
@@ -80,6 +82,7 @@ class PipelineClient:
         self._connection = connection
         self.host = connection.host.rstrip("/")
         self._client = self._connect()
+        self._specs: dict[str, Mapping[str, Any] | None] = {}
         with self._explained("the server"):
             is_multi_user = bool(self._client.get_kfp_healthz().multi_user)
         if is_multi_user and not connection.namespace:
@@ -171,9 +174,7 @@ class PipelineClient:
         token = ""
         with self._explained("the schedules"):
             while True:
-                page = self._client.list_recurring_runs(
-                    page_token=token, page_size=_PAGE, namespace=self._namespace
-                )
+                page = self._client.list_recurring_runs(page_token=token, page_size=_PAGE, namespace=self._namespace)
                 found += [Schedule.of(recurring) for recurring in page.recurring_runs or []]
                 token = page.next_page_token or ""
                 if not token:
@@ -198,11 +199,11 @@ class PipelineClient:
         self._client = self._connect()
 
     def _connect(self) -> Client:
+        # Without a namespace: the client would send its own in every question, and most servers refuse that.
         with warnings.catch_warnings(), self._explained("the server"):
             warnings.simplefilter("ignore")  # the client warns on every start that it needs a server of version 2
             return _ImpatientClient(
                 host=self.host,
-                namespace=self._connection.namespace or "kubeflow",  # its own word for "none given"
                 existing_token=self._connection.current_token(),
                 ssl_ca_cert=self._connection.ca_file,
             )
@@ -231,9 +232,12 @@ class PipelineClient:
         reference = run.pipeline_version_reference
         if reference is None:
             return None
-        with self._explained(f"the pipeline of the run {run.run_id}"):
-            version = self._client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
-        return dict(version.pipeline_spec) if version.pipeline_spec else None
+        version_id = reference.pipeline_version_id
+        if version_id not in self._specs:
+            with self._explained(f"the pipeline of the run {run.run_id}"):
+                version = self._client.get_pipeline_version(reference.pipeline_id, version_id)
+            self._specs[version_id] = version.pipeline_spec
+        return self._specs[version_id]
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -244,14 +248,16 @@ class PipelineClient:
             raise _refusal(error, what=what, host=self.host, namespace=self._connection.namespace) from error
         except urllib3.exceptions.HTTPError as error:
             remedy = "Check KFP_HOST and that you can reach it, for example that `kubectl port-forward` still runs."
-            raise Unreachable(f"Kubeflow Pipelines does not answer: {_cause(error)}.", where=self.host, remedy=remedy) from error
+            raise UnreachableError(
+                f"Kubeflow Pipelines does not answer: {_cause(error)}.", where=self.host, remedy=remedy
+            ) from error
 
 
-class Unreachable(UserError):
+class UnreachableError(UserError):
     """The server could not be reached or failed by itself; asking again later may help."""
 
 
-class NotLoggedIn(UserError):
+class NotLoggedInError(UserError):
     """The server does not accept the token."""
 
 
@@ -261,18 +267,24 @@ def _refusal(error: kfp_server_api.ApiException, *, what: str, host: str, namesp
     place = f"{host}, namespace {namespace}" if namespace else host
     if error.status == 401:
         remedy = "Set KFP_TOKEN, or name a file with a fresh token by --token-file."
-        return NotLoggedIn("Kubeflow Pipelines does not know who you are (401).", where=place, remedy=remedy)
+        return NotLoggedInError("Kubeflow Pipelines does not know who you are (401).", where=place, remedy=remedy)
     if error.status == 403:
         remedy = "Check that --namespace exists and that your account may use pipelines in it."
         return UserError(f"You may not use {what} (403). {said}", where=place, remedy=remedy)
     if error.status == 404:
         return UserError(
-            f"Kubeflow Pipelines does not know {what} (404).", where=place, remedy="`v2a-dpo pipeline status` lists the latest runs."
+            f"Kubeflow Pipelines does not know {what} (404).",
+            where=place,
+            remedy="`v2a-dpo pipeline status` lists the latest runs.",
         )
     if error.status in (0, 429) or error.status >= 500:
         remedy = "Try again; if it stays so, look at the log of the deployment ml-pipeline."
-        return Unreachable(f"Kubeflow Pipelines failed at {what} ({error.status}). {said}", where=place, remedy=remedy)
-    return UserError(f"Kubeflow Pipelines refused {what} ({error.status}). {said}", where=place, remedy="Mend what it names.")
+        return UnreachableError(
+            f"Kubeflow Pipelines failed at {what} ({error.status}). {said}", where=place, remedy=remedy
+        )
+    return UserError(
+        f"Kubeflow Pipelines refused {what} ({error.status}). {said}", where=place, remedy="Mend what it names."
+    )
 
 
 def _message(error: kfp_server_api.ApiException) -> str:

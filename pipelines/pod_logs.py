@@ -6,6 +6,7 @@ the run's id as a label and its place in the workflow as an annotation, so whoev
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from v2a_dpo.errors import UserError
 _RUN_LABEL = "pipeline/runid"
 _NODE_ANNOTATION = "workflows.argoproj.io/node-name"
 _CONTAINER = "main"
+#: Parts of a node's path that the pipeline's author gave no name.
+_IS_PLUMBING = re.compile(r"root$|iteration-|for-loop-|condition-|exit-handler-")
 _NEEDS = "Logs are read from Kubernetes itself: you need a kubeconfig and the right to list pods and read their logs"
 
 
@@ -29,6 +32,8 @@ class TaskPod:
 
     name: str
     task: str
+    #: The nested pipelines that the task is in, the outermost first.
+    within: tuple[str, ...]
     #: Where in loops, as in `2` or `0, 4`; and which attempt. Empty where there is none.
     iteration: str
     attempt: str
@@ -38,7 +43,11 @@ class TaskPod:
     @property
     def title(self) -> str:
         """What a person calls it."""
-        parts = [self.task, f"shard {self.iteration}" if self.iteration else "", f"attempt {self.attempt}" if self.attempt else ""]
+        parts = [
+            "/".join((*self.within, self.task)),
+            f"shard {self.iteration}" if self.iteration else "",
+            f"attempt {self.attempt}" if self.attempt else "",
+        ]
         return ", ".join(filter(None, parts)) + f" ({self.phase}, pod {self.name})"
 
     @classmethod
@@ -50,10 +59,12 @@ class TaskPod:
         path = ((pod.metadata.annotations or {}).get(_NODE_ANNOTATION) or "").split(".")
         if len(path) < 2 or not path[-1].startswith("executor"):
             return None
+        within = tuple(part for part in path[1:-2] if not _IS_PLUMBING.match(part))
         numbers = [number for part in path[:-2] if (number := _number(part)) is not None]
         return cls(
             name=pod.metadata.name,
             task=path[-2].partition("(")[0],
+            within=within,
             iteration=", ".join(numbers),
             attempt=_number(path[-1]) or "",
             phase=pod.status.phase or "Unknown",
@@ -67,7 +78,7 @@ class PodLogs:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         try:
-            config.load_config()
+            _log_in()
         except config.ConfigException as error:
             remedy = f"{_NEEDS} in the namespace {namespace}."
             raise UserError("There is no access to Kubernetes.", where="kubeconfig", remedy=remedy) from error
@@ -82,7 +93,9 @@ class PodLogs:
         except client.ApiException as error:
             raise self._refusal(error) from error
         except urllib3.exceptions.HTTPError as error:
-            raise UserError("Kubernetes does not answer.", where=self._api.api_client.configuration.host, remedy=f"{_NEEDS}.") from error
+            raise UserError(
+                "Kubernetes does not answer.", where=self._api.api_client.configuration.host, remedy=f"{_NEEDS}."
+            ) from error
         pods = [pod for each in found if (pod := TaskPod.of(each)) is not None]
         return sorted(pods, key=lambda pod: (pod.start is None, pod.start.timestamp() if pod.start else 0.0, pod.name))
 
@@ -105,7 +118,17 @@ class PodLogs:
 
     def _refusal(self, error: client.ApiException) -> UserError:
         remedy = f"{_NEEDS} in the namespace {self._namespace}."
-        return UserError(f"Kubernetes refused ({error.status} {error.reason}).", where=f"namespace {self._namespace}", remedy=remedy)
+        return UserError(
+            f"Kubernetes refused ({error.status} {error.reason}).", where=f"namespace {self._namespace}", remedy=remedy
+        )
+
+
+def _log_in() -> None:
+    """Reads the kubeconfig, or the account of the pod that this runs in."""
+    try:
+        config.load_kube_config(config_file=os.environ.get("KUBECONFIG") or "~/.kube/config")
+    except config.ConfigException:
+        config.load_incluster_config()
 
 
 def _number(part: str) -> str | None:

@@ -92,7 +92,9 @@ def task_names(spec: Mapping[str, Any]) -> list[str]:
 
     def walk(dag: Mapping[str, Any]) -> Iterator[str]:
         tasks = dag["tasks"]
-        for name in TopologicalSorter({name: task.get("dependentTasks", []) for name, task in tasks.items()}).static_order():
+        for name in TopologicalSorter(
+            {name: task.get("dependentTasks", []) for name, task in tasks.items()}
+        ).static_order():
             component = components[tasks[name]["componentRef"]["name"]]
             if "dag" in component:
                 yield from walk(component["dag"])
