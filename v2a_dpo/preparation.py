@@ -18,10 +18,16 @@ from v2a_dpo.worker_pool import WorkerDied, WorkerPool
 
 
 class ConditionExtractor:
-    """Reads clips of `duration_s` seconds in `workers` processes and runs a generator's frozen encoders over them."""
+    """Reads clips of `duration_s` seconds in `workers` processes and runs a generator's frozen encoders over them.
 
-    def __init__(self, model: VideoToAudioModel, *, duration_s: float, workers: int, clips_per_batch: int) -> None:
+    With `precision` bfloat16 the encoders run under autocast on their float32 weights.
+    """
+
+    def __init__(
+        self, model: VideoToAudioModel, *, duration_s: float, workers: int, clips_per_batch: int, precision: str
+    ) -> None:
         self._model = model
+        self._is_bfloat16 = precision == "bfloat16"
         self._duration_s = duration_s
         self._clips_per_batch = clips_per_batch
         self._threads = 1 if workers else 0
@@ -81,7 +87,8 @@ class ConditionExtractor:
             for stream in self._model.frame_streams
         }
         on_device = {name: tensor.to(self._device) for name, tensor in frames.items()}
-        with torch.inference_mode():
+        autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._is_bfloat16)
+        with torch.inference_mode(), autocast:
             extracted = self._model.extract_conditions(on_device, [clip.prompt for clip, _ in read])
         conditions = extracted.to("cpu", torch.float32)
         for index, (clip, _) in enumerate(read):

@@ -15,9 +15,10 @@ from v2a_dpo.tiny.encoders import TinyEncoders
 from v2a_dpo.tiny.generator import build
 
 
-def _params(**prepare_settings):
+def _params(*, precision="float32", **prepare_settings):
     settings = {"duration_s": 2.0, "clips_per_shard": 4, "clips_per_batch": 3, **prepare_settings}
-    return Params.model_validate({"prepare": settings, "generator": {"family": "tiny", "device": "cpu"}})
+    generator = {"family": "tiny", "device": "cpu", "precision": precision}
+    return Params.model_validate({"prepare": settings, "generator": generator})
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,19 @@ def test_every_clip_has_conditions(prepared):
     assert features.shape[0] == 4
     assert np.isfinite(features).all()
     assert not np.allclose(features[0], features[2])  # the turned one
+
+
+def test_half_precision_conditions_are_made_anew_and_stay_close(prepared, damaged_folder, generator, tmp_path):
+    output, first = prepared
+    rounded = tmp_path / "rounded"
+    shutil.copytree(output, rounded)
+    again = _run(damaged_folder, generator, rounded, _params(precision="bfloat16"))
+    assert again.rows == first.rows
+    exact, close = (Dataset.open(str(folder / "conditions"), "conditions").table() for folder in (output, rounded))
+    for name in ("clip", "sync"):
+        expected, found = tensor_column(exact, name), tensor_column(close, name)
+        difference = np.sqrt(np.mean((expected - found) ** 2) / np.mean(expected**2))
+        assert 0 < difference < 0.05
 
 
 def test_a_second_run_makes_nothing(prepared, damaged_folder, generator):

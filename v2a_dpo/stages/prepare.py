@@ -93,7 +93,11 @@ def _prepare_conditions(
         model = load_generator(folder, device=params.generator.device)
     settings = params.prepare
     extractor = ConditionExtractor(
-        model, duration_s=settings.duration_s, workers=settings.workers, clips_per_batch=settings.clips_per_batch
+        model,
+        duration_s=settings.duration_s,
+        workers=settings.workers,
+        clips_per_batch=settings.clips_per_batch,
+        precision=params.generator.precision,
     )
     total, settled = sum(len(part) for part in parts), 0
 
@@ -110,7 +114,7 @@ def _prepare_conditions(
         build_dataset(
             output,
             extractor.schema,
-            parameters=[settings.duration_s, settings.clips_per_batch],
+            parameters=[settings.duration_s, settings.clips_per_batch, params.generator.precision],
             inputs={"generator": model_fingerprint},
             tasks=[ShardTask(part, [model_fingerprint, identity(part)]) for part in parts],
             make=make,
