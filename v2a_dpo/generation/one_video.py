@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.generation.precision import prepare_for_sampling
+from v2a_dpo.generation.precision import autocast, prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.media.video import read_frames
 from v2a_dpo.models.catalog import load_generator
@@ -44,11 +44,12 @@ class OneVideoGenerator:
         Raises VideoMissing, VideoUnreadable or VideoTooShort when the video cannot be used.
         """
         frames = read_frames(video, self.model.frame_streams, duration_s=duration_s)
-        conditions = self.model.extract_conditions(
-            {name: stream[None] for name, stream in frames.items()}, [prompt or None]
-        )
         sampler = CandidateSampler(self.model, settings, duration_s=duration_s, precision=self._precision)
-        audio = sampler.audio(sampler.latents([clip_id], conditions.to("cpu")))[0].cpu()
+        with torch.inference_mode(), autocast(sampler.device, self._precision):
+            conditions = self.model.extract_conditions(
+                {name: stream[None] for name, stream in frames.items()}, [prompt or None]
+            )
+        audio = sampler.audio(sampler.latents([clip_id], conditions.to("cpu", torch.float32)))[0].cpu()
         if not bool(torch.isfinite(audio).all()):
             raise UserError(
                 "The generator returned infinite or undefined samples.",
