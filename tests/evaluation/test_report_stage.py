@@ -2,18 +2,15 @@
 
 import base64
 import json
-import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tests.browser import open_browser
 from v2a_dpo.stages.report import report
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = [
     "findings",
     "result",
@@ -115,98 +112,23 @@ def test_parts_that_were_not_made_are_left_out(loop, evaluated, tmp_path):
     assert 'class="event"' not in (tmp_path / "short.html").read_text()
 
 
-class Browser:
-    """A headless Chromium, driven over a pipe by the DevTools protocol."""
-
-    FLAGS = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --mute-audio --autoplay-policy=no-user-gesture-required "
-        "--remote-debugging-pipe"
-    )
-
-    def __init__(self, profile):
-        (there, self._write), (self._read, back) = os.pipe(), os.pipe()
-        command = [BROWSER, *self.FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]
-        shell = f'exec "$@" 3<&{there} 4>&{back}'
-        self._process = subprocess.Popen(
-            ["bash", "-c", shell, "sh", *command],
-            pass_fds=(there, back),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(there)
-        os.close(back)
-        self._number, self._rest, self._session, self.complaints = 0, b"", None, []
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.send(f"{domain}.enable")
-
-    def send(self, method, **parameters):
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._receive()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            if answer.get("method") in {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}:
-                self.complaints.append(answer["params"])
-
-    def _receive(self):
-        while b"\0" not in self._rest:
-            part = os.read(self._read, 1 << 20)
-            assert part, "the browser ended"
-            self._rest += part
-        message, self._rest = self._rest.split(b"\0", 1)
-        return json.loads(message)
-
-    def open(self, page, *, width):
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
-        )
-        self.send("Page.navigate", url=page.as_uri())
-        self.evaluate(
-            "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))"
-        )
-
-    def evaluate(self, expression):
-        result = self.send(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
-        )
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def close(self):
-        self.send("Browser.close")
-        self._process.wait(timeout=20)
-        os.close(self._write)
-        os.close(self._read)
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: its headless mode is needed to look at the report")
-    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser = open_browser(tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_fits_the_window_and_nothing_complains(browser, page, width):
-    browser.open(page, width=width)
+    browser.open(page.as_uri(), width=width)
     assert browser.evaluate("innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     tall = browser.evaluate(
         "[...document.querySelectorAll('svg, video, table, button')].filter(e => e.getClientRects().length === 0).length"
     )
     assert tall == 0, "something is not drawn"
-    screenshot = browser.send("Page.captureScreenshot", captureBeyondViewport=True)["data"]
-    page.with_name(f"{width}.png").write_bytes(base64.b64decode(screenshot))
+    browser.screenshot(page.with_name(f"{width}.png"))
     assert browser.complaints == []
 
 
@@ -230,7 +152,7 @@ PLAY = """(async () => {
 
 
 def test_soundtracks_play_with_the_video_and_switch_at_the_same_moment(browser, page):
-    browser.open(page, width=1280)
+    browser.open(page.as_uri(), width=1280)
     seen = browser.evaluate(PLAY)
     assert seen["base"]["sounding"] == seen["base"]["pressed"] == ["base"]
     assert seen["base"]["muted"]

@@ -6,7 +6,14 @@ import sys
 
 import typer
 
-from v2a_dpo.cli import data_commands, learning_commands, model_commands, outcome_commands, pipeline_commands
+from v2a_dpo.cli import (
+    data_commands,
+    learning_commands,
+    model_commands,
+    outcome_commands,
+    pipeline_commands,
+    serving_commands,
+)
 from v2a_dpo.cli.console import show_error
 from v2a_dpo.errors import UserError
 
@@ -22,7 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for commands in (data_commands, learning_commands, outcome_commands, model_commands, pipeline_commands):
+for commands in (
+    data_commands,
+    learning_commands,
+    outcome_commands,
+    model_commands,
+    pipeline_commands,
+    serving_commands,
+):
     commands.add_to(app)
 
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from v2a_dpo.generation.batches import is_out_of_memory
-from v2a_dpo.generation.one_video import OneVideoGenerator
+from v2a_dpo.generation.one_video import OneVideoGenerator, Soundtracks
 from v2a_dpo.generation.sampler import SamplingSettings
 from v2a_dpo.media.audio import encode_flac
 from v2a_dpo.media.mux import mux
@@ -50,28 +50,21 @@ class GenerationService:
             raise RequestRefused(
                 f"{len(rows)} videos are too many: at most {self.settings.max_videos} are taken at once.", status=413
             )
-        requests = []
-        for number, row in enumerate(rows):
-            with _named(number, rows):
+        names = [f"Row {number}: " if len(rows) > 1 else "" for number in range(len(rows))]
+        requests, answers = [], []
+        for name, row in zip(names, rows, strict=True):
+            with said_plainly(name):
                 requests.append(VideoRequest.of(row, self.settings))
         with self._turn():
-            answers = []
-            for number, request in enumerate(requests):
-                with _named(number, rows):
+            for name, request in zip(names, requests, strict=True):
+                with said_plainly(name):
                     answers.append(self._generate(request))
-            return answers
+        return answers
 
     def _generate(self, request: VideoRequest) -> dict[str, Any]:
-        settings = SamplingSettings(
-            candidates=1, steps=self.settings.steps, guidance_scale=request.guidance_scale, seed=request.seed
-        )
-        with refusals(), request.file() as video, TemporaryDirectory(prefix="v2a-dpo-") as folder:
-            check_picture(video, self.settings)
-            sounds = self._generator.generate(
-                video, prompt=request.prompt, duration_s=request.duration_s, settings=settings
-            )
+        with TemporaryDirectory(prefix="v2a-dpo-") as folder:
             mp4 = Path(folder) / "answer.mp4"
-            mux(video, sounds.audio[0], sounds.sample_rate, str(mp4))
+            sounds = sound_for(self._generator, request, self.settings, mp4=mp4)
             return {
                 "audio": encode_flac(sounds.audio[0], sounds.sample_rate),
                 "sample_rate": sounds.sample_rate,
@@ -91,10 +84,23 @@ class GenerationService:
             self._places.release()
 
 
+def sound_for(
+    generator: OneVideoGenerator, request: VideoRequest, settings: ServingSettings, *, mp4: Path
+) -> Soundtracks:
+    """The one soundtrack that `request` asks for; the video with it is written to `mp4`. Raises RequestRefused."""
+    sampling = SamplingSettings(
+        candidates=1, steps=settings.steps, guidance_scale=request.guidance_scale, seed=request.seed
+    )
+    with refusals(), request.file() as video:
+        check_picture(video, settings)
+        sounds = generator.generate(video, prompt=request.prompt, duration_s=request.duration_s, settings=sampling)
+        mux(video, sounds.audio[0], sounds.sample_rate, str(mp4))
+        return sounds
+
+
 @contextmanager
-def _named(number: int, rows: Sequence[object]) -> Iterator[None]:
-    """Says which row a refusal is about where there are several; anything unexpected is logged and not shown."""
-    where = f"Row {number}: " if len(rows) > 1 else ""
+def said_plainly(where: str = "") -> Iterator[None]:
+    """Lets nothing but RequestRefused out, with `where` in front; what was not expected is logged and not shown."""
     try:
         yield
     except RequestRefused as refusal:

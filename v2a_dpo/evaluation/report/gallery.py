@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from v2a_dpo.evaluation.spectrogram_figure import Panel, spectrogram_figure
 from v2a_dpo.media.audio import encode_flac
 from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.spectrogram_figure import Panel, spectrogram_figure
 from v2a_dpo.media.video import read_frames
 
 TRACK_TITLES = {"truth": "Real", "base": "Base", "aligned": "Aligned"}
