@@ -14,7 +14,7 @@ from pipelines.presets import GPU, Preset, Role
 S3_SECRET, MLFLOW_SECRET, NOTIFICATION_SECRET = "v2a-dpo-s3", "v2a-dpo-mlflow", "v2a-dpo-notification"
 CONFIG_MAP = "v2a-dpo-environment"
 WEIGHTS_FOLDER = "/weights"
-HOME, TEMPORARY = "/home/v2a", "/tmp"  # noqa: S108
+HOME, TEMPORARY, SHARED_MEMORY = "/home/v2a", "/tmp", "/dev/shm"  # noqa: S108
 #: The user and the group of the images.
 USER_ID = 1000
 
@@ -61,9 +61,7 @@ class Placement:
         task.set_cpu_request(resources.cpu)
         task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
         kubernetes.set_timeout(task, resources.timeout_s)
-        kubernetes.empty_dir_mount(
-            task, "shared-memory", "/dev/shm", medium="Memory", size_limit=resources.shared_memory
-        )  # noqa: S108
+        kubernetes.empty_dir_mount(task, "memory", SHARED_MEMORY, medium="Memory", size_limit=resources.shared_memory)
         kubernetes.empty_dir_mount(task, "temporary", TEMPORARY, size_limit=resources.disk)
         kubernetes.empty_dir_mount(task, "home", HOME, size_limit=resources.disk)
         if resources.gpus:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,35 @@ def test_the_command_line_answers_without_torch() -> None:
     loaded = loaded_by(IMPORT_COMMANDS)
     assert "typer" in loaded
     assert not loaded & (HEAVY | {"torch", "torchaudio", "pyarrow", "av", "scipy"})
+
+
+def imported_by(file: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere, within functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield f"{node.module}"
+
+
+#: What of the library the two rooms above it may know: stages and the plain words around them.
+FOR_ORCHESTRATION = ("stages", "config", "errors", "progress")
+
+
+@pytest.mark.parametrize(
+    ("room", "above"), [("components", ("pipelines", "v2a_dpo.cli")), ("pipelines", ("v2a_dpo.cli",))]
+)
+def test_components_and_pipelines_know_stages_and_nothing_below(room: str, above: tuple[str, ...]) -> None:
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    for file in files:
+        for module in imported_by(file):
+            assert not module.startswith(above), f"{file.name} imports {module}"
+            if module.startswith("v2a_dpo."):
+                assert module.split(".")[1] in FOR_ORCHESTRATION, f"{file.name} imports {module}"
+
+
+def test_the_library_does_not_know_how_it_is_orchestrated() -> None:
+    for file in (ROOT / "v2a_dpo").rglob("*.py"):
+        if "cli" not in file.parts:
+            assert not any(name.startswith(("components", "pipelines", "kfp")) for name in imported_by(file)), file

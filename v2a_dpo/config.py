@@ -227,6 +227,28 @@ class ServeConfig(Section):
     video_root: str = Field("", description="folder whose videos requests may name by path; none where empty")
 
 
+class DvcSplit(Section):
+    """Where the clips of a split come from."""
+
+    videos: str = Field(description="folder or s3:// prefix")
+    captions: str = Field(description="the caption table")
+    watch: str = Field(description="what DVC hashes to see a change: the folder, or the table where videos are many")
+
+
+class DvcConfig(Section):
+    """What `dvc.yaml` starts from, and which of its stages there are; no stage reads this section."""
+
+    tiny: list[Literal["tiny"]] = Field([], description="[tiny]: videos, models and ratings are made by the loop itself")
+    vggsound: dict[str, dict[str, str | list[str]]] = Field(
+        {}, description="name -> options of `v2a-dpo vggsound`, all but --output"
+    )
+    ratings: dict[str, str] = Field({}, description="name -> the CSV file of people's ratings")
+    judge: dict[Literal["truth"], str] = Field({}, description="truth: truth.json of the tiny profile")
+    generator: str = Field(description="folder of the base generator")
+    scorers: str = Field(description="folder of the scorers")
+    splits: dict[Literal["annotation", "preference", "test"], DvcSplit]
+
+
 class Params(Section):
     """All sections of `params.yaml`."""
 
@@ -247,6 +269,7 @@ class Params(Section):
     report: ReportConfig = ReportConfig()
     gates: GatesConfig = GatesConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+    dvc: DvcConfig | None = None
     serve: ServeConfig = ServeConfig()
 
 
@@ -276,6 +299,11 @@ def params_from(content: Mapping[str, Any], *, where: str = "the parameters") ->
         fields = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         remedy = "See v2a_dpo/config.py for every field."
         raise UserError(f"Wrong parameters: {fields}.", where=where, remedy=remedy) from error
+
+
+def values_of(params: Params) -> dict[str, Any]:
+    """The parameters as JSON values for `params_from`; fields without a value are left out: not every engine knows null."""
+    return params.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def override_params(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import exists, join, write_atomically
-from v2a_dpo.config import Params
+from v2a_dpo.config import Params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.layout import SPLITS, Layout
@@ -60,7 +60,7 @@ def check_run(
     if start_at != "videos":
         _check_data(Layout(found), pairs=start_at == "pairs")
     request = {
-        "params": params.model_dump(mode="json", by_alias=True),
+        "params": values_of(params),
         "start_at": start_at,
         "data_root": found,
         "videos": videos,

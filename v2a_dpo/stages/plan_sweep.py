@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from v2a_dpo.config import Params, override_params, params_from
+from v2a_dpo.config import Params, override_params, params_from, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 
@@ -22,7 +22,7 @@ def plan_sweep(
         raise UserError(
             "The grid is empty or names a value twice.", where="betas, thresholds", remedy="Give different numbers."
         )
-    content = params.model_dump(mode="json", by_alias=True)
+    content = values_of(params)
     for name in names:
         cell_params(content, name)
     progress("Planning", len(names), len(names))
@@ -42,4 +42,4 @@ def cell_params(params: Mapping[str, Any], cell: str) -> dict[str, Any]:
     kind = "quantile" if (mine.get("threshold") or {}).get("quantile") is not None else "value"
     changed = override_params(params, [f"align.beta={beta}"])
     changed["mine"] = {**mine, "threshold": {kind: float(threshold)}}
-    return params_from(changed, where=cell).model_dump(mode="json", by_alias=True)
+    return values_of(params_from(changed, where=cell))
