@@ -6,7 +6,7 @@ from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
-def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("truth", str)]):
+def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("truth", str)]):  # type: ignore[valid-type]
     """Writes the tiny world's videos to the prefix `output`; returns it and where the truth about them lies."""
     from v2a_dpo.stages.task import run_stage
 

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 
 import boto3

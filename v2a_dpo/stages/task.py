@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -43,19 +43,19 @@ def run_stage(
     """
     function = getattr(import_module(f"v2a_dpo.stages.{stage}"), stage)
     values = {name: None if value == "" else value for name, value in arguments.items()}
-    if values.get("shards") is not None:
-        values["shards"] = list(shards_of(values["shards"]))
+    shards = arguments.get("shards") or ""
+    if shards:
+        values["shards"] = list(shards_of(shards))
     result = function(params_from(params), **values, progress=ProgressLines())
     print(result, flush=True)
     if data is not None:
-        _describe_data(*data, shards=arguments.get("shards") or "")
+        _describe_data(*data, shards=shards)
     if model is not None:
         _describe_model(model[0] or str(result), model[1])
     if page is not None:
         _write(page[1], read_bytes(page[0]))
     if numbers is not None:
-        content = json.loads(read_bytes(numbers[0])) if numbers[0] else asdict(result) if is_dataclass(result) else {}
-        numbers[1].metadata.update(flat_numbers(content))
+        numbers[1].metadata.update(flat_numbers(json.loads(read_bytes(numbers[0])) if numbers[0] else asdict(result)))
     return result
 
 
