@@ -114,7 +114,9 @@ def test_a_real_video_gets_sound_under_its_picture(loop, real_videos, tmp_path):
         "generate", "--params", str(MINIATURE), "--video", str(real_videos / "bikes.mp4"), "--prompt", "bicycles",
         "--generator", loop.aligned, "--out", str(tmp_path / "out put"), "--candidates", "2",
     )  # fmt: skip
-    paths = [Path(line) for line in printed.splitlines()]
+    *lines, told = printed.splitlines()
+    assert "peak memory" in told
+    paths = [Path(line) for line in lines]
     assert sorted(path.name for path in paths) == ["bikes-0.mp4", "bikes-0.wav", "bikes-1.mp4", "bikes-1.wav"]
     with av.open(str(next(path for path in paths if path.suffix == ".mp4"))) as container:
         kinds = {stream.type: float(stream.duration * stream.time_base) for stream in container.streams}

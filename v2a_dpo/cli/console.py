@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -78,3 +79,14 @@ def show_error(error: UserError) -> None:
         err.print(Panel(body, title="v2a-dpo", title_align="left", border_style="red"))
     else:
         print("\n".join(["Error: " + error.what, *body.plain.split("\n")[1:]]), file=sys.stderr)
+
+
+def peak_memory() -> str:
+    """The most memory that this process has held so far, and of its GPU if it used one."""
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    told = f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        told += f", of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+    return told

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.console import ProgressBars
+from v2a_dpo.cli.console import ProgressBars, peak_memory
 from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 from v2a_dpo.errors import UserError
 
@@ -162,6 +162,7 @@ def generate(
                 progress=progress,
             ):
                 typer.echo(path)
+            typer.echo(f"Done; {peak_memory()}.")
         elif conditions is not None and output is not None:
             from v2a_dpo.stages.generate import generate as stage
             from v2a_dpo.stages.generate_devices import generate_on_devices
@@ -180,7 +181,7 @@ def generate(
                 limit=limit,
                 progress=progress,
             )
-            typer.echo(summary)
+            typer.echo(f"{summary}; {peak_memory()}")
         else:
             remedy = "Give --conditions and --output for prepared clips, or --video and --out for one video."
             raise UserError("Nothing to generate for.", where="v2a-dpo generate", remedy=remedy)
