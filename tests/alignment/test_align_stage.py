@@ -175,8 +175,3 @@ def test_a_pair_whose_candidate_is_nowhere_is_named(problem):
         align(PARAMS, **{**arguments, "conditions": arguments["conditions"][1:]})
     with pytest.raises(UserError, match="more than once in the candidates"):
         align(PARAMS, **{**arguments, "candidates": [*arguments["candidates"], arguments["candidates"][0]]})
-
-
-def test_a_remote_log_folder_is_refused(problem):
-    with pytest.raises(UserError, match="must be local"):
-        align(PARAMS, **{**problem.arguments(), "log": "s3://bucket/log"})

@@ -1,10 +1,13 @@
 """Checkpoints: the next step after loading is the step that would have been."""
 
+import resource
+
 import pytest
 import torch
 from torch import nn
 
 from v2a_dpo.alignment.checkpoint import Position, load_checkpoint, remove_checkpoints, save_checkpoint
+from v2a_dpo.errors import UserError
 
 
 def network_and_optimizer(seed):
@@ -53,3 +56,18 @@ def test_another_runs_checkpoint_changes_nothing(tmp_path, stored):
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
     assert load_checkpoint(tmp_path, fresh, fresh_optimizer, identity="run") is None
     assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.state_dict().items())
+
+
+def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(tmp_path):
+    network, optimizer = network_and_optimizer(0)
+    train(network, optimizer, 1)
+    save_checkpoint(tmp_path, Position(1, 1), network, optimizer, identity="run")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            save_checkpoint(tmp_path, Position(2, 2), network, optimizer, identity="run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
+    assert load_checkpoint(tmp_path, network, optimizer, identity="run") == Position(1, 1)

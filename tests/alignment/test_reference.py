@@ -2,9 +2,11 @@
 
 import torch
 
+from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.reference import ReferenceErrors
 
 SIZES = [2, 2, 1]
+ALONE = Processes(torch.device("cpu"))
 
 
 def error_of(batch):
@@ -16,7 +18,7 @@ def test_errors_come_back_batch_by_batch_and_are_computed_once(tmp_path):
     asked = []
     for _ in range(2):
         reference = ReferenceErrors(path, SIZES)
-        reference.complete(lambda batch: asked.append(batch) or error_of(batch))
+        reference.complete(lambda batch: asked.append(batch) or error_of(batch), processes=ALONE)
         for batch in range(3):
             assert torch.equal(reference[batch], error_of(batch))
     assert asked == [0, 1, 2]
@@ -24,11 +26,12 @@ def test_errors_come_back_batch_by_batch_and_are_computed_once(tmp_path):
 
 def test_a_half_written_batch_is_computed_again(tmp_path):
     path = tmp_path / "reference.f32"
-    ReferenceErrors(path, SIZES).complete(error_of)
+    ReferenceErrors(path, SIZES).complete(error_of, processes=ALONE)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         asked = []
-        ReferenceErrors(path, SIZES).complete(lambda batch, asked=asked: asked.append(batch) or error_of(batch))
+        reference = ReferenceErrors(path, SIZES)
+        reference.complete(lambda batch, asked=asked: asked.append(batch) or error_of(batch), processes=ALONE)
         assert path.read_bytes() == whole
         assert asked == [batch for batch, end in enumerate((16, 32, 40)) if length < end]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_dpo.alignment.losses import velocity_errors
 from v2a_dpo.flow import interpolate, velocity_target
@@ -41,3 +41,17 @@ def pair_errors(model: VideoToAudioModel, batch: PairBatch, *, precision: str) -
         embedded = model.embed(batch.conditions)
         predicted = model.velocity(noisy, t_2B, Conditions.concatenate([embedded, embedded]))
     return velocity_errors(predicted, velocity_target(batch.latents, noise))
+
+
+class PairErrors(nn.Module):
+    """`pair_errors` of one model as a module, whose parameters are those of the model's network."""
+
+    def __init__(self, model: VideoToAudioModel, *, precision: str) -> None:
+        super().__init__()
+        self.network = model.network
+        self._model = model
+        self._precision = precision
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """The velocity errors `[2B]` at the batch's noisy points, winners first."""
+        return pair_errors(self._model, batch, precision=self._precision)

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.artifacts.folder import new_folder, remove_partial_folders
 
 _PREFIX = "checkpoint-"
 _KEEP = 1
+#: Written last, so that a checkpoint without it is not complete.
+STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,17 @@ class Position:
 
 def save_checkpoint(
     folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer, *, identity: str
-) -> None:
-    """Writes the checkpoint of `position` into `folder`, then deletes older ones."""
-    with new_folder(folder / f"{_PREFIX}{position.step:08d}") as partial:
-        save_file(_on_cpu(dict(network.state_dict())), partial / "weights.safetensors")
-        save_file(_on_cpu(_optimizer_tensors(network, optimizer)), partial / "optimizer.safetensors")
+) -> Path:
+    """The checkpoint of `position`, written into `folder`; older ones are deleted then. Raises UserError when the disk is full."""
+    checkpoint = folder / f"{_PREFIX}{position.step:08d}"
+    with new_folder(checkpoint) as partial:
+        _save(dict(network.state_dict()), partial / "weights.safetensors")
+        _save(_optimizer_tensors(network, optimizer), partial / "optimizer.safetensors")
         state = {"identity": identity, "step": position.step, "log_bytes": position.log_bytes}
-        (partial / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+        (partial / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
     for old in _checkpoints(folder)[:-_KEEP]:
         shutil.rmtree(old)
+    return checkpoint
 
 
 def load_checkpoint(
@@ -53,7 +59,7 @@ def load_checkpoint(
     checkpoints = _checkpoints(folder)
     if not checkpoints:
         return None
-    state = json.loads((checkpoints[-1] / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((checkpoints[-1] / STATE).read_text(encoding="utf-8"))
     if state["identity"] != identity:
         return None
     network.load_state_dict(load_file(checkpoints[-1] / "weights.safetensors"))
@@ -72,6 +78,11 @@ def remove_checkpoints(folder: Path) -> None:
     for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint)
     remove_partial_folders(folder / f"{_PREFIX}*")
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    """The names of the complete checkpoints in `folder`, which sort by step."""
+    return [checkpoint.name for checkpoint in _checkpoints(folder)]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -94,5 +105,23 @@ def _optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> 
     }
 
 
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def share_optimizer_state(optimizer: torch.optim.Optimizer, processes: Processes) -> None:
+    """Gives every process the AdamW state of the main one: which parameters have been trained, and their moments."""
+    if processes.count == 1:
+        return
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        state = optimizer.state.get(parameter, {})
+        if processes.from_main(torch.tensor(len(state))) > 0:
+            moments = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            optimizer.state[parameter] = {
+                name: processes.from_main(state.get(name, torch.zeros_like(like)).detach())
+                for name, like in moments.items()
+            }
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    """Writes `tensors`; a full disk is an OSError here as everywhere."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

@@ -9,7 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from v2a_dpo.artifacts.location import reported
+
 Record = Mapping[str, Any]
+
+#: Its name in a run's folder.
+LOG = "log.jsonl"
 
 
 class TrainingLog:
@@ -23,9 +28,9 @@ class TrainingLog:
             file.truncate(length)
 
     def write(self, record: Record) -> None:
-        """Appends a record; a number that is not finite becomes null."""
+        """Appends a record; a number that is not finite becomes null. Raises UserError when the disk is full."""
         plain = {name: _finite(value) for name, value in record.items()}
-        with self._path.open("ab") as file:
+        with reported("written", self._path), self._path.open("ab") as file:
             file.write((json.dumps(plain, allow_nan=False) + "\n").encode())
         self._on_record(plain)
 
@@ -42,4 +47,9 @@ def _finite(value: Any) -> Any:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a log, in order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return parse_log(path.read_bytes())
+
+
+def parse_log(content: bytes) -> list[dict[str, Any]]:
+    """The records of a log's content, in order."""
+    return [json.loads(line) for line in content.decode().splitlines()]

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2a_dpo.alignment.processes import Processes
+from v2a_dpo.artifacts.location import reported
 from v2a_dpo.progress import Progress, silent
 
 _DTYPE = np.dtype("<f4")
@@ -33,20 +35,30 @@ class ReferenceErrors:
         start = self._ends[batch - 1] if batch else 0
         return torch.from_numpy(self._errors[start : self._ends[batch]])
 
-    def complete(self, errors_of: Callable[[int], Tensor], *, progress: Progress = silent) -> None:
-        """Computes what the file lacks, `errors_of(batch)` for each batch in order.
+    def complete(
+        self, errors_of: Callable[[int], Tensor], *, processes: Processes, progress: Progress = silent
+    ) -> None:
+        """Computes what the file lacks: `errors_of(batch)` for each batch in order, asked of every process.
 
-        A kill at any moment costs the batch under way: a part of a batch at the end of the file is cut off.
+        Only the main process has the file. A kill at any moment costs the batch under way: a part of a batch at the end
+        of the file is cut off. Raises UserError when the disk is full.
         """
+        done = int(processes.from_main(torch.tensor(self._cut() if processes.is_main else 0)).item())
+        for batch in range(done, len(self._ends)):
+            errors = errors_of(batch).cpu().numpy().astype(_DTYPE)
+            if processes.is_main:
+                with reported("written", self._path), self._path.open("ab") as file:
+                    file.write(errors.tobytes())
+            progress("Measuring the reference", batch + 1, len(self._ends))
+        content = self._path.read_bytes() if processes.is_main else b""
+        self._errors = np.frombuffer(bytearray(processes.bytes_from_main(content)), dtype=_DTYPE)
+
+    def _cut(self) -> int:
+        """Cuts a part of a batch off the end of the file and returns how many whole batches it holds."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
         stored = self._path.stat().st_size // _DTYPE.itemsize
         done = int(np.searchsorted(self._ends, stored, side="right"))
         with self._path.open("r+b") as file:
             file.truncate(int(self._ends[done - 1]) * _DTYPE.itemsize if done else 0)
-            file.seek(0, 2)
-            for batch in range(done, len(self._ends)):
-                file.write(errors_of(batch).cpu().numpy().astype(_DTYPE).tobytes())
-                file.flush()
-                progress("Measuring the reference", batch + 1, len(self._ends))
-        self._errors = np.fromfile(self._path, dtype=_DTYPE)
+        return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -76,6 +77,8 @@ def align(
 ) -> None:
     """Align the generator by curriculum Flow-DPO; resumes exactly after a stop.
 
+    Runs on several GPUs, too: torchrun --nproc-per-node 8 -m v2a_dpo.cli align ... (or accelerate launch -m).
+
     Example: v2a-dpo align --pairs artifacts/pairs --candidates artifacts/candidates/preference --conditions artifacts/conditions/preference
     --generator artifacts/pretrained/generator --output artifacts/aligned --log artifacts/alignment
     """
@@ -92,7 +95,8 @@ def align(
             log=log,
             progress=progress,
         )
-    typer.echo(summary)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        typer.echo(summary)
 
 
 def add_to(app: typer.Typer) -> None:

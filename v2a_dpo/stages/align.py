@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from v2a_dpo.alignment.checkpoint import remove_checkpoints
-from v2a_dpo.alignment.log import Record
-from v2a_dpo.alignment.pairs_data import gather_pairs, remove_caches
+from v2a_dpo.alignment.log import LOG, Record
+from v2a_dpo.alignment.mirror import Mirror
+from v2a_dpo.alignment.pairs_data import PairData, gather_pairs, remove_caches
+from v2a_dpo.alignment.processes import Processes, check_batch_divides, join_processes
 from v2a_dpo.alignment.trainer import AlignmentSummary, align_by_flow_dpo
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy, new_folder
-from v2a_dpo.artifacts.location import exists, is_remote, write_atomically
+from v2a_dpo.artifacts.location import exists, is_remote, join, local_path, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.config import Params
-from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
 
@@ -40,55 +45,90 @@ def align(
 ) -> AlignmentSummary:
     """Aligns the `generator` to the `pairs` and writes it to `output`; a stopped run goes on where its checkpoint is.
 
-    `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a local folder for the training
-    log, the summary, and while it runs the checkpoints and the gathered pairs. A finished run is not done again.
+    `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a folder for the training log, the
+    summary, and while it runs the checkpoints; for a remote one the work lies in a scratch folder under the temporary
+    directory and is mirrored to it, so that another machine goes on. Processes started by `torchrun` or `accelerate
+    launch` share the batches; only the main one shows progress and calls `on_record`. A finished run is not done again.
     """
-    if is_remote(log):
-        raise UserError(
-            "The log folder must be local: the running checkpoint and memory-mapped data live there.",
-            where=log,
-            remedy="Give a local or mounted folder.",
-        )
-    folder = Path(log)
-    folder.mkdir(parents=True, exist_ok=True)
+    processes = join_processes(params.generator.device)
+    check_batch_divides(params.align.batch_size, processes)
     pair_set = Dataset.open(pairs, PAIRS)
     candidate_sets = [Dataset.open(item, "candidates") for item in candidates]
     condition_sets = [Dataset.open(item, "conditions") for item in conditions]
-    base = folder_fingerprint(generator)
+    # One process reads the whole model for its fingerprint and says what there is to do.
+    base = processes.bytes_from_main(folder_fingerprint(generator).encode() if processes.is_main else b"").decode()
     data = [item.fingerprint for item in (pair_set, *candidate_sets, *condition_sets)]
     run = fingerprint(params.align, params.seed, params.generator, base, data)
-    finished = _finished(folder / SUMMARY, run, output)
-    if finished is not None:
-        return finished
+    finished = processes.bytes_from_main(_finished(log, run, output) if processes.is_main else b"")
+    if finished:
+        return AlignmentSummary(**json.loads(finished))
 
-    with local_copy(generator) as files:
-        model = load_generator(files, device=params.generator.device)
-    data_of_pairs = gather_pairs(pair_set, candidate_sets, condition_sets, folder=folder, progress=progress)
-    summary = align_by_flow_dpo(
-        model,
-        data_of_pairs,
-        params.align,
-        seed=params.seed,
-        precision=params.generator.precision,
-        base=base,
-        folder=folder,
-        progress=progress,
-        on_record=on_record,
+    folder = _scratch(log) if is_remote(log) else local_path(log)
+    folder.mkdir(parents=True, exist_ok=True)
+    data_of_pairs = _gather_by_turns(
+        processes,
+        lambda: gather_pairs(pair_set, candidate_sets, condition_sets, folder=folder, progress=progress),
+        log=log,
     )
-    with new_folder(output) as target:
-        model.save(target)
-    made = {"run": run, "output": folder_fingerprint(output), "summary": asdict(summary)}
-    write_atomically(folder / SUMMARY, (json.dumps(made, indent=2) + "\n").encode())
-    remove_checkpoints(folder)
-    remove_caches(folder)
+    with local_copy(generator) as files:
+        model = load_generator(files, device=str(processes.device))
+    with Mirror(folder, log) if is_remote(log) and processes.is_main else nullcontext() as mirror:
+        summary = align_by_flow_dpo(
+            model,
+            data_of_pairs,
+            params.align,
+            seed=params.seed,
+            precision=params.generator.precision,
+            base=base,
+            folder=folder,
+            processes=processes,
+            mirror=mirror,
+            progress=progress if processes.is_main else silent,
+            on_record=on_record,
+        )
+        if processes.is_main:
+            with new_folder(output) as target:
+                model.save(target)
+            made = {"run": run, "output": folder_fingerprint(output), "summary": asdict(summary)}
+            if mirror is not None:
+                mirror.send(LOG)
+            write_atomically(join(log, SUMMARY), (json.dumps(made, indent=2) + "\n").encode())
+            if mirror is not None:
+                mirror.remove_checkpoints()
+    processes.wait()
+    if is_remote(log) and processes.is_first_on_node:
+        shutil.rmtree(folder)
+    elif processes.is_main:
+        remove_checkpoints(folder)
+        remove_caches(folder)
+    processes.close()
     return summary
 
 
-def _finished(path: Path, run: str, output: str) -> AlignmentSummary | None:
-    """The summary of the same run, if it ended and its model is still what it wrote."""
-    if not path.exists() or not exists(output):
-        return None
-    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def _finished(log: str, run: str, output: str) -> bytes:
+    """The summary of the same run as JSON, if it ended and its model is still what it wrote; else nothing."""
+    if not exists(join(log, SUMMARY)) or not exists(output):
+        return b""
+    made: dict[str, Any] = json.loads(read_bytes(join(log, SUMMARY)))
     if (made["run"], made["output"]) != (run, folder_fingerprint(output)):
-        return None
-    return AlignmentSummary(**made["summary"])
+        return b""
+    return json.dumps(made["summary"]).encode()
+
+
+def _scratch(log: str) -> Path:
+    """Where this machine works for a remote `log`: the same folder at every start, so that a restart there loses nothing."""
+    return Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}" / fingerprint(log)
+
+
+def _gather_by_turns(processes: Processes, gather: Callable[[], PairData], *, log: str) -> PairData:
+    """The gathered pairs: one process of a node gathers, the others map what it left.
+
+    Nodes that share a mounted folder take turns as well: the main process gathers, and the others find it done.
+    """
+    first = processes.is_main or (processes.is_first_on_node and is_remote(log))
+    own_turn = 0 if first else 1 if processes.is_first_on_node else 2
+    for turn in range(3):
+        if turn == own_turn:
+            pairs = gather()
+        processes.wait()
+    return pairs

@@ -1,0 +1,123 @@
+"""The processes that share one training run: alone by default, or as many as `torchrun` or `accelerate launch` started.
+
+What they need of each other is little: gradients averaged during the backward pass, a sum, a broadcast, a barrier.
+accelerate finds their place in either launcher's environment, the backend (nccl, or gloo on CPUs) and the device; a
+process alone never imports it.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from v2a_dpo.errors import UserError
+from v2a_dpo.models.catalog import choose_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: How long the others wait while one gathers data or loads a checkpoint; NCCL's own ten minutes are too few.
+_PATIENCE = timedelta(hours=2)
+
+
+class Processes:
+    """This process among those that share the run: its `index` of `count`, and its `device`."""
+
+    def __init__(self, device: torch.device, accelerator: Accelerator | None = None) -> None:
+        self.device = device
+        self._accelerator = accelerator
+        self.index = accelerator.process_index if accelerator else 0
+        self.count = accelerator.num_processes if accelerator else 1
+        self.is_first_on_node = accelerator is None or bool(accelerator.is_local_main_process)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes log, checkpoints and summary; exactly one does."""
+        return self.index == 0
+
+    def share(self, rows: int) -> slice:
+        """The rows of a batch of `rows` that are this process's; every row belongs to exactly one."""
+        return slice(rows * self.index // self.count, rows * (self.index + 1) // self.count)
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """`module` with the main process's weights, whose backward pass averages gradients over the processes."""
+        return self._accelerator.prepare_model(module) if self._accelerator else module
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of every process's `tensor`."""
+        if self._accelerator is None:
+            return tensor
+        total: Tensor = self._accelerator.reduce(tensor.to(self.device), reduction="sum")
+        return total.to(tensor.device)
+
+    def from_main(self, tensor: Tensor) -> Tensor:
+        """The main process's `tensor`; the others give one of the same shape and type."""
+        if self._accelerator is None:
+            return tensor
+        sent = tensor.to(self.device, copy=True).contiguous()
+        torch.distributed.broadcast(sent, src=0)
+        return sent.to(tensor.device)
+
+    def bytes_from_main(self, content: bytes) -> bytes:
+        """The main process's `content`, whatever the others give."""
+        if self._accelerator is None:
+            return content
+        size = int(self.from_main(torch.tensor(len(content))).item())
+        own = np.frombuffer(content, dtype=np.uint8).copy() if self.is_main else np.zeros(size, dtype=np.uint8)
+        return self.from_main(torch.from_numpy(own)).numpy().tobytes()
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Ends the work in common."""
+        if self._accelerator is not None:
+            self._accelerator.end_training()
+
+
+def join_processes(device: str) -> Processes:
+    """This process among those its launcher started, on the device of that name: `auto`, `cpu`, or `cuda`.
+
+    Several processes on `cuda` take one GPU of their node each. Raises UserError for a numbered GPU then.
+    """
+    chosen = choose_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(chosen)
+    if chosen.index is not None:
+        raise UserError(
+            f"Several processes cannot share the device {device!r}.",
+            where="generator.device",
+            remedy="Use `auto`: each process then takes the GPU of its own number.",
+        )
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    accelerator = Accelerator(
+        cpu=chosen.type == "cpu",
+        mixed_precision="no",  # precision is this package's own autocast; the launcher's setting must not add to it
+        kwargs_handlers=[
+            # The velocity does not depend on every parameter; those must stay without a gradient.
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            ),
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
+    )
+    return Processes(accelerator.device, accelerator)
+
+
+def check_batch_divides(batch_size: int, processes: Processes) -> None:
+    """Raises UserError unless every process gets the same number of each batch's pairs."""
+    if batch_size % processes.count:
+        raise UserError(
+            f"A batch of {batch_size} pairs cannot be shared equally by {processes.count} processes.",
+            where="align.batch_size",
+            remedy=f"Start a number of processes that divides {batch_size}, or change the batch size.",
+        )

@@ -1,0 +1,74 @@
+"""The batches of a run, and each process's share of them: pairs and noise do not depend on how many processes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2a_dpo.alignment.batch import PairBatch
+from v2a_dpo.alignment.pairs_data import PairData
+from v2a_dpo.alignment.processes import Processes
+from v2a_dpo.alignment.schedule import VisitOrder
+from v2a_dpo.artifacts.fingerprint import fingerprint
+
+#: At most so many held-out visits are measured at a time, and up to so many of each pair.
+_HELD_OUT_VISITS, _VISITS_PER_PAIR = 512, 4
+
+
+class SharedBatches:
+    """All batches by index: one for each step of `order`, then those of the `held_out` pairs."""
+
+    def __init__(
+        self, pairs: PairData, order: VisitOrder, held_out: np.ndarray, *, seed: int, processes: Processes
+    ) -> None:
+        steps, batch_size = order.pair.shape
+        training = list(zip(order.pair, order.visit, strict=True))
+        self._visits: list[tuple[np.ndarray, Any]] = [*training, *_held_out_visits(held_out, batch_size)]
+        self._pairs = pairs
+        self._seed = seed
+        self._processes = processes
+        self.sizes = [len(pair) for pair, _ in self._visits]
+        self.held_out = range(steps, len(self.sizes))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all visits in order."""
+        return fingerprint([[pair.tolist(), [str(number) for number in visit]] for pair, visit in self._visits])
+
+    def own(self, index: int) -> PairBatch:
+        """This process's rows of a batch, on its device."""
+        pair, visit = self._visits[index]
+        rows = self._processes.share(len(pair))
+        return self._pairs.batch(pair[rows], visit[rows], seed=self._seed).to(self._processes.device)
+
+    def own_part(self, errors_2B: Tensor) -> Tensor:
+        """The errors of this process's rows among those of a whole batch; winners first in both."""
+        rows = self._processes.share(len(errors_2B) // 2)
+        return errors_2B.reshape(2, -1)[:, rows].flatten()
+
+    def whole(self, own_errors: Tensor, index: int) -> Tensor:
+        """The errors `[2B]` of a whole batch, of which each process gives those of its own rows."""
+        errors = own_errors.new_zeros(2, self.sizes[index])
+        errors[:, self._processes.share(self.sizes[index])] = own_errors.detach().reshape(2, -1)
+        return self._processes.sum(errors).flatten()
+
+    @torch.no_grad()
+    def measure(self, index: int, errors_of: Callable[[PairBatch], Tensor]) -> Tensor:
+        """The errors `[2B]` of a whole batch; each process computes its own rows, if the batch has enough for all."""
+        rows = self._processes.share(self.sizes[index])
+        nothing = torch.zeros(0, device=self._processes.device)
+        return self.whole(errors_of(self.own(index)) if rows.start < rows.stop else nothing, index)
+
+
+def _held_out_visits(held_out: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, list[str]]]:
+    """Batches of held-out visits: the same pairs, times and noises at every measurement."""
+    pairs = held_out[:_HELD_OUT_VISITS]
+    repeats = min(_VISITS_PER_PAIR, _HELD_OUT_VISITS // max(len(pairs), 1))
+    rows = np.tile(pairs, repeats)
+    names = [f"held out {repeat}" for repeat in range(repeats) for _ in pairs]
+    starts = range(0, len(rows), batch_size)
+    return [(rows[start : start + batch_size], names[start : start + batch_size]) for start in starts]
