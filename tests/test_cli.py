@@ -14,7 +14,7 @@ from v2a_dpo.errors import UserError
 ROOT = Path(__file__).parents[1]
 STAGES = (
     "world", "pretrain", "vggsound", "prepare", "generate", "score", "annotate", "import-ratings", "train-audioscore", "mine",
-    "align", "evaluate", "report", "register", "run", "results",
+    "align", "evaluate", "report", "plots", "register", "run", "results",
 )  # fmt: skip
 
 

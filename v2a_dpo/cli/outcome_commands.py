@@ -72,6 +72,22 @@ def report(
         typer.echo(report_of(read_params(params, overrides), root=root, output=output, progress=progress))
 
 
+def plots(
+    alignment: Annotated[str, folder("Log of the alignment")],
+    audioscore: Annotated[str, folder("The preference classifier")],
+    evaluation: Annotated[str, folder("The evaluation")],
+    output: Annotated[str, folder("Where the tables go")],
+) -> None:
+    """Write the loop's curves as CSV tables, which `dvc plots show` draws.
+
+    Example: v2a-dpo plots --alignment artifacts/alignment --audioscore artifacts/audioscore
+    --evaluation artifacts/evaluation --output artifacts/plots
+    """
+    from v2a_dpo.stages.plots import plots as stage
+
+    typer.echo(stage(alignment=alignment, audioscore=audioscore, evaluation=evaluation, output=output))
+
+
 def register(
     base: Annotated[str, folder("The base model")],
     aligned: Annotated[str, folder("The aligned model")],
@@ -153,5 +169,5 @@ def results(
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    for command in (evaluate, report, register, run, results):
+    for command in (evaluate, report, plots, register, run, results):
         app.command(rich_help_panel=OUTCOME)(command)

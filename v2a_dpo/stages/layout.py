@@ -102,6 +102,11 @@ class Layout:
         return self.path("gate.json")
 
     @property
+    def plots(self) -> str:
+        """The curves as CSV tables."""
+        return self.path("plots")
+
+    @property
     def registration(self) -> str:
         """What was registered in MLflow."""
         return self.path("registration.json")

@@ -181,7 +181,9 @@ def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
 
 def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
     from v2a_dpo.stages.evaluate import evaluate
+    from v2a_dpo.stages.gate import gate
     from v2a_dpo.stages.guidance_curve import Models
+    from v2a_dpo.stages.plots import plots
     from v2a_dpo.stages.register import register
 
     for name, model in zip(SYSTEMS, (at.base, at.aligned), strict=True):
@@ -205,6 +207,13 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
     file = join(at.report, "index.html")
     yield Step("report", (file,), partial(report_of, params, root=at.root, output=file))
     yield Step(
+        "plots",
+        (at.plots,),
+        partial(plots, alignment=at.alignment, audioscore=at.audioscore, evaluation=at.evaluation, output=at.plots),
+    )
+    yield Step("gate", (at.decision,), lambda progress: gate(params, evaluation=at.evaluation, output=at.decision))
+    kinds = (at.scores, at.conditions, at.clips)
+    yield Step(
         "register",
         (at.registration,),
         partial(
@@ -220,5 +229,7 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
             pairs=at.pairs,
             training_data=[at.ratings, *(at.candidates(split) for split in ("preference", "annotation"))],
             evaluation_data=[at.clips("test")],
+            ancestors=[at.scorers, *(kind(split) for kind in kinds for split in ("preference", "annotation"))],
+            gate=at.decision,
         ),
     )

@@ -1,0 +1,59 @@
+"""Stage: the loop's curves as plain tables, for `dvc plots` and for anyone with a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from v2a_dpo.alignment.log import LOG
+from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.progress import Progress, silent
+from v2a_dpo.stages.evaluate import CURVE_FILE
+from v2a_dpo.stages.train_audioscore import METRICS
+
+#: File -> its columns; `dvc.yaml` names both.
+ALIGNMENT = ("step", "loss", "accuracy", "margin", "winner_difference", "loser_difference", "gradient_norm")
+HELD_OUT = ("step", "held_out_loss", "held_out_accuracy", "held_out_margin")
+AUDIOSCORE = ("step", "training_loss", "held_out_loss")
+GUIDANCE_KEY = "guidance_scale"
+
+
+def plots(*, alignment: str, audioscore: str, evaluation: str, output: str, progress: Progress = silent) -> str:
+    """Writes `alignment.csv`, `alignment-held-out.csv`, `audioscore.csv` and `guidance.csv` to `output`; says where.
+
+    `alignment`, `audioscore` and `evaluation` are the folders that these stages wrote.
+    """
+    records = [json.loads(line) for line in read_bytes(join(alignment, LOG)).splitlines()]
+    _write(join(output, "alignment.csv"), ALIGNMENT, [record for record in records if "loss" in record])
+    _write(join(output, "alignment-held-out.csv"), HELD_OUT, [row for row in records if "held_out_loss" in row])
+    history = json.loads(read_bytes(join(audioscore, METRICS)))["history"]
+    losses = zip(history["training_loss"], history["held_out_loss"], strict=True)
+    rows = [dict(zip(AUDIOSCORE, (step, *pair), strict=True)) for step, pair in enumerate(losses)]
+    _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
+    points = json.loads(read_bytes(join(evaluation, CURVE_FILE)))
+    names = [name for name in points[0] if name not in {GUIDANCE_KEY, "system", "clips"}] if points else []
+    columns = [GUIDANCE_KEY, *(f"{system}_{name}" for name in names for system in ("base", "aligned"))]
+    _write(join(output, "guidance.csv"), columns, _wide(points, names))
+    progress("Tables of the curves", 1, 1)
+    return f"Tables of the curves are in {PurePosixPath(output)}"
+
+
+def _wide(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a guidance scale, both systems side by side."""
+    rows: dict[float, dict[str, Any]] = {}
+    for point in points:
+        row = rows.setdefault(point[GUIDANCE_KEY], {GUIDANCE_KEY: point[GUIDANCE_KEY]})
+        row |= {f"{point['system']}_{name}": point[name] for name in names}
+    return [rows[scale] for scale in sorted(rows)]
+
+
+def _write(uri: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(uri, table.getvalue().encode())
