@@ -61,7 +61,7 @@ class UploadedVersion:
     is_new: bool
 
 
-class _ImpatientClient(Client):  # type: ignore[misc]
+class _ImpatientClient(Client):
     """The client, whose first question at the server is asked once, not five times in twenty seconds."""
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:

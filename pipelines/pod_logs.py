@@ -45,7 +45,7 @@ class TaskPod:
         """What a person calls it."""
         parts = [
             "/".join((*self.within, self.task)),
-            f"shard {self.iteration}" if self.iteration else "",
+            f"iteration {self.iteration}" if self.iteration else "",
             f"attempt {self.attempt}" if self.attempt else "",
         ]
         return ", ".join(filter(None, parts)) + f" ({self.phase}, pod {self.name})"

@@ -46,6 +46,8 @@ class KubeflowServer:
     #: The names of a run's tasks in their order; `fails_at` names the one that fails.
     tasks: tuple[str, ...] = ()
     fails_at: str | None = None
+    #: Whether a web page answers everything, as a gateway does to those without a token.
+    login_page: bool = False
     #: (method, path, status) of failures to come, each once.
     failures: list[tuple[str, str, int]] = field(default_factory=list)
     requests: list[Recorded] = field(default_factory=list)
@@ -217,9 +219,9 @@ class KubeflowServer:
                     _body(self.rfile.read(length), self.headers.get("Content-Type", "")),
                 )
                 status, answer = server.answer(request)
-                content = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                content = b"<html>Log in</html>" if server.login_page else json.dumps(answer).encode()
+                self.send_response(200 if server.login_page else status)
+                self.send_header("Content-Type", "text/html" if server.login_page else "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -29,7 +29,7 @@ CertificateFile = Annotated[
     str | None,
     typer.Option("--ca-file", envvar="KFP_CA_FILE", metavar="FILE", help="Certificate authority of the host."),
 ]
-PipelineName = Annotated[str, typer.Argument(metavar="PIPELINE", help="v2a-dpo, evaluate or sweep.")]
+PipelineName = Annotated[str, typer.Argument(metavar="PIPELINE", help="v2a-dpo, candidates, evaluate or sweep.")]
 Preset = Annotated[str, typer.Option(help="Where tasks run: cpu, gpu or gpu-large (see pipelines/presets.py).")]
 ImageRegistry = Annotated[
     str | None, typer.Option(envvar="V2A_DPO_IMAGE_REGISTRY", help="Registry and path of the images.")
