@@ -8,7 +8,7 @@ from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
-def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(
+def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # type: ignore[valid-type]
     "Pretrained", [("generator", str), ("scorers", str)]
 ):
     """Trains the tiny profile's models into the prefix `output`; returns where generator and scorers lie."""

@@ -6,7 +6,7 @@ from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
-def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTuple(
+def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTuple(  # type: ignore[valid-type]
     "Sources", [("videos", str), ("truth", str), ("generator", str), ("scorers", str)]
 ):
     """Returns the loop's videos, truth, base generator and scorers; fails if it is not finished."""

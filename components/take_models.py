@@ -6,7 +6,7 @@ from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
-def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(
+def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # type: ignore[valid-type]
     "Sources", [("videos", str), ("truth", str), ("generator", str), ("scorers", str)]
 ):
     """Returns the given prefixes; nobody knows the truth about real videos, so that one is empty."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import import_module
+from inspect import signature
 from typing import Any, Protocol
 
 from v2a_dpo.artifacts.location import file_sizes, join, read_bytes
@@ -46,7 +47,9 @@ def run_stage(
     shards = arguments.get("shards") or ""
     if shards:
         values["shards"] = list(shards_of(shards))
-    result = function(params_from(params), **values, progress=ProgressLines())
+    if "progress" in signature(function).parameters:
+        values["progress"] = ProgressLines()
+    result = function(params_from(params), **values)
     print(result, flush=True)
     if data is not None:
         _describe_data(*data, shards=shards)

@@ -1,0 +1,55 @@
+"""Table 2: the grid's cells, their parameters, and the table of all."""
+
+import csv
+import json
+
+import pytest
+
+from v2a_dpo.config import Params, params_from, values_of
+from v2a_dpo.errors import UserError
+from v2a_dpo.stages.collect_sweep import collect_sweep
+from v2a_dpo.stages.plan_sweep import cell_params, plan_sweep
+
+PARAMS = Params()
+
+
+def test_the_grid_has_a_cell_for_every_pair():
+    cells = plan_sweep(PARAMS, betas=[200, 1000.0], thresholds=[0.5, 0.7])
+    assert cells == [
+        "beta-200-threshold-0.5", "beta-200-threshold-0.7", "beta-1000-threshold-0.5", "beta-1000-threshold-0.7",
+    ]  # fmt: skip
+
+
+def test_a_cell_changes_beta_and_threshold_and_nothing_else():
+    changed = params_from(cell_params(values_of(PARAMS), "beta-200-threshold-0.5"))
+    assert (changed.align.beta, changed.mine.threshold.value) == (200.0, 0.5)
+    restored = changed.model_copy(update={"align": PARAMS.align, "mine": PARAMS.mine})
+    assert restored == PARAMS
+
+
+def test_a_threshold_stays_a_quantile_where_it_was_one():
+    values = values_of(Params.model_validate({"mine": {"threshold": {"quantile": 0.2}}}))
+    assert params_from(cell_params(values, "beta-1e-05-threshold-0.4")).mine.threshold.quantile == 0.4
+
+
+@pytest.mark.parametrize(("betas", "thresholds"), [([], [0.7]), ([1, 1], [0.7]), ([-1], [0.7])])
+def test_a_grid_that_cannot_be_is_refused_before_anything_runs(betas, thresholds):
+    with pytest.raises(UserError):
+        plan_sweep(PARAMS, betas=betas, thresholds=thresholds)
+
+
+def test_the_table_has_the_base_and_a_row_a_cell(tmp_path):
+    def numbers(value):
+        return {"fd_passt": {"value": value, "low": value - 1, "high": value + 1}}
+
+    cells, folders = ["beta-1-threshold-0.5", "beta-2-threshold-0.5"], []
+    for index, cell in enumerate(cells):
+        folder = tmp_path / cell
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"base": numbers(9.0), "aligned": numbers(index + 1.0)}))
+        folders.append(str(folder))
+    table = collect_sweep(PARAMS, cells=cells, evaluations=folders, output=str(tmp_path / "out"))
+    assert table.splitlines()[2:] == ["| base | 9.00 |", f"| {cells[0]} | 1.00 |", f"| {cells[1]} | 2.00 |"]
+    assert (tmp_path / "out" / "sweep.md").read_text() == table
+    rows = list(csv.DictReader((tmp_path / "out" / "sweep.csv").open()))
+    assert [(row["cell"], float(row["fd_passt"])) for row in rows] == [("base", 9), (cells[0], 1), (cells[1], 2)]
