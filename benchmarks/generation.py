@@ -2,11 +2,11 @@
 
     python -m benchmarks.generation [--variant small_16k] [--steps 25] [--seconds 8] [--clips 2] [--rounds 2] [--threads 2]
 
-The plain way is float32: one candidate at a time, a forward pass for each guidance branch, modulations for every latent
-step, the vocoder of the `bigvgan` package as it is. The engine draws N = 5 candidates of all clips at once, in float32 and
-in bfloat16. `--steps` and `--seconds` shorten the run; sampling and decoding are timed apart, and with fewer steps the
-rates are those of the paper's 25 steps, reckoned from the time a step took. Visual features are in neither side's
-measured time: a small part of them is measured (`--features`), and what they add to both sides is worked out.
+The plain way is float32: visual features for every candidate, one candidate at a time, a forward pass for each guidance
+branch, modulations for every latent step, the vocoder of the `bigvgan` package as it is. The engine draws N = 5 candidates
+of all clips at once with features once a clip, in float32 and in bfloat16. `--steps` and `--seconds` shorten the run; all
+parts are timed apart, and with fewer steps the rates are those of the paper's 25 steps, reckoned from the time a step
+took. Features are reckoned from two of CLIP's frames and one segment of the motion encoder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bigvgan.alias_free_activation.torch.act import Activation1d
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.flow import sample_euler
 from v2a_dpo.generation.batches import automatic_batch_size
-from v2a_dpo.generation.precision import prepare_for_sampling
+from v2a_dpo.generation.precision import autocast, prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.antialiased import AntiAliasedActivation
 from v2a_dpo.models.base import Conditions
@@ -41,6 +41,7 @@ from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.models.vocoder import merge_weight_norm
 
+PLAIN = "plain, float32"
 CANDIDATES, STEPS, GUIDANCE_SCALE = 5, 25, 4.5
 #: TFLOP of one velocity call on 8 s, two a multiply-add, counted on the network as published.
 VELOCITY_TFLOP = {
@@ -163,28 +164,42 @@ class Engine:
         return {"step": sampling / sampler.settings.steps / rows, "decode": decoding / rows}
 
 
-@torch.inference_mode()
-def feature_seconds(device: torch.device, seconds: float) -> float:
-    """Seconds of one clip's visual features, reckoned from two CLIP frames and one segment of the motion encoder."""
-    encoders = MMAudioEncoders().to(device)
-    clip = torch.randint(256, (1, 2, 3, CLIP_STREAM.height, CLIP_STREAM.width), dtype=torch.uint8, device=device)
-    sync = torch.randint(256, (1, 16, 3, SYNC_STREAM.height, SYNC_STREAM.width), dtype=torch.uint8, device=device)
-    clip_s, _ = timed(lambda: encoders.video({"clip": clip, "sync": sync})[0], device)
-    sync_s, _ = timed(lambda: encoders.video({"clip": clip[:, :1], "sync": sync})[0], device)
-    frame = clip_s - sync_s
-    frames, rows = encoders.feature_lengths(seconds)
-    return frame * frames + (sync_s - frame) * rows / encoders.sync.config.segment_tokens
+class Features:
+    """The frozen visual encoders at full size on a part of a clip."""
+
+    def __init__(self, device: torch.device, *, seconds: float) -> None:
+        self.device, self.encoders = device, MMAudioEncoders().to(device)
+        self.frames, rows = self.encoders.feature_lengths(seconds)
+        self.segments = rows / self.encoders.sync.config.segment_tokens
+
+    @torch.inference_mode()
+    def __call__(self, precision: torch.dtype) -> float:
+        """Seconds of one clip's features, reckoned from two frames of CLIP and one segment of the motion encoder."""
+        clip, sync = (
+            torch.randint(256, (1, count, 3, stream.height, stream.width), dtype=torch.uint8, device=self.device)
+            for stream, count in ((CLIP_STREAM, 2), (SYNC_STREAM, 16))
+        )
+        with autocast(self.device, precision):
+            both, _ = timed(lambda: self.encoders.video({"clip": clip, "sync": sync})[0], self.device)
+            with_one, _ = timed(lambda: self.encoders.video({"clip": clip[:, :1], "sync": sync})[0], self.device)
+        frame = max(both - with_one, 0.0)
+        return frame * self.frames + max(with_one - frame, 0.0) * self.segments
 
 
-def summarise(rounds: list[Seconds], features_s: float | None, *, once_per_clip: bool) -> dict[str, float]:
-    """Medians over the rounds, and candidates a minute at the paper's number of steps without and with features."""
-    step, decode = (median(seconds[part] for seconds in rounds) for part in ("step", "decode"))
+def summarise(rounds: list[Seconds], *, clips_share: int) -> dict[str, float]:
+    """Medians over the rounds, and candidates a minute at the paper's number of steps, with and without features.
+
+    `clips_share` is the number of candidates that share a clip's features.
+    """
+    features, step, decode = (median(seconds[part] for seconds in rounds) for part in ("features", "step", "decode"))
     candidate = STEPS * step + decode
-    result = {"sampling_s": STEPS * step, "decoding_s": decode, "candidates_per_minute": 60 / candidate}
-    if features_s is not None:
-        shared = features_s / CANDIDATES if once_per_clip else features_s
-        result["candidates_per_minute_with_features"] = 60 / (candidate + shared)
-    return result
+    return {
+        "features_s": features / clips_share,
+        "sampling_s": STEPS * step,
+        "decoding_s": decode,
+        "candidates_per_minute": 60 / (features / clips_share + candidate),
+        "candidates_per_minute_without_features": 60 / candidate,
+    }
 
 
 def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -192,61 +207,59 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     common = {"steps": options.steps, "seconds": options.seconds}
     compiled = device.type == "cuda"
     model = make_model(options.variant, device)
-    ways: dict[str, Callable[[], Seconds]] = {"plain, float32": Plain(deepcopy(model), **common)}
+    ways: dict[str, Callable[[], Seconds]] = {PLAIN: Plain(deepcopy(model), **common)}
+    precisions = {PLAIN: torch.float32}
     for precision in (torch.float32, torch.bfloat16):
         name = f"engine, {str(precision).removeprefix('torch.')}"
         ways[name] = Engine(deepcopy(model), clips=options.clips, precision=precision, compiled=compiled, **common)
+        precisions[name] = precision
+    features = Features(device, seconds=options.seconds)
     rounds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):
         names = list(ways) if number % 2 else list(ways)[::-1]
         for name in names:
-            seconds = ways[name]()
+            seconds = ways[name]() | {"features": features(precisions[name])}
             if number:
                 rounds[name].append(seconds)
-    features = feature_seconds(device, options.seconds) if options.features else None
-    results = {
-        name: summarise(found, features, once_per_clip=name != "plain, float32") for name, found in rounds.items()
-    }
-    base = results["plain, float32"]["candidates_per_minute"]
+    results = {name: summarise(found, clips_share=1 if name == PLAIN else CANDIDATES) for name, found in rounds.items()}
     for name, result in results.items():
-        result["times_plain"] = result["candidates_per_minute"] / base
+        for rate, times in (
+            ("candidates_per_minute", "times_plain"),
+            ("candidates_per_minute_without_features", "times_plain_without_features"),
+        ):
+            result[times] = result[rate] / results[PLAIN][rate]
         way = ways[name]
         if isinstance(way, Engine):
             result["clips_per_batch"], result["peak_gib"] = way.clips, way.peak_bytes / 2**30
         sampling_tflop = 2 * STEPS * VELOCITY_TFLOP[options.variant] * options.seconds / 8
         result["sampling_tflops"] = sampling_tflop / result["sampling_s"]
-    return {"ways": results, "features_s_per_clip": features}
+    return {"ways": results}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result as a short page."""
     lines = []
     for name, way in result["ways"].items():
-        shared = way.get("candidates_per_minute_with_features")
         peak = result["peak_tflops"]
         share = f" ({way['sampling_tflops'] / peak:.0%} of peak)" if peak and "bfloat16" in name else ""
         lines.append(
-            f"| {name} | {way['candidates_per_minute']:.2f} | {way['times_plain']:.2f} | {way['sampling_s']:.2f} | "
-            f"{way['decoding_s']:.2f} | {way['sampling_tflops']:.2f}{share} | {'' if shared is None else f'{shared:.3f}'} |"
+            f"| {name} | {way['candidates_per_minute']:.3g} | {way['times_plain']:.2f} | "
+            f"{way['candidates_per_minute_without_features']:.3g} | {way['times_plain_without_features']:.2f} | "
+            f"{way['features_s']:.3g} | {way['sampling_s']:.3g} | {way['decoding_s']:.3g} | "
+            f"{way['sampling_tflops']:.3g}{share} |"
         )
-    features = result["features_s_per_clip"]
-    told = (
-        "Visual features were left out of both sides."
-        if features is None
-        else f"Visual features of a clip would take {features:.0f} s (reckoned from two frames and one segment); the plain "
-        "way pays them for every candidate, the engine once a clip: that is the last column."
-    )
     table = "\n".join(lines)
     return f"""# Generating with {result["variant"]}
 
 {result["date"]}, {result["hardware"]}, {", ".join(f"{name} {version}" for name, version in result["software"].items())}
 
-| way | candidates a minute | times plain | sampling, s | decoding, s | sampling, TFLOP/s | a minute, with features |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| way | candidates a minute | times plain | without features | times plain | features, s | sampling, s | decoding, s | sampling, TFLOP/s |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {table}
 
 Seconds are per candidate of {result["seconds"]:g} s at {STEPS} steps, reckoned from {result["steps"]} measured ones; medians of {result["rounds"]} rounds in turns.
-The engine drew {CANDIDATES} candidates for each of {result["clips_per_batch"]} clips at once. TFLOP/s count the network's published arithmetic. {told}
+The engine drew {CANDIDATES} candidates for each of {result["clips_per_batch"]} clips at once and computes a clip's visual features once; the plain way
+computes them for every candidate. Features are reckoned from two frames and one segment. TFLOP/s count the network's published arithmetic.
 Made by `python -m benchmarks.generation --variant {result["variant"]} --steps {result["steps"]} --seconds {result["seconds"]:g} --rounds {result["rounds"]}`.
 """
 
@@ -260,7 +273,6 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="clips a batch; chosen from the device by default")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--features", action="store_true", help="measure a part of the visual features, too")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
