@@ -22,6 +22,7 @@ _MODELS = ("base", "aligned")
 _CSS = """
 .spectrograms { display: block; width: 100%; max-width: 760px; margin: 0 auto; height: auto; overflow: visible; }
 .spectrograms text { fill: var(--body-text-color); font-size: 10px; font-family: inherit; }
+@media (min-width: 700px) { .spectrograms text { font-size: 6.5px; } }
 .spectrograms text.label { font-weight: 600; }
 .spectrograms .playhead { display: none; }
 footer { display: none !important; }

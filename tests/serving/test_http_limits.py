@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from v2a_dpo.serving.http_limits import LimitedRequests, Message, Receive, Send
+
+
+async def echo(scope: Message, receive: Receive, send: Send) -> None:
+    """Answers the body; `fail` is answered as MLflow answers what it cannot parse."""
+    body = (await receive())["body"] if scope["method"] == "POST" else b"alive"
+    failed = body == b'"fail"'
+    if failed:
+        body = json.dumps({"message": "wrong " * 1000, "stack_trace": "Traceback: /server/file.py"}).encode()
+    await send({"type": "http.response.start", "status": 400 if failed else 200, "headers": []})
+    await send({"type": "http.response.body", "body": body[:3], "more_body": True})
+    await send({"type": "http.response.body", "body": body[3:]})
+
+
+async def ask(content: object, *, content_type: str = "application/json") -> httpx.Response:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(LimitedRequests(echo, max_body_bytes=100)),  # type: ignore[arg-type]
+        base_url="http://server",
+    ) as client:
+        return await client.post("/invocations", content=content, headers={"Content-Type": content_type})  # type: ignore[arg-type]
+
+
+def answer(content: object, **arguments: str) -> httpx.Response:
+    import asyncio
+
+    return asyncio.run(ask(content, **arguments))
+
+
+def test_a_body_within_the_limit_goes_through() -> None:
+    response = answer(b'"' + b"x" * 98 + b'"')
+    assert (response.status_code, len(response.content)) == (200, 100)
+
+
+def test_a_body_over_the_limit_is_413_whether_it_declares_its_size_or_not() -> None:
+    async def pieces():  # type: ignore[no-untyped-def]
+        for _ in range(20):
+            yield b"x" * 10
+
+    for content in (b"x" * 101, pieces()):
+        response = answer(content)
+        assert response.status_code == 413
+        assert response.json() == {"message": "The request is too large: at most 100 bytes are taken."}
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/vnd.apache.parquet", ""])
+def test_what_is_not_json_is_415(content_type: str) -> None:
+    assert answer(b"a,b", content_type=content_type).status_code == 415
+
+
+def test_an_error_keeps_its_status_and_loses_its_stack_trace() -> None:
+    response = answer(b'"fail"')
+    assert response.status_code == 400
+    assert "Traceback" not in response.text
+    assert response.json()["message"].endswith(" ...")
+    assert len(response.text) < 600

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.serving.conftest import Served
+from v2a_dpo.errors import UserError
+from v2a_dpo.media.audio import decode_flac
+from v2a_dpo.serving.model_source import model_folder, packaged_folder
+from v2a_dpo.serving.packaging import package_model, pinned_requirements
+
+LOCK = Path(__file__).parents[2] / "requirements.lock"
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def copy(packaged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packaged, tmp_path / "copy"))
+
+
+def test_a_packaged_model_holds_the_folder_file_by_file_and_no_pickle(packaged: Path, served: Served) -> None:
+    generator = packaged / "artifacts" / "generator"
+    assert {name: (generator / name).read_bytes() for name in files(generator)} == {
+        name: (served.aligned / name).read_bytes() for name in files(served.aligned)
+    }
+    assert {Path(name).suffix for name in files(packaged)} == {
+        "",
+        ".json",
+        ".py",
+        ".safetensors",
+        ".sha256",
+        ".txt",
+        ".yaml",
+    }
+
+
+def test_a_packaged_model_names_no_path_of_the_machine_that_made_it(packaged: Path, served: Served) -> None:
+    text = "".join(path.read_text() for path in packaged.iterdir() if path.is_file())
+    for path in (packaged.parent, served.aligned.parent, Path(__file__).parents[2]):
+        assert str(path) not in text
+
+
+def test_sha256sum_reads_the_checksums(packaged: Path) -> None:
+    command = ["sha256sum", "--check", "--strict", "checksums.sha256"]
+    done = subprocess.run(command, cwd=packaged / "artifacts", capture_output=True, text=True, check=True)
+    assert done.stdout.count(": OK") == 4
+
+
+def test_requirements_are_pinned_to_the_locks_versions() -> None:
+    locked = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", LOCK.read_text(), flags=re.MULTILINE))
+    pinned = dict(line.split("==") for line in pinned_requirements())
+    assert {"av", "mlflow", "open-clip-torch", "safetensors", "torch"} < set(pinned)
+    assert "gradio" not in pinned
+    pinned.pop("v2a-dpo")
+    assert pinned == {name: locked[name] for name in pinned}
+
+
+def test_mlflow_loads_it_and_a_video_comes_back_with_sound(packaged: Path, served: Served) -> None:
+    import mlflow
+    import pandas
+
+    model = mlflow.pyfunc.load_model(str(packaged))
+    clip = served.clip.read_bytes()
+    answer = model.predict(pandas.DataFrame({"video": [clip, clip], "prompt": ["a bell", None], "seed": [1, 2]}))
+    assert list(answer["seed"]) == [1, 2]
+    for row in answer.to_dict("records"):
+        audio, sample_rate = decode_flac(row["audio"])
+        assert (sample_rate, row["sample_rate"]) == (16_000, 16_000)
+        assert audio.abs().max() > 0.001
+        with av.open(BytesIO(row["video"])) as video:
+            assert video.streams.video[0].codec_context.name == "h264"
+            assert sum(frame.samples for frame in video.decode(audio=0)) / 16_000 == pytest.approx(2.0, abs=0.15)
+
+
+def test_a_server_may_be_given_other_limits_when_it_starts(packaged: Path, served: Served) -> None:
+    import mlflow
+    import pandas
+
+    limits = {"video_root": str(served.clip.parent), "max_duration_s": 1.5, "duration_s": 1.0}
+    model = mlflow.pyfunc.load_model(str(packaged), model_config=limits)
+    answer = model.predict(pandas.DataFrame({"video_path": ["clip.mp4"]}))
+    assert decode_flac(answer["audio"][0])[0].numel() == 16_000
+    with pytest.raises(mlflow.exceptions.MlflowException, match="between 1 and 1.5"):
+        model.predict(pandas.DataFrame({"video_path": ["clip.mp4"], "seconds": [2.0]}))
+
+
+def damage(copy: Path, change: str) -> str:
+    weights = copy / "artifacts" / "generator" / "model.safetensors"
+    if change == "a bit":
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+    elif change == "cut off":
+        os.truncate(weights, 1000)
+    elif change == "missing":
+        weights.unlink()
+    elif change == "no checksums":
+        (copy / "artifacts" / "checksums.sha256").write_text("")
+    else:
+        (weights.parent / "adapter.safetensors").write_bytes(b"x")
+    return weights.name
+
+
+@pytest.mark.parametrize("change", ["a bit", "cut off", "missing", "one more", "no checksums"])
+def test_a_damaged_model_is_refused_at_load_by_name_and_checksum(copy: Path, change: str) -> None:
+    import mlflow
+
+    recorded = dict(line.split("  ")[::-1] for line in (copy / "artifacts/checksums.sha256").read_text().splitlines())
+    name = damage(copy, change)
+    with pytest.raises(mlflow.exceptions.MlflowException) as caught:
+        mlflow.pyfunc.load_model(str(copy))
+    said = str(caught.value)
+    if change in {"a bit", "cut off", "missing"}:
+        assert name in said
+        assert recorded[f"generator/{name}"] in said
+    else:
+        assert {"one more": "adapter.safetensors", "no checksums": "no recorded checksums"}[change] in said
+    with pytest.raises(UserError, match="checksums|adapter|model.safetensors"), model_folder(str(copy)):
+        pass
+
+
+def test_links_take_the_place_of_a_second_copy(served: Served) -> None:
+    import mlflow
+
+    with packaged_folder(served.base, served.settings) as folder:
+        assert (folder / "artifacts" / "generator" / "model.safetensors").is_symlink()
+        mlflow.pyfunc.load_model(str(folder))
+
+
+def test_a_folder_without_a_model_and_a_full_target_are_refused(served: Served, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no model"):
+        package_model(tmp_path, tmp_path / "new", served.settings)
+    with pytest.raises(UserError, match="not empty"):
+        package_model(served.base, served.aligned, served.settings)
