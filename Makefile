@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test lint setup lock seeds clean
+.PHONY: demo test lint setup lock seeds images image-test clean
 
 setup: .venv/.installed ## Makes the environment in .venv from the lock file.
 
@@ -33,6 +33,13 @@ test: lint ## Lint, types and all tests with branch coverage; one thread a worke
 
 seeds: setup ## The whole loop for three seeds: the table in the README.
 	$(BIN)/python -m benchmarks.seeds
+
+images: ## Builds the three container images; `docker/build --help` lists what IMAGE_BUILD may hold.
+	docker/build $(IMAGE_BUILD)
+
+image-test: setup ## Builds the orchestration image and runs stages in it with a pod's rights; see docs/cluster.md.
+	docker/build --registry localhost --tag image-test orchestration $(IMAGE_BUILD)
+	$(BIN)/python docker/image_test.py localhost/v2a-dpo-orchestration:image-test $(IMAGE_RUN)
 
 lock: ## Resolves requirements.lock anew (no URLs, with hashes).
 	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock --quiet
