@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.evaluations import write_evaluation
 from v2a_dpo.artifacts.schema import RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.audioscore import LABELS, SCORE_NAMES
@@ -115,10 +116,9 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
         }
         for step in range(1500)
     ]
+    write_evaluation(root / "evaluation")
     for name, content in {
         "evaluation/metrics.json": json.dumps(comparison().to_dict()),
-        "evaluation/summary.json": json.dumps({"profile": "tiny"}),
-        "evaluation/table.md": "| Metric | Base |\n",
         "alignment/log.jsonl": "".join(json.dumps(record) + "\n" for record in log),
         "alignment/summary.json": "{}",
         "report/index.html": "<!doctype html>\n<p>größer\n",

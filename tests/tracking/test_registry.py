@@ -51,6 +51,7 @@ def test_a_version_holds_exactly_the_files_of_the_model_folder(
         "profile": "tiny",
         "v2a_dpo.fingerprint": folder.fingerprint,
         "v2a_dpo.role": "aligned",
+        "v2a_dpo.logged_model": model_id,
     }
     assert stored.run_id == run_id
 

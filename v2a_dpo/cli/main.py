@@ -12,6 +12,7 @@ from v2a_dpo.cli import (
     model_commands,
     outcome_commands,
     pipeline_commands,
+    registry_commands,
     serving_commands,
 )
 from v2a_dpo.cli.console import show_error
@@ -33,6 +34,7 @@ for commands in (
     data_commands,
     learning_commands,
     outcome_commands,
+    registry_commands,
     model_commands,
     pipeline_commands,
     serving_commands,
@@ -48,7 +50,7 @@ def options(debug: bool = typer.Option(False, "--debug", help="Show the tracebac
 def main() -> None:
     """Runs the command line.
 
-    Exit status: 0 done, 1 an error of ours, 2 a mistake the user can mend, 130 stopped by the keyboard.
+    Exit status: 0 done, 1 an error of ours, 2 a mistake the user can mend, 3 refused by the gates, 130 stopped by the keyboard.
     """
     debug = "--debug" in sys.argv[1:]
     try:

@@ -1,4 +1,4 @@
-"""Commands about the outcome: evaluation, report, registry, and the whole loop in one go."""
+"""Commands about the outcome: evaluation, report, and the whole loop in one go."""
 
 from __future__ import annotations
 
@@ -88,51 +88,6 @@ def plots(
     typer.echo(stage(alignment=alignment, audioscore=audioscore, evaluation=evaluation, output=output))
 
 
-def register(
-    base: Annotated[str, folder("The base model")],
-    aligned: Annotated[str, folder("The aligned model")],
-    evaluation: Annotated[str, folder("Their evaluation")],
-    report_file: Annotated[str, typer.Option("--report", metavar="FILE", help="The HTML report.")],
-    output: Annotated[str, typer.Option(metavar="FILE", help="Where the record of what was registered goes.")],
-    alignment: Annotated[str | None, typer.Option(metavar="FOLDER", help="Log of the alignment.")] = None,
-    audioscore: Annotated[str | None, typer.Option(metavar="FOLDER", help="The preference classifier.")] = None,
-    pairs: Annotated[str | None, typer.Option(metavar="FOLDER", help="The preference pairs.")] = None,
-    training_data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FOLDER", help="A data set behind the training, recorded by fingerprint. May be repeated."
-        ),
-    ] = None,
-    evaluation_data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FOLDER", help="The same for the evaluation. May be repeated."),
-    ] = None,
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-) -> None:
-    """Log the loop and register base and aligned model in MLflow (SQLite, or the server of MLFLOW_TRACKING_URI).
-
-    Example: v2a-dpo register --base artifacts/pretrained/generator --aligned artifacts/aligned
-    --evaluation artifacts/evaluation --report artifacts/report/index.html --output artifacts/registration.json
-    """
-    from v2a_dpo.stages.register import register as stage
-
-    summary = stage(
-        read_params(params, overrides),
-        base=base,
-        aligned=aligned,
-        evaluation=evaluation,
-        report=report_file,
-        output=output,
-        alignment=alignment,
-        audioscore=audioscore,
-        pairs=pairs,
-        training_data=training_data or [],
-        evaluation_data=evaluation_data or [],
-    )
-    typer.echo(summary)
-
-
 def run(
     root: Annotated[str, typer.Option(metavar="FOLDER", help="Where all artifacts go.")] = "artifacts",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run, and on what.")] = False,
@@ -169,5 +124,5 @@ def results(
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    for command in (evaluate, report, plots, register, run, results):
+    for command in (evaluate, report, plots, run, results):
         app.command(rich_help_panel=OUTCOME)(command)

@@ -132,10 +132,39 @@ def per_clip_values(truth: SystemClips, system: SystemClips) -> dict[str, Array]
     }
 
 
+@dataclass(frozen=True)
+class EvaluatedClips:
+    """All that the metrics need of one system, a row a clip: numbers `[N]` by name, embeddings `[N, D]`, logits `[N, C]`.
+
+    `values` are those of `per_clip_values`, `passt_embedding` feeds FD, `panns_logits` the Inception Score.
+    """
+
+    clip_ids: list[str]
+    values: Mapping[str, Array]
+    passt_embedding: NDArray[np.floating]
+    panns_logits: NDArray[np.floating]
+
+
+def evaluated_clips(truth: SystemClips, system: SystemClips) -> EvaluatedClips:
+    """What the metrics need of `system`; the rows of the real audio must be paired with it."""
+    columns = system.columns
+    return EvaluatedClips(
+        system.clip_ids, per_clip_values(truth, system), columns["passt_embedding"], columns["panns_logits"]
+    )
+
+
 def compare(truth: SystemClips, systems: Mapping[str, SystemClips], settings: BootstrapSettings) -> Comparison:
     """The metrics of `systems["base"]` and `systems["aligned"]` against the real audio; all rows must be paired."""
-    indices = resample_indices(len(truth.clip_ids), resamples=settings.resamples, seed=settings.seed)
-    clips = {name: per_clip_values(truth, systems[name]) for name in SYSTEMS}
+    evaluated = {name: evaluated_clips(truth, systems[name]) for name in SYSTEMS}
+    return compare_evaluated(truth.columns["passt_embedding"], evaluated, settings)
+
+
+def compare_evaluated(
+    real_embedding: NDArray[np.floating], systems: Mapping[str, EvaluatedClips], settings: BootstrapSettings
+) -> Comparison:
+    """The same of clips that were evaluated before; `real_embedding` holds the real audio's PaSST embeddings `[N, D]`."""
+    indices = resample_indices(len(real_embedding), resamples=settings.resamples, seed=settings.seed)
+    clips = {name: systems[name].values for name in SYSTEMS}
     values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in SYSTEMS}
     for key in PER_CLIP:
         # A clip that one system has no number for would make the two means incomparable.
@@ -145,16 +174,15 @@ def compare(truth: SystemClips, systems: Mapping[str, SystemClips], settings: Bo
                 numbers = np.where(both, clips[name][key], np.nan)
                 values[name][key] = (float(np.nanmean(numbers)), resampled_means(numbers, indices))
     for name in SYSTEMS:
-        values[name] |= _set_metrics(truth, systems[name], indices, settings.fd_resamples)
-    return _comparison(len(truth.clip_ids), values, _wins(clips, indices), settings.confidence)
+        values[name] |= _set_metrics(real_embedding, systems[name], indices, settings.fd_resamples)
+    return _comparison(len(real_embedding), values, _wins(clips, indices), settings.confidence)
 
 
 def _set_metrics(
-    truth: SystemClips, system: SystemClips, indices: Indices, fd_resamples: int
+    real: NDArray[np.floating], system: EvaluatedClips, indices: Indices, fd_resamples: int
 ) -> dict[str, tuple[float, Array]]:
-    embeddings, real = system.columns["passt_embedding"], truth.columns["passt_embedding"]
+    embeddings, logits = system.passt_embedding, system.panns_logits
     counts = resample_counts(indices[:fd_resamples])
-    logits = system.columns["panns_logits"]
     return {
         "fd_passt": (frechet_distance(embeddings, real), resampled_frechet_distances(embeddings, real, counts)),
         "inception_score": (inception_score(logits).mean, resampled_inception_scores(logits, indices)),

@@ -1,21 +1,29 @@
 """MLflow's model registry: model folders as versions of one registered model, found again by their fingerprint.
 
-A version's files are the model folder as it is, `config.json` and safetensors, kept by a logged model (`models:/m-...`);
-there is no pickle and no framework wrapper. The version's tags say what it is.
+A version's files are the model folder as it is, `config.json` and safetensors, kept by a logged model (`models:/m-...`),
+which may hold more around it so that MLflow can serve it; there is no pickle. The version's tags say what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import tree_names
 from v2a_dpo.errors import UserError
+from v2a_dpo.registry.ledger import ensure_registered_model
 from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
 
 ROLE_TAG = "v2a_dpo.role"
+#: The logged model that holds a version's files; a copy of the version on the same server shares them.
+_FILES_TAG = "v2a_dpo.logged_model"
+#: What MLflow's database holds of a version's description.
+_LONGEST_DESCRIPTION = 5000
+Packaged = Callable[[Path], AbstractContextManager[Path]]
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,35 @@ class RegisteredVersion:
     model_id: str
 
 
-class Registry:
-    """The registered model `name` in the MLflow of `tracking`."""
+@dataclass(frozen=True)
+class StoredVersion:
+    """A version as the registry has it: its number, what its tags say, and where its files and its run are."""
 
-    def __init__(self, tracking: Tracking, name: str) -> None:
-        self._tracking = tracking
+    version: str
+    tags: dict[str, str]
+    model_id: str
+    run_id: str
+
+    @property
+    def role(self) -> str:
+        """`base` or `aligned`."""
+        return self.tags[ROLE_TAG]
+
+    @property
+    def fingerprint(self) -> str:
+        """The model folder's fingerprint."""
+        return self.tags[FINGERPRINT_TAG]
+
+
+class Registry:
+    """The registered model `name` in the MLflow of `tracking`.
+
+    `packaged` tells which files are kept of a model folder: the folder as it is, or the form that MLflow serves.
+    """
+
+    def __init__(self, tracking: Tracking, name: str, *, packaged: Packaged = nullcontext) -> None:
+        self._packaged = packaged
+        self.tracking = tracking
         self._client = tracking.client
         self.name = name
 
@@ -59,46 +91,88 @@ class Registry:
         """The id of the logged model with the files of `model`; uploads them unless an earlier upload was completed."""
         tags = {FINGERPRINT_TAG: model.fingerprint, ROLE_TAG: model.role}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        for logged in self._client.search_logged_models([self._tracking.experiment_id], filter_string=query):
+        for logged in self._client.search_logged_models([self.tracking.experiment_id], filter_string=query):
             if logged.status == "READY":
                 return str(logged.model_id)
             self._client.delete_logged_model(logged.model_id)
         logged = self._client.create_logged_model(
-            self._tracking.experiment_id, name=model.role, source_run_id=run_id, tags=tags
+            self.tracking.experiment_id, name=model.role, source_run_id=run_id, tags=tags
         )
-        for name in tree_names(model.folder):
-            folder = Path(name).parent.as_posix()
-            self._client.log_model_artifact(
-                logged.model_id, str(model.folder / name), artifact_path=None if folder == "." else folder
-            )
+        with self._packaged(model.folder) as files:
+            for name in tree_names(files):
+                folder = Path(name).parent.as_posix()
+                self._client.log_model_artifact(
+                    logged.model_id, str(files / name), artifact_path=None if folder == "." else folder
+                )
         self._client.finalize_logged_model(logged.model_id, "READY")
         return str(logged.model_id)
 
-    def register(self, model: ModelFolder, *, model_id: str, run_id: str, tags: Mapping[str, str]) -> RegisteredVersion:
+    def register(
+        self, model: ModelFolder, *, model_id: str, run_id: str, tags: Mapping[str, str], description: str = ""
+    ) -> RegisteredVersion:
         """The version whose files are those of `model`, new or found again; its tags become `tags`."""
-        self._ensure_registered_model()
-        identity = {FINGERPRINT_TAG: model.fingerprint, ROLE_TAG: model.role}
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
-        found = self._client.search_model_versions(f"name = '{self.name}' and {query}")
-        if not found:
+        ensure_registered_model(self._client, self.name)
+        found = self.find(model.fingerprint, model.role)
+        if found is None:
             version = self._client.create_model_version(
                 self.name,
                 source=f"models:/{model_id}",
                 run_id=run_id,
-                tags={**tags, **identity},
+                tags={**tags, FINGERPRINT_TAG: model.fingerprint, ROLE_TAG: model.role, _FILES_TAG: model_id},
+                description=description[:_LONGEST_DESCRIPTION],
                 model_id=model_id,
             )
             return RegisteredVersion(str(version.version), model_id)
-        oldest = min(found, key=lambda version: int(version.version))
+        self.set_tags(found.version, {key: value for key, value in tags.items() if found.tags.get(key) != value})
+        self._client.update_model_version(self.name, found.version, description[:_LONGEST_DESCRIPTION])
+        return RegisteredVersion(found.version, found.model_id)
+
+    def find(self, model_fingerprint: str, role: str) -> StoredVersion | None:
+        """The oldest version with these files in this role."""
+        query = f"name = '{self.name}' and tags.`{FINGERPRINT_TAG}` = '{model_fingerprint}' and tags.`{ROLE_TAG}` = '{role}'"
+        found = self._client.search_model_versions(query)
+        return _stored(min(found, key=lambda version: int(version.version))) if found else None
+
+    def version(self, name: str) -> StoredVersion:
+        """The version with this number or alias. Raises UserError when there is none, or when it is not one of ours."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if name.isdecimal():
+                found = self._client.get_model_version(self.name, name)
+            else:
+                found = self._client.get_model_version_by_alias(self.name, name)
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise
+            remedy = "Give a version's number or one of its aliases, such as candidate; `v2a-dpo register` makes them."
+            raise UserError(f"{self.name} has no version {name!r}.", where="registry", remedy=remedy) from error
+        if not {FINGERPRINT_TAG, ROLE_TAG, _FILES_TAG} <= set(found.tags):
+            remedy = "Register the model with `v2a-dpo register`."
+            raise UserError(f"Version {found.version} does not say what it is.", where=self.name, remedy=remedy)
+        return _stored(found)
+
+    def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
+        """Puts `tags` on a version."""
         for key, value in tags.items():
-            if oldest.tags.get(key) != value:
-                self._client.set_model_version_tag(self.name, oldest.version, key, value)
-        return RegisteredVersion(str(oldest.version), str(oldest.source).removeprefix("models:/"))
+            self._client.set_model_version_tag(self.name, version, key, value)
+
+    def download(self, version: StoredVersion, folder: Path) -> Path:
+        """The version's files as they are kept, fetched into `folder`."""
+        from mlflow.artifacts import download_artifacts
+
+        location = self._client.get_logged_model(version.model_id).artifact_location
+        return Path(download_artifacts(location, dst_path=str(folder), tracking_uri=self.tracking.uri))
+
+    def copy_from(self, version: StoredVersion, name: str) -> None:
+        """Makes `version` of the registered model `name` on the same server a version of this one."""
+        ensure_registered_model(self._client, self.name)
+        self._client.copy_model_version(f"models:/{name}/{version.version}", self.name)
 
     def set_alias(self, alias: str, version: RegisteredVersion) -> None:
         """Lets `alias` point at `version`."""
         self._client.set_registered_model_alias(self.name, alias, version.version)
 
-    def _ensure_registered_model(self) -> None:
-        if not self._client.search_registered_models(f"name = '{self.name}'"):
-            self._client.create_registered_model(self.name)
+
+def _stored(version: Any) -> StoredVersion:
+    return StoredVersion(str(version.version), dict(version.tags), version.tags[_FILES_TAG], str(version.run_id))

@@ -70,6 +70,7 @@ def evaluate(
         )
         _write_json(join(output, CURVE_FILE), points)
     summary = _summary(params, pairing, rater="simulated rater" if truth else None)
+    summary |= {"test_set": inputs.test_set(pairing.clip_ids), "scorers_fingerprint": inputs.scorers_fingerprint}
     _write_json(join(output, SUMMARY_FILE), summary)
     tables = _tables(comparison, summary)
     write_atomically(join(output, TABLE_FILE), "\n".join(to_markdown(table) for table in tables).encode())

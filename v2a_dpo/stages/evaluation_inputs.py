@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import code_fingerprint, file_checksum, folder_fingerprint
+from v2a_dpo.artifacts.fingerprint import code_fingerprint, file_checksum, fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.artifacts.manifest import ShardEntry
 from v2a_dpo.artifacts.schema import CLIPS
@@ -61,8 +61,8 @@ class EvaluationInputs:
         self.clips = Dataset.open(clips, CLIPS)
         self.clip_ids: list[str] = self.clips.table(["clip_id"]).column("clip_id").to_pylist()
         kind = params.score.scorers
-        self._scorers_fingerprint = folder_fingerprint(scorers)
-        self._made_by = [self._scorers_fingerprint, code_fingerprint(*_CODE, KINDS[kind])]
+        self.scorers_fingerprint = folder_fingerprint(scorers)
+        self._made_by = [self.scorers_fingerprint, code_fingerprint(*_CODE, KINDS[kind])]
         if truth:
             self._made_by += [file_checksum(truth), code_fingerprint("v2a_dpo.tiny.rater")]
         self._extractor = FeatureExtractor(
@@ -98,12 +98,18 @@ class EvaluationInputs:
             min_share=self.params.evaluate.min_paired,
         )
 
+    def test_set(self, clip_ids: list[str]) -> str:
+        """A digest of which moments of which videos `clip_ids` are, wherever the files lie."""
+        columns = ["clip_id", "probe", "start_s", "duration_s"]
+        rows = {row["clip_id"]: [row[name] for name in columns] for row in self.clips.table(columns).to_pylist()}
+        return fingerprint([rows[clip_id] for clip_id in clip_ids])
+
     def _build(self, folder: str, source: Dataset, description: str, *, sample_rate: int, read: Reader) -> None:
         build_dataset(
             folder,
             self._extractor.schema(sample_rate),
             parameters=[self.params.prepare.duration_s, self.params.score.scorers, sample_rate],
-            inputs={"source": source.fingerprint, "scorers": self._scorers_fingerprint},
+            inputs={"source": source.fingerprint, "scorers": self.scorers_fingerprint},
             tasks=[ShardTask(entry, [entry.sha256, *self._made_by]) for entry in source.shards],
             make=lambda entry: self._extractor.extract(read(source, entry)),
             progress=partial(self.progress, description),

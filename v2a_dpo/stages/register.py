@@ -11,12 +11,18 @@ from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import read_bytes, write_atomically
 from v2a_dpo.config import Params
+from v2a_dpo.gates import GateDecision
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.versions import ModelFolder, RegisteredVersion, Registry
-from v2a_dpo.stages.evaluate import METRICS_FILE
-from v2a_dpo.stages.loop_record import StageRecord, metric_tags, stage_records
+from v2a_dpo.serving.model_source import packaged_folder
+from v2a_dpo.serving.settings import ServingSettings
+from v2a_dpo.stages.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
+from v2a_dpo.stages.lineage import trace
+from v2a_dpo.stages.loop_record import StageRecord, stage_records
+from v2a_dpo.stages.version_facts import VersionFacts, version_facts
 from v2a_dpo.tracking.connection import Tracking, failures_reported, public_uri, tracking_uri
 from v2a_dpo.tracking.run import TrackedRun
+from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.values import MetricPoint
 
 #: The alias that each role gets; who deserves `champion` is decided elsewhere.
@@ -53,14 +59,18 @@ def register(
     pairs: str | None = None,
     training_data: Sequence[str] = (),
     evaluation_data: Sequence[str] = (),
+    ancestors: Sequence[str] = (),
+    gate: str | None = None,
     progress: Progress = silent,
 ) -> Registration:
     """Logs the loop and registers its models; writes what was registered to the file `output`.
 
     The stages whose artifacts are given become nested runs; `training_data` and `evaluation_data` are data set folders to
-    record as inputs by fingerprint. The same artifacts are neither logged nor registered twice. Raises UserError when
-    MLflow cannot be reached.
+    record as inputs by fingerprint, `ancestors` further data sets and models that the lineage may lead to. `gate` is the
+    file with the gates' decision, which the aligned version then carries; it is registered either way. The same artifacts
+    are neither logged nor registered twice. Raises UserError when MLflow cannot be reached.
     """
+    decision = None if gate is None else GateDecision.from_dict(json.loads(read_bytes(gate)))
     records = stage_records(
         evaluation=evaluation,
         alignment=alignment,
@@ -70,6 +80,17 @@ def register(
         evaluation_data=evaluation_data,
     )
     page = read_bytes(report).decode()
+    folders = [item for item in (base, audioscore, pairs, *training_data, *evaluation_data, *ancestors) if item]
+    origins = {
+        "base": trace(base, inputs={}, folders=[], code=source_tags(), params=fingerprint(params)),
+        "aligned": trace(
+            aligned,
+            inputs={"base": base} | ({"pairs": pairs} if pairs else {}),
+            folders=folders,
+            code=source_tags(),
+            params=fingerprint(params),
+        ),
+    }
     with ExitStack() as stack:
         models = {
             role: ModelFolder.of(stack.enter_context(local_copy(uri)), role=role)
@@ -77,19 +98,30 @@ def register(
         }
         stack.enter_context(failures_reported(tracking_uri()))
         tracking = Tracking.connect(params.register_.experiment)
-        registry = Registry(tracking, params.register_.model_name)
+        settings = ServingSettings.of(params)
+        registry = Registry(
+            tracking, params.register_.model_name, packaged=lambda folder: packaged_folder(folder, settings)
+        )
         loop = fingerprint(
             params,
             {role: model.fingerprint for role, model in models.items()},
             {stage: record.digest() for stage, record in records.items()},
             page,
+            decision.to_dict() if decision else None,
         )
+        facts = {
+            role: version_facts(params, model, evaluation=evaluation, lineage=origins[role], decision=decision)
+            for role, model in models.items()
+        }
         run = tracking.finished_run(loop)
         if run is None:
             tracking.delete_unfinished(loop)
-            run = _log_loop(tracking, registry, params, loop, models=models, records=records, page=page)
+            with tracking.run(f"{params.profile} loop", fingerprint=loop, tags={"profile": params.profile}) as run:
+                _log_loop(tracking, registry, params, loop, run, models=models, records=records, page=page)
+                for role, known in facts.items():
+                    log_evidence(run, role, known.texts, evaluated_in(evaluation, role))
         progress("Logged the loop", 1, 2)
-        versions = _register_models(registry, run, params, models, metrics=records["evaluate"].files[METRICS_FILE])
+        versions = _register_models(registry, run, params, models, facts=facts)
         runs = tracking.children(run)
     progress("Registered the models", 2, 2)
     registration = Registration(
@@ -110,23 +142,22 @@ def _log_loop(
     registry: Registry,
     params: Params,
     loop: str,
+    run: TrackedRun,
     *,
     models: Mapping[str, ModelFolder],
     records: Mapping[str, StageRecord],
     page: str,
-) -> TrackedRun:
-    """The loop's run with one nested run a stage, logged to its end."""
-    with tracking.run(f"{params.profile} loop", fingerprint=loop, tags={"profile": params.profile}) as run:
-        run.log_params(params.model_dump(mode="json", by_alias=True))
-        run.log_text(page, "report/index.html")
-        ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
-        for stage, record in records.items():
-            with tracking.run(stage, fingerprint=loop, parent=run) as nested:
-                nested.log_metrics(_of_models(record.metrics, ids) if stage == "evaluate" else record.metrics)
-                nested.log_data(record.data)
-                for name, content in record.files.items():
-                    nested.log_text(content, name)
-    return run
+) -> None:
+    """Logs the models and one nested run a stage to the loop's `run`."""
+    run.log_params(params.model_dump(mode="json", by_alias=True))
+    run.log_text(page, "report/index.html")
+    ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
+    for stage, record in records.items():
+        with tracking.run(stage, fingerprint=loop, parent=run) as nested:
+            nested.log_metrics(_of_models(record.metrics, ids) if stage == "evaluate" else record.metrics)
+            nested.log_data(record.data)
+            for name, content in record.files.items():
+                nested.log_text(content, name)
 
 
 def _of_models(points: Sequence[MetricPoint], ids: Mapping[str, str]) -> list[MetricPoint]:
@@ -135,7 +166,12 @@ def _of_models(points: Sequence[MetricPoint], ids: Mapping[str, str]) -> list[Me
 
 
 def _register_models(
-    registry: Registry, run: TrackedRun, params: Params, models: Mapping[str, ModelFolder], *, metrics: str
+    registry: Registry,
+    run: TrackedRun,
+    params: Params,
+    models: Mapping[str, ModelFolder],
+    *,
+    facts: Mapping[str, VersionFacts],
 ) -> dict[str, RegisteredVersion]:
     versions = {}
     for role, model in models.items():
@@ -145,9 +181,12 @@ def _register_models(
             "generator": f"{params.generator.family}/{params.generator.variant}",
             "base": models["base"].fingerprint,
             "loop_run": run.run_id,
-            **metric_tags(json.loads(metrics), role),
+            EVIDENCE_TAG: run.run_id,
+            **facts[role].tags,
         }
         model_id = registry.log_model(model, run_id=run.run_id)
-        versions[role] = registry.register(model, model_id=model_id, run_id=run.run_id, tags=tags)
+        versions[role] = registry.register(
+            model, model_id=model_id, run_id=run.run_id, tags=tags, description=facts[role].card
+        )
         registry.set_alias(ALIASES[role], versions[role])
     return versions

@@ -50,13 +50,17 @@ class Tracking:
         self.experiment_id = experiment_id
 
     @staticmethod
-    def connect(experiment: str) -> Tracking:
-        """The tracking of `experiment`, which is created if need be. Raises UserError when MLflow cannot be reached."""
+    def connect(experiment: str, *, uri: str | None = None) -> Tracking:
+        """The tracking of `experiment`, which is created if need be, at `uri` or where `tracking_uri` says.
+
+        Raises UserError when MLflow cannot be reached.
+        """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient, set_tracking_uri
+        from mlflow.exceptions import MlflowException
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        uri = tracking_uri()
+        uri = uri or tracking_uri()
         # A bare database keeps no files; a server has its own place for them.
         location = Path("mlruns").absolute().as_uri() if uri.startswith("sqlite:") else None
         with failures_reported(uri):
@@ -66,10 +70,11 @@ class Tracking:
                 found = client.get_experiment_by_name(experiment)
             for name, value in _LATER.items():
                 os.environ.setdefault(name, value)
-            experiment_id = (
-                found.experiment_id if found else client.create_experiment(experiment, artifact_location=location)
-            )
-        return Tracking(client, uri=uri, experiment_id=experiment_id)
+            if found is None:
+                with suppress(MlflowException):  # another process may be faster
+                    client.create_experiment(experiment, artifact_location=location)
+                (found,) = client.search_experiments(filter_string=f"name = '{experiment}'")
+        return Tracking(client, uri=uri, experiment_id=found.experiment_id)
 
     @contextmanager
     def run(

@@ -1,0 +1,99 @@
+"""Evaluation folders in the form the evaluate stage writes, of systems whose numbers a test chooses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+from v2a_dpo.evaluation.features import FEATURES, TENSORS
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare
+from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
+from v2a_dpo.evaluation.systems import SystemClips
+
+SIZE = 4
+SETTINGS = BootstrapSettings(resamples=200, fd_resamples=50, confidence=0.95, seed=1)
+
+
+def _system(clip_ids: list[str], *, seed: int, gain: float, spread: float) -> SystemClips:
+    """A system that is the real audio of `clip_ids` and noise `spread`; its ImageBind cosines are higher by `gain`."""
+    truth, noise = np.random.default_rng(7), np.random.default_rng(seed)
+    count = len(clip_ids)
+    real = {name: truth.normal(size=(count, SIZE)) for name in TENSORS}
+    columns = {
+        name: (value + spread * noise.normal(size=value.shape)).astype(np.float32) for name, value in real.items()
+    }
+    scores = np.random.default_rng(8)
+    columns["imagebind"] = 0.2 + 0.02 * scores.normal(size=count) + gain
+    columns["desync"] = np.abs(0.3 + 0.05 * scores.normal(size=count))
+    columns["clap"] = 0.3 + 0.05 * scores.normal(size=count)
+    columns["quality"] = np.full(count, np.nan)
+    return SystemClips(clip_ids, columns)
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    gain: float = 0.05,
+    spread: float = 0.2,
+    clips: int = 64,
+    first_clip: int = 0,
+    guidance: float = 4.5,
+) -> Comparison:
+    """Writes an evaluation whose aligned model has IB-scores higher by 100 x `gain` and features with noise `spread`.
+
+    Base and real audio are always the same for the same clips.
+    """
+    clip_ids = [f"clip-{number:03d}" for number in range(first_clip, first_clip + clips)]
+    real = _system(clip_ids, seed=1, gain=0.0, spread=0.0)
+    systems = {
+        "base": _system(clip_ids, seed=2, gain=0.0, spread=0.2),
+        "aligned": _system(clip_ids, seed=2, gain=gain, spread=spread),
+    }
+    comparison = compare(real, systems, SETTINGS)
+    schema = TableSchema(
+        FEATURES,
+        1,
+        pa.schema(
+            [
+                pa.field("clip_id", pa.string(), nullable=False),
+                *(tensor_field(name, TensorType("float32", (SIZE,))) for name in TENSORS),
+                pa.field("quality", pa.float32()),
+            ]
+        ),
+    )
+    for name, system in {"truth": real, **systems}.items():
+        rows = [
+            {
+                "clip_id": clip_id,
+                **{tensor: system.columns[tensor][row].tobytes() for tensor in TENSORS},
+                "quality": None,
+            }
+            for row, clip_id in enumerate(clip_ids)
+        ]
+        _build(folder / "features" / name, schema, rows)
+    _build(folder / "per-clip", PER_CLIP_SCHEMA, per_clip_rows(real, systems))
+    summary = {
+        "profile": "tiny",
+        "guidance_scale": guidance,
+        "steps": 25,
+        "duration_s": 8.0,
+        "confidence": 0.95,
+        "rater": None,
+        "test_set": fingerprint(clip_ids),
+        "scorers_fingerprint": "f" * 32,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "metrics.json").write_text(json.dumps(comparison.to_dict()))
+    (folder / "table.md").write_text("| Metric | Base |\n")
+    return comparison
+
+
+def _build(folder: Path, schema: TableSchema, rows: list[dict[str, object]]) -> None:
+    tasks = [ShardTask(rows, [fingerprint(len(rows), str(rows[0]))])]
+    build_dataset(str(folder), schema, parameters={}, inputs={}, tasks=tasks, make=ShardContent)

@@ -1,0 +1,196 @@
+"""Who was champion, when and why: an append-only ledger of promotions and rollbacks that two writers cannot both extend.
+
+MLflow has no transactions and an alias is simply overwritten, so an alias alone cannot say who came first. A run's
+parameter can: the database holds one value for a (run, name) and refuses another. Entry n of the ledger is the parameter
+`promotion-n` of one run; of two processes that both saw n - 1 entries, one writes entry n, and the other is told what
+stands there. The run belongs to the registered model by a tag that is given at the model's creation, which the database
+makes unique too. The alias `champion` follows the last entry.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from v2a_dpo.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+LEDGER_TAG = "v2a_dpo.ledger_run"
+#: The experiment that holds the ledgers of all registered models.
+EXPERIMENT = "v2a-dpo promotions"
+_ENTRY = "promotion-"
+#: MLflow cuts a parameter's value there without a word.
+_LONGEST_ENTRY = 6000
+LONGEST_REASON = 1000
+_LONGEST_FAILURE = 300
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of champion: to `version` from `previous` ("" for none), by whom, when (UTC), and why.
+
+    `reference` is what the version was compared with, `failures` the rules that did not hold (`override` then), `metrics` the
+    differences with their intervals. `claim` tells two writers of equal entries apart.
+    """
+
+    action: Literal["promote", "rollback"]
+    version: str
+    previous: str
+    reason: str
+    reference: str = ""
+    override: bool = False
+    failures: tuple[str, ...] = ()
+    metrics: dict[str, str] = field(default_factory=dict)
+    who: str = ""
+    when: str = ""
+    claim: str = ""
+
+    def signed(self) -> Entry:
+        """The entry with who, when and a claim of its own."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        return replace(self, who=current_user(), when=when, claim=uuid.uuid4().hex)
+
+    def to_text(self) -> str:
+        """The entry as JSON short enough for one parameter."""
+        failures = [failure[:_LONGEST_FAILURE] for failure in self.failures]
+        text = json.dumps({**asdict(self), "failures": failures})
+        if len(text) > _LONGEST_ENTRY:
+            text = json.dumps({**asdict(self), "failures": failures[:5], "metrics": {}})
+        return text
+
+    @staticmethod
+    def from_text(text: str) -> Entry:
+        """The entry from what `to_text` gave."""
+        content: dict[str, Any] = json.loads(text)
+        return Entry(**{**content, "failures": tuple(content["failures"])})
+
+
+class LostRaceError(UserError):
+    """Somebody else changed the champion first; `winner` says who and to what."""
+
+    def __init__(self, winner: Entry, *, version: str) -> None:
+        self.winner = winner
+        super().__init__(
+            f"Version {version} is not champion: {winner.who} made version {winner.version} champion ({winner.action}) at "
+            f"{winner.when}, while this was decided against {f'version {winner.previous}' if winner.previous else 'no champion'}.",
+            where=CHAMPION,
+            remedy=f"Run the command again: it compares with version {winner.version}.",
+        )
+
+
+def current_user() -> str:
+    """Who runs this: the user of the tracking server, or of the system."""
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return f"user id {os.getuid()}"
+
+
+def check_reason(reason: str) -> str:
+    """`reason` without blanks around it; raises UserError when nothing is left or it is too long to be kept."""
+    text = reason.strip()
+    if not 0 < len(text) <= LONGEST_REASON:
+        what = f"A reason has 1 to {LONGEST_REASON} characters, this one {len(text)}."
+        raise UserError(what, where="--reason", remedy="Say in a sentence why.")
+    return text
+
+
+def champions(entries: Sequence[Entry]) -> list[str]:
+    """The versions that a rollback can return to, oldest first, the present champion last; empty before the first promotion."""
+    stack: list[str] = []
+    for entry in entries:
+        if entry.action == "promote":
+            stack.append(entry.version)
+        else:
+            stack.pop()
+    return stack
+
+
+def ensure_registered_model(client: MlflowClient, name: str) -> None:
+    """Creates the registered model `name` with its ledger unless there is one; of several creators one succeeds."""
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(f"name = '{name}'"):
+        return
+    with suppress(MlflowException):  # it may be there
+        client.create_experiment(EXPERIMENT)
+    (experiment,) = client.search_experiments(filter_string=f"name = '{EXPERIMENT}'")
+    run_id = client.create_run(experiment.experiment_id, run_name=f"promotions of {name}").info.run_id
+    client.set_terminated(run_id, "FINISHED")
+    try:
+        client.create_registered_model(name, tags={LEDGER_TAG: run_id})
+    except MlflowException as error:
+        client.delete_run(run_id)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+class Ledger:
+    """The ledger of the registered model `name`."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        found = client.search_registered_models(f"name = '{name}'")
+        if not found or LEDGER_TAG not in found[0].tags:
+            remedy = "Register a model with `v2a-dpo register`, which makes it."
+            raise UserError(f"There is no registered model {name} with a ledger.", where="registry", remedy=remedy)
+        self._client = client
+        self._run_id: str = found[0].tags[LEDGER_TAG]
+        self.name = name
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first."""
+        params = self._client.get_run(self._run_id).data.params
+        entries: list[Entry] = []
+        while (key := _key(len(entries) + 1)) in params:
+            entries.append(Entry.from_text(params[key]))
+        return entries
+
+    def append(self, entry: Entry, *, after: int) -> Entry:
+        """Makes `entry` the one after the first `after` entries, and the alias follow; returns it as it was written.
+
+        Raises LostRaceError when there is an entry in its place already.
+        """
+        from mlflow.exceptions import MlflowException
+
+        signed = entry.signed()
+        try:
+            self._client.log_param(self._run_id, _key(after + 1), signed.to_text())
+        except MlflowException:
+            written = self.entries()[after:]
+            if not written:
+                raise
+            # An answer that was lost on the way may have been a yes.
+            if written[0].claim != signed.claim:
+                raise LostRaceError(written[0], version=entry.version) from None
+        self.settle()
+        return signed
+
+    def settle(self) -> None:
+        """Lets the alias follow the last entry, also when other writers come in between."""
+        entries = self.entries()
+        while entries:
+            champion = champions(entries)[-1]
+            if self.alias() != champion:
+                self._client.set_registered_model_alias(self.name, CHAMPION, champion)
+            seen, entries = len(entries), self.entries()
+            if len(entries) == seen:
+                return
+
+    def alias(self) -> str | None:
+        """The version that the alias points at now."""
+        aliases: dict[str, str] = self._client.get_registered_model(self.name).aliases
+        return str(aliases[CHAMPION]) if CHAMPION in aliases else None
+
+
+def _key(number: int) -> str:
+    return f"{_ENTRY}{number:05d}"

@@ -1,0 +1,110 @@
+"""What goes with a registered version so that others can judge it later: files of a run, one folder a role.
+
+| file | content |
+| --- | --- |
+| `model-card.md` | what the model is, for people |
+| `metrics.json`, `summary.json` | the evaluation against the base, and its settings |
+| `clips.safetensors` | the numbers of every test clip, for a paired comparison with another version |
+| `gate.json` | the gates' decision against the base, where it was made |
+| `lineage.json` | what the model was made from |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.location import join, read_bytes
+from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.evaluated_file import EvaluatedFile
+from v2a_dpo.evaluation.metrics import Comparison, EvaluatedClips
+from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
+from v2a_dpo.evaluation.systems import load_features
+from v2a_dpo.registry.versions import Registry, StoredVersion
+from v2a_dpo.stages.evaluate import METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
+from v2a_dpo.tracking.run import TrackedRun
+
+#: Tag of a version: the run that keeps its evidence.
+EVIDENCE_TAG = "v2a_dpo.evidence_run"
+TEST_SET_TAG = "test_set"
+FOLDER = "evidence"
+CARD, CLIPS_FILE, GATE, LINEAGE = "model-card.md", "clips.safetensors", "gate.json", "lineage.json"
+#: Settings of an evaluation that must agree before two models can be compared, with what they are called in a sentence.
+SETTINGS = {
+    "test_set": "test set",
+    "scorers_fingerprint": "scorers",
+    "guidance_scale": "guidance scale",
+    "steps": "sampling steps",
+    "duration_s": "duration",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A version's evaluation: against its base, its settings, and its clips."""
+
+    comparison: Comparison
+    summary: dict[str, Any]
+    evaluated: EvaluatedFile
+
+
+def evaluated_in(evaluation: str, role: str) -> EvaluatedFile:
+    """The evaluated clips of the system `role` (`base` or `aligned`) in an evaluation folder."""
+    table = Dataset.open(join(evaluation, PER_CLIP_FOLDER), PER_CLIP_SCHEMA).table()
+    table = table.filter(pc.equal(table.column("system"), role))
+    clip_ids: list[str] = table.column("clip_id").to_pylist()
+    names = [name for name in PER_CLIP_SCHEMA.arrow.names if name not in ("clip_id", "system")]
+    values = {name: table.column(name).cast(pa.float64()).to_numpy() for name in names}
+    system = load_features(join(evaluation, "features", role)).select(clip_ids).columns
+    real = load_features(join(evaluation, "features", "truth")).select(clip_ids).columns
+    clips = EvaluatedClips(
+        clip_ids,
+        {name: np.asarray(column, dtype=np.float64) for name, column in values.items()},
+        system["passt_embedding"],
+        system["panns_logits"],
+    )
+    return EvaluatedFile(clips, real["passt_embedding"])
+
+
+def log_evidence(run: TrackedRun, role: str, texts: Mapping[str, str], evaluated: EvaluatedFile) -> None:
+    """Keeps `texts` (file name -> content) and the evaluated clips with `run` as the evidence of `role`."""
+    for name, content in texts.items():
+        run.log_text(content, f"{FOLDER}/{role}/{name}")
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / CLIPS_FILE
+        evaluated.save(file)
+        run.log_file(file, f"{FOLDER}/{role}")
+
+
+def download_evidence(registry: Registry, version: StoredVersion, folder: Path) -> Path:
+    """The local folder with the evidence of `version`, fetched into `folder`. Raises UserError when it has none."""
+    if EVIDENCE_TAG not in version.tags:
+        what = f"Version {version.version} of {registry.name} was registered without its evaluation."
+        raise UserError(what, where="registry", remedy="Register it again with `v2a-dpo register`.")
+    client, run_id = registry.tracking.client, version.tags[EVIDENCE_TAG]
+    return Path(client.download_artifacts(run_id, f"{FOLDER}/{version.role}", str(folder)))
+
+
+def read_evidence(registry: Registry, version: StoredVersion) -> Evidence:
+    """The evaluation of `version`."""
+    with TemporaryDirectory() as temporary:
+        folder = download_evidence(registry, version, Path(temporary))
+        return Evidence(
+            Comparison.from_dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))),
+            json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")),
+            EvaluatedFile.load(folder / CLIPS_FILE),
+        )
+
+
+def read_texts(evaluation: str) -> dict[str, str]:
+    """The evaluation's own files that are evidence: name -> content."""
+    return {name: read_bytes(join(evaluation, name)).decode() for name in (METRICS_FILE, SUMMARY_FILE)}

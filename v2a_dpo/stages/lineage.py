@@ -1,0 +1,130 @@
+"""From a model back to what it was made from: data sets with their shards' checksums, models, parameters, code.
+
+Data sets name their inputs by fingerprint only, wherever they lay when they were used. The folders of a loop are read once,
+and fingerprints that belong to one of them become edges.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import folder_fingerprint
+from v2a_dpo.artifacts.location import exists, join, list_names
+from v2a_dpo.artifacts.manifest import MANIFEST
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact: a data set with its shards (name -> SHA-256), or a model; `inputs` maps roles to fingerprints."""
+
+    name: str
+    uri: str
+    fingerprint: str
+    rows: int | None = None
+    shards: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    software: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """All artifacts behind a model, the model itself first, and the code and parameters that made it."""
+
+    nodes: tuple[Node, ...]
+    code: dict[str, str]
+    params: str
+
+    def to_text(self) -> str:
+        """The lineage as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_text(text: str) -> Lineage:
+        """The lineage from what `to_text` gave."""
+        content: dict[str, Any] = json.loads(text)
+        return Lineage(tuple(Node(**node) for node in content["nodes"]), content["code"], content["params"])
+
+    def tree(self, title: str) -> str:
+        """The walk from the model down to its shards, indented; what occurs again is named, not walked again."""
+        by_fingerprint = {node.fingerprint: node for node in self.nodes}
+        code = self.code.get("mlflow.source.git.commit", "unknown")
+        changed = " with changes that are not committed" if self.code.get("git.modified") == "true" else ""
+        lines = [title, f"  code: commit {code}{changed}", f"  parameters: {self.params}"]
+        lines += _walk(self.nodes[0], by_fingerprint, depth=1, role="model", seen=set())
+        return "\n".join(lines)
+
+
+def trace(
+    model: str, *, inputs: Mapping[str, str], folders: Sequence[str], code: Mapping[str, str], params: str
+) -> Lineage:
+    """The lineage of the model folder `model`, made from `inputs` (role -> folder).
+
+    `folders` are data sets and models that may be behind those; one that does not exist any more is left out, and what was
+    made from it shows its fingerprint alone.
+    """
+    known = [_node(uri) for uri in dict.fromkeys([*inputs.values(), *folders]) if exists(uri)]
+    made_from = {role: node.fingerprint for role, uri in inputs.items() for node in known if node.uri == uri}
+    own = folder_fingerprint(model)
+    others = [node for node in known if node.fingerprint != own]
+    return Lineage((Node("model", model, own, inputs=made_from), *others), dict(code), params)
+
+
+def differences(lineage: Lineage) -> list[str]:
+    """What of the lineage is not on the disk as it was recorded, one sentence each; empty when everything is.
+
+    Every shard is read and its checksum computed.
+    """
+    return [sentence for node in lineage.nodes for sentence in _differences(node)]
+
+
+def _differences(node: Node) -> Iterator[str]:
+    if not exists(node.uri):
+        yield f"{node.uri} is not there."
+    elif node.shards:
+        dataset = Dataset.open(node.uri)
+        found = {shard.name: shard.sha256 for shard in dataset.shards}
+        damaged = set(dataset.verify())
+        for name, sha256 in node.shards.items():
+            if found.get(name) != sha256 or name in damaged:
+                yield f"{join(node.uri, name)} is not the shard with SHA-256 {sha256}."
+    elif folder_fingerprint(node.uri) != node.fingerprint:
+        yield f"{node.uri} is not the model with fingerprint {node.fingerprint}."
+
+
+def _node(uri: str) -> Node:
+    parts = uri.rstrip("/").rsplit("/", 2)
+    if MANIFEST not in list_names(uri):
+        return Node("/".join(parts[-2:]), uri, folder_fingerprint(uri))
+    manifest = Dataset.open(uri).manifest
+    name = manifest.schema_name if parts[-1] == manifest.schema_name else f"{manifest.schema_name}/{parts[-1]}"
+    return Node(
+        name,
+        uri,
+        manifest.fingerprint,
+        rows=manifest.rows,
+        shards={shard.name: shard.sha256 for shard in manifest.shards},
+        inputs=manifest.inputs,
+        software=manifest.software,
+    )
+
+
+def _walk(node: Node, known: Mapping[str, Node], *, depth: int, role: str, seen: set[str]) -> Iterator[str]:
+    indent = "  " * depth
+    rows = "" if node.rows is None else f", {node.rows} rows"
+    again = " (see above)" if node.fingerprint in seen else ""
+    yield f"{indent}{role}: {node.name} {node.fingerprint}{rows}{again}"
+    if again:
+        return
+    seen.add(node.fingerprint)
+    yield f"{indent}  at {node.uri}"
+    for name, sha256 in node.shards.items():
+        yield f"{indent}  {name} sha256 {sha256}"
+    for name, digest in node.inputs.items():
+        if digest in known:
+            yield from _walk(known[digest], known, depth=depth + 1, role=name, seen=seen)
+        else:
+            yield f"{indent}  {name}: {digest}"

@@ -1,0 +1,69 @@
+"""Which official weights are inside a generator, by its `config.json`, and what their licences allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from v2a_dpo.weights.catalog import FILES, NEEDED, OfficialFile
+
+#: Families whose weights all come from this project's own training.
+_OWN_FAMILIES = frozenset({"tiny"})
+
+
+@dataclass(frozen=True)
+class LicenceFlags:
+    """What the weights of a model and the scorers that chose its training pairs allow.
+
+    `commercial_use` is `allowed`, `forbidden` when any weights inside are non-commercial, or `unknown` when nobody states a
+    licence or the origin cannot be told. A model trained further from such weights is bound as they are.
+    """
+
+    commercial_use: str
+    weights: dict[str, str]
+    scorers: dict[str, str]
+
+    def tags(self) -> dict[str, str]:
+        """The flags as a version's tags."""
+        texts = {
+            part: "; ".join(f"{name}: {licence}" for name, licence in licences.items()) or "none"
+            for part, licences in (("weights", self.weights), ("scorers", self.scorers))
+        }
+        return {"licence.commercial_use": self.commercial_use} | {
+            f"licence.{part}": text for part, text in texts.items()
+        }
+
+
+def licence_flags(config: Mapping[str, Any], *, scorers: str) -> LicenceFlags:
+    """The flags of the generator whose folder's `config.json` says `config`, with pairs chosen by `official` or `tiny` scorers.
+
+    Alignment changes the weights and leaves `config.json` as it is, so the origin shows in it before and after.
+    """
+    judges = [FILES[name] for name in NEEDED["scorers"]] if scorers == "official" else []
+    inside = _official_weights(config)
+    if inside is None:
+        return LicenceFlags("unknown", {"generator": "origin unknown"}, _licences(judges))
+    if any(file.noncommercial for file in inside):
+        use = "forbidden"
+    else:
+        use = "unknown" if any("not stated" in file.licence for file in inside) else "allowed"
+    own = {} if inside else {"generator": "trained here from nothing"}
+    return LicenceFlags(use, {**own, **_licences(inside)}, _licences(judges))
+
+
+def _official_weights(config: Mapping[str, Any]) -> list[OfficialFile] | None:
+    """The official files that a generator with this configuration is made of; None when that cannot be told."""
+    if config.get("family") in _OWN_FAMILIES:
+        return []
+    for file in FILES.values():
+        if file.model_config is not None:
+            module, function = file.model_config.split(":")
+            if getattr(import_module(module), function)(file.variant) == config:
+                return [FILES[name] for name in NEEDED[file.variant]]
+    return None
+
+
+def _licences(files: list[OfficialFile]) -> dict[str, str]:
+    return {file.name: file.licence for file in files}
