@@ -49,6 +49,19 @@ def test_a_body_over_the_limit_is_413_whether_it_declares_its_size_or_not() -> N
         assert response.json() == {"message": "The request is too large: at most 100 bytes are taken."}
 
 
+def test_a_body_without_end_is_not_received_to_its_end() -> None:
+    sent = 0
+
+    async def pieces():  # type: ignore[no-untyped-def]
+        nonlocal sent
+        for _ in range(1000):
+            sent += 10
+            yield b"x" * 10
+
+    assert answer(pieces()).status_code == 413
+    assert 400 < sent < 500
+
+
 @pytest.mark.parametrize("content_type", ["text/csv", "application/vnd.apache.parquet", ""])
 def test_what_is_not_json_is_415(content_type: str) -> None:
     assert answer(b"a,b", content_type=content_type).status_code == 415

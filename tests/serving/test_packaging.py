@@ -11,10 +11,12 @@ import av
 import pytest
 
 from tests.serving.conftest import Served
+from v2a_dpo.config import ServeConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.serving.model_source import model_folder, packaged_folder
 from v2a_dpo.serving.packaging import package_model, pinned_requirements
+from v2a_dpo.serving.scoring_server import serve_packaged
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 
@@ -90,7 +92,7 @@ def test_a_server_may_be_given_other_limits_when_it_starts(packaged: Path, serve
     model = mlflow.pyfunc.load_model(str(packaged), model_config=limits)
     answer = model.predict(pandas.DataFrame({"video_path": ["clip.mp4"]}))
     assert decode_flac(answer["audio"][0])[0].numel() == 16_000
-    with pytest.raises(mlflow.exceptions.MlflowException, match="between 1 and 1.5"):
+    with pytest.raises(mlflow.exceptions.MlflowException, match=r"between 1 and 1\.5"):
         model.predict(pandas.DataFrame({"video_path": ["clip.mp4"], "seconds": [2.0]}))
 
 
@@ -125,8 +127,11 @@ def test_a_damaged_model_is_refused_at_load_by_name_and_checksum(copy: Path, cha
         assert recorded[f"generator/{name}"] in said
     else:
         assert {"one more": "adapter.safetensors", "no checksums": "no recorded checksums"}[change] in said
-    with pytest.raises(UserError, match="checksums|adapter|model.safetensors"), model_folder(str(copy)):
+    what = r"checksums|adapter|model\.safetensors"
+    with pytest.raises(UserError, match=what), model_folder(str(copy)):
         pass
+    with pytest.raises(UserError, match=what):
+        serve_packaged(copy, ServeConfig(), host="127.0.0.1", port=1, timeout_s=1)
 
 
 def test_links_take_the_place_of_a_second_copy(served: Served) -> None:

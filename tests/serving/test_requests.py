@@ -126,7 +126,7 @@ def test_a_short_video_is_told_so_without_a_path_of_the_server(service: Generati
 
 def test_a_bad_row_among_several_is_named(service: GenerationService, served: Served) -> None:
     rows = [{"video": served.clip.read_bytes()}, {"video": b"no video"}]
-    with pytest.raises(RequestRefused, match="^Row 1: This is no readable video"):
+    with pytest.raises(RequestRefused, match=r"^Row 1: This is no readable video"):
         service.answer(rows)
 
 

@@ -12,6 +12,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _MAX_ERROR_CHARACTERS = 500
+#: Bodies of up to so many times the limit are received to their end, so that their senders read why they are refused.
+_THROWN_AWAY = 4
 
 
 class LimitedRequests:
@@ -49,16 +51,21 @@ class LimitedRequests:
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body, or None as soon as it is known to be too large."""
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            return None
-        body = bytearray()
-        while True:
+        too_large = declared.isdigit() and int(declared) > self._max_body_bytes
+        if too_large and b"expect" in headers:
+            return None  # the client waits for leave to send
+        body, received, more = bytearray(), 0, True
+        # Many clients read no answer before they have sent all: what is too much is thrown away as it comes, for a while.
+        while more and received <= _THROWN_AWAY * self._max_body_bytes:
             message = await receive()
-            body += message.get("body", b"")
-            if len(body) > self._max_body_bytes:
-                return None
-            if not message.get("more_body", False):
-                return bytes(body)
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            received += len(piece)
+            too_large = too_large or received > self._max_body_bytes
+            if too_large:
+                body.clear()
+            else:
+                body += piece
+        return None if too_large else bytes(body)
 
 
 class _ShortErrors:
