@@ -1,5 +1,7 @@
 """Videos to clips and the generator's conditions."""
 
+from typing import NamedTuple
+
 from kfp.dsl import Dataset, Metrics, Output
 
 from components.definition import GENERATION, component
@@ -18,8 +20,8 @@ def prepare(
     numbers: Output[Metrics],
     shards: str = "",
     finished: list[str] = [],  # noqa: B006
-) -> str:
-    """Makes the given shards, or what is still missing and the manifests; returns the prefix of the conditions.
+) -> NamedTuple("Prepared", [("clips", str), ("conditions", str)]):  # type: ignore[valid-type]
+    """Makes the given shards, or what is still missing and the manifests; returns the prefixes.
 
     `finished` is what the workers returned: it only lets the call that completes the data set wait for them.
     """
@@ -40,4 +42,4 @@ def prepare(
         data=(clips, table),
         numbers=("", numbers),
     )
-    return conditions
+    return clips, conditions

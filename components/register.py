@@ -19,13 +19,14 @@ def register(
     pairs: str = "",
     annotation_data: str = "",
     preference_data: str = "",
-    ratings: str = "",
     evaluation_data: str = "",
+    ratings: str = "",
+    gate: str = "",
 ) -> str:
-    """Logs and registers, writes what was registered to the file `output`, and returns where it is."""
+    """Logs and registers, writes what was registered to the file `output`, and returns the aligned model's version."""
     from v2a_dpo.stages.task import run_stage
 
-    run_stage(
+    registered = run_stage(
         "register",
         params,
         {
@@ -39,7 +40,8 @@ def register(
             "pairs": pairs,
             "training_data": [data for data in (ratings, preference_data, annotation_data) if data],
             "evaluation_data": [data for data in (evaluation_data,) if data],
+            "gate": gate,
         },
         page=(output, record),
     )
-    return output
+    return registered.versions["aligned"].version

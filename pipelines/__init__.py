@@ -6,7 +6,8 @@
 | `candidates.py` | its first part alone: candidates for people to rate |
 | `evaluate.py` | any model, or candidates made anywhere, against a base |
 | `sweep.py` | Table 2: a grid of beta and curriculum threshold |
-| `parts.py` | what they share: data sets made shard by shard, systems sampled and scored |
+| `parts.py`, `preference.py`, `release.py` | the steps they share: sets of candidates, pairs, systems, gate and registry |
+| `shards.py` | data sets made shard by shard, by many pods at the same time |
 | `presets.py`, `placement.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
 | `compilation.py` | names and compilation |
 

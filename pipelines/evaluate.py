@@ -9,8 +9,10 @@ from components.fetch_model import fetch_model
 from components.report import report
 from components.summarize_run import summarize_run
 from components.take_existing import take_existing
-from pipelines.parts import Part, System, candidates_of, layout, scores_of, system, value
+from pipelines.parts import System, system
 from pipelines.placement import Placement
+from pipelines.shards import candidate_shards, score_shards
+from pipelines.values import Part, layout, value
 
 
 def evaluation(placement: Placement) -> Any:
@@ -42,7 +44,7 @@ def evaluation(placement: Placement) -> Any:
                 fetch_model(params=params, model=base, output=at.path("models", "base")), "tracking"
             )
             before = make_base(
-                params=params, root=root, name="base", clips=clips, conditions=conditions, generator=value(fetched),
+                params=params, root=root, name="test-base", clips=clips, conditions=conditions, generator=value(fetched),
                 scorers=scorers, shards_per_task=shards_per_task,
             ).outputs  # fmt: skip
             after = make_other(
@@ -70,6 +72,7 @@ def evaluation(placement: Placement) -> Any:
 
 def _model_or_candidates(placement: Placement) -> Part:
     """The part that scores what is compared with the base, after a model made it or as it was given."""
+    generate_all, score_all = candidate_shards(placement), score_shards(placement)
 
     @dsl.pipeline(name="model-or-candidates", description="The system to compare with the base, and its scores")
     def part(
@@ -87,17 +90,17 @@ def _model_or_candidates(placement: Placement) -> Part:
             fetched = placement.place(
                 fetch_model(params=params, model=model, output=at.path("models", "aligned")), "tracking"
             )
-            generated = candidates_of(
-                placement, params=params, conditions=conditions, generator=value(fetched),
-                output=at.candidates("test-aligned"), shards_per_task=shards_per_task, count=1,
+            generated = generate_all(
+                params=params, root=root, name="test-aligned", conditions=conditions, generator=value(fetched),
+                shards_per_task=shards_per_task, count=1,
             )  # fmt: skip
         with dsl.Else(name="candidates-given"):
             found = placement.place(take_existing(location=candidates), "control")
-        made = dsl.OneOf(value(generated), found.output)
-        scored = scores_of(
-            placement, params=params, clips=clips, candidates=made, scorers=scorers, output=at.scores("test-aligned"),
+        made = dsl.OneOf(generated.output, found.output)
+        scored = score_all(
+            params=params, root=root, name="test-aligned", clips=clips, candidates=made, scorers=scorers,
             shards_per_task=shards_per_task,
         )  # fmt: skip
-        return System(candidates=made, scores=value(scored))
+        return System(candidates=made, scores=scored.output)
 
     return part

@@ -1,49 +1,19 @@
-"""What pipelines share: data sets made shard by shard in parallel, and systems sampled and scored on a set of clips.
+"""Steps of the paper that several pipelines share: sources, sets of clips with candidates, systems sampled and scored.
 
-A part is a pipeline of its own, so that a run's graph shows the paper's steps and hides the shards inside them. Control
-flow (loops, conditions) lives in parts alone: KFP 2.17 mixes up the groups of a pipeline that nests both. A prefix is put
-together inside the part that uses it, because only a task's own arguments may hold a placeholder.
+Each is a pipeline of its own, so that a run's graph shows the paper's steps and hides the shards inside them.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
-from components.generate import generate
-from components.plan_shards import plan_shards
-from components.prepare import prepare
 from components.pretrain import pretrain
-from components.score import score
-from components.take_existing import take_existing
 from components.take_models import take_models
+from components.take_set import take_set
 from components.world import world
 from pipelines.placement import Placement
-from v2a_dpo.stages.layout import Layout
-
-#: A pipeline used as a step of another one.
-Part = Callable[..., dsl.PipelineTask]
-
-
-def layout(root: Any) -> Layout:
-    """The places under a prefix that is known only when the pipeline runs."""
-    return Layout(str(root))
-
-
-def value(task: dsl.PipelineTask) -> Any:
-    """What a task returned, beside its artifacts: for our components, the prefix it filled."""
-    return task.outputs["Output"]
-
-
-def in_parallel(make: Callable[..., dsl.PipelineTask], chunks: Any, *, placement: Placement) -> dsl.PipelineTask:
-    """The task that completes a data set after its `chunks` were made by workers at the same time.
-
-    `make(shards=...)` is a worker, `make(finished=...)` the call for all shards: it finds the workers' shards, makes what
-    is missing, and writes the manifest.
-    """
-    with dsl.ParallelFor(chunks, parallelism=placement.preset.parallelism) as chunk:
-        worker = make(shards=chunk)
-    return make(finished=dsl.Collected(value(worker)))
+from pipelines.shards import Prepared, candidate_shards, prepared_shards, score_shards
+from pipelines.values import Part, layout
 
 
 class Sources(NamedTuple):
@@ -76,107 +46,59 @@ def sources(placement: Placement) -> Part:
     return part
 
 
-def conditions_of(
-    placement: Placement, *, params: Any, root: Any, split: Any, videos: Any, generator: Any, shards_per_task: Any
-) -> dsl.PipelineTask:
-    """The task that completes the clips and the conditions of a split."""
-    at, folder = layout(root), f"{videos}/{split}"
-    captions = f"{folder}/captions.csv"
-    plan = plan_shards(params=params, shards_per_task=shards_per_task, videos=folder, captions=captions, split=split)
-    return in_parallel(
-        lambda **part: placement.place(
-            prepare(
-                params=params,
-                videos=folder,
-                captions=captions,
-                split=split,
-                generator=generator,
-                clips=at.clips(str(split)),
-                conditions=at.conditions(str(split)),
-                **part,
-            ),
-            "preparation",
-        ),
-        placement.place(plan, "control").output,
-        placement=placement,
-    )
+class ClipSet(NamedTuple):
+    """Where the clips of a split, their conditions and their candidates lie."""
 
-
-def candidates_of(
-    placement: Placement,
-    *,
-    params: Any,
-    conditions: Any,
-    generator: Any,
-    output: str,
-    shards_per_task: Any,
-    count: int = 0,
-) -> dsl.PipelineTask:
-    """The task that completes the candidates for all clips of `conditions`."""
-    plan = placement.place(plan_shards(params=params, shards_per_task=shards_per_task, data=conditions), "control")
-    return in_parallel(
-        lambda **part: placement.place(
-            generate(
-                params=params, conditions=conditions, generator=generator, output=output, candidates=count, **part
-            ),
-            "generation",
-        ),
-        plan.output,
-        placement=placement,
-    )
-
-
-def scores_of(
-    placement: Placement, *, params: Any, clips: str, candidates: Any, scorers: Any, output: str, shards_per_task: Any
-) -> dsl.PipelineTask:
-    """The task that completes the scores of all `candidates`."""
-    plan = placement.place(plan_shards(params=params, shards_per_task=shards_per_task, data=candidates), "control")
-    return in_parallel(
-        lambda **part: placement.place(
-            score(params=params, clips=clips, candidates=candidates, scorers=scorers, output=output, **part),
-            "scoring",
-        ),
-        plan.output,
-        placement=placement,
-    )
+    clips: str
+    conditions: str
+    candidates: str
 
 
 def candidate_set(placement: Placement) -> Part:
     """The part that makes a split's clips, conditions and candidates, or takes those of an earlier run."""
+    prepare_all, generate_all = prepared_shards(placement), candidate_shards(placement)
 
     @dsl.pipeline(name="candidate-set", description="Clips, conditions and candidates of a split")
     def part(
         params: dict, root: str, split: str, start_at: str, videos: str, generator: str, shards_per_task: int
-    ) -> str:
+    ) -> ClipSet:
         with dsl.If(start_at == "videos", name="from-videos"):
-            prepared = conditions_of(
-                placement, params=params, root=root, split=split, videos=videos, generator=generator,
+            prepared = prepare_all(
+                params=params, root=root, split=split, videos=videos, generator=generator,
                 shards_per_task=shards_per_task,
             )  # fmt: skip
-            made = candidates_of(
-                placement, params=params, conditions=value(prepared), generator=generator,
-                output=layout(root).candidates(str(split)), shards_per_task=shards_per_task,
+            made = generate_all(
+                params=params, root=root, name=split, conditions=prepared.outputs["conditions"], generator=generator,
+                shards_per_task=shards_per_task,
             )  # fmt: skip
         with dsl.Else(name="candidates-exist"):
-            found = placement.place(take_existing(location=layout(root).candidates(str(split))), "control")
-        return dsl.OneOf(value(made), found.output)
+            found = placement.place(take_set(root=root, split=split), "control")
+        return ClipSet(
+            clips=dsl.OneOf(prepared.outputs["clips"], found.outputs["clips"]),
+            conditions=dsl.OneOf(prepared.outputs["conditions"], found.outputs["conditions"]),
+            candidates=dsl.OneOf(made.output, found.outputs["candidates"]),
+        )
 
     return part
 
 
 def held_out_set(placement: Placement) -> Part:
     """The part that makes the test split's clips and conditions, or takes those of an earlier run."""
+    prepare_all = prepared_shards(placement)
 
     @dsl.pipeline(name="held-out-set", description="Clips and conditions of the held-out split")
-    def part(params: dict, root: str, start_at: str, videos: str, generator: str, shards_per_task: int) -> str:
+    def part(params: dict, root: str, start_at: str, videos: str, generator: str, shards_per_task: int) -> Prepared:
         with dsl.If(start_at == "videos", name="from-videos"):
-            prepared = conditions_of(
-                placement, params=params, root=root, split="test", videos=videos, generator=generator,
+            prepared = prepare_all(
+                params=params, root=root, split="test", videos=videos, generator=generator,
                 shards_per_task=shards_per_task,
             )  # fmt: skip
         with dsl.Else(name="clips-exist"):
-            found = placement.place(take_existing(location=layout(root).conditions("test")), "control")
-        return dsl.OneOf(value(prepared), found.output)
+            found = placement.place(take_set(root=root, split="test"), "control")
+        return Prepared(
+            clips=dsl.OneOf(prepared.outputs["clips"], found.outputs["clips"]),
+            conditions=dsl.OneOf(prepared.outputs["conditions"], found.outputs["conditions"]),
+        )
 
     return part
 
@@ -190,6 +112,7 @@ class System(NamedTuple):
 
 def system(placement: Placement) -> Part:
     """The part that lets a model make sound for the held-out clips, one candidate each, and scores it."""
+    generate_all, score_all = candidate_shards(placement), score_shards(placement)
 
     @dsl.pipeline(name="system", description="One candidate for every held-out clip, and its scores")
     def part(
@@ -202,15 +125,14 @@ def system(placement: Placement) -> Part:
         scorers: str,
         shards_per_task: int,
     ) -> System:
-        at = layout(root)
-        made = candidates_of(
-            placement, params=params, conditions=conditions, generator=generator,
-            output=at.candidates(f"test-{name}"), shards_per_task=shards_per_task, count=1,
+        made = generate_all(
+            params=params, root=root, name=name, conditions=conditions, generator=generator,
+            shards_per_task=shards_per_task, count=1,
         )  # fmt: skip
-        scored = scores_of(
-            placement, params=params, clips=clips, candidates=value(made), scorers=scorers,
-            output=at.scores(f"test-{name}"), shards_per_task=shards_per_task,
+        scored = score_all(
+            params=params, root=root, name=name, clips=clips, candidates=made.output, scorers=scorers,
+            shards_per_task=shards_per_task,
         )  # fmt: skip
-        return System(candidates=value(made), scores=value(scored))
+        return System(candidates=made.output, scores=scored.output)
 
     return part

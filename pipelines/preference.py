@@ -9,8 +9,9 @@ from components.import_ratings import import_ratings
 from components.mine import mine
 from components.take_existing import take_existing
 from components.train_audioscore import train_audioscore
-from pipelines.parts import Part, layout, scores_of, value
 from pipelines.placement import Placement
+from pipelines.shards import score_shards
+from pipelines.values import Part, layout, value
 
 
 class Preference(NamedTuple):
@@ -22,6 +23,7 @@ class Preference(NamedTuple):
 
 def preference_pairs(placement: Placement) -> Part:
     """The part that makes the pairs, from people's ratings if there is a CSV of them, or takes those of an earlier run."""
+    score_all = score_shards(placement)
 
     @dsl.pipeline(name="preference-pairs", description="Scores, ratings, AudioScore and preference pairs")
     def part(
@@ -29,7 +31,9 @@ def preference_pairs(placement: Placement) -> Part:
         root: str,
         data_root: str,
         start_at: str,
+        annotation_clips: str,
         annotation_candidates: str,
+        preference_clips: str,
         preference_candidates: str,
         scorers: str,
         truth: str,
@@ -38,14 +42,14 @@ def preference_pairs(placement: Placement) -> Part:
     ) -> Preference:
         at, data = layout(root), layout(data_root)
         with dsl.If(start_at != "pairs", name="no-pairs-given"):
-            rated_scores = scores_of(
-                placement, params=params, clips=data.clips("annotation"), candidates=annotation_candidates,
-                scorers=scorers, output=at.scores("annotation"), shards_per_task=shards_per_task,
-            )  # fmt: skip
-            scores = scores_of(
-                placement, params=params, clips=data.clips("preference"), candidates=preference_candidates,
-                scorers=scorers, output=at.scores("preference"), shards_per_task=shards_per_task,
-            )  # fmt: skip
+            rated_scores = score_all(
+                params=params, root=root, name="annotation", clips=annotation_clips, candidates=annotation_candidates,
+                scorers=scorers, shards_per_task=shards_per_task,
+            ).output  # fmt: skip
+            scores = score_all(
+                params=params, root=root, name="preference", clips=preference_clips, candidates=preference_candidates,
+                scorers=scorers, shards_per_task=shards_per_task,
+            ).output  # fmt: skip
             with dsl.If(ratings_csv == "", name="no-ratings-given"):
                 simulated = placement.place(
                     annotate(params=params, candidates=annotation_candidates, truth=truth, output=at.ratings), "control"
@@ -57,17 +61,17 @@ def preference_pairs(placement: Placement) -> Part:
                 )
             rated = dsl.OneOf(value(simulated), value(imported))
             classifier = placement.place(
-                train_audioscore(params=params, scores=value(rated_scores), ratings=rated, output=at.audioscore),
+                train_audioscore(params=params, scores=rated_scores, ratings=rated, output=at.audioscore),
                 "control",
             )
             mined = placement.place(
                 mine(
                     params=params,
-                    scores=value(scores),
+                    scores=scores,
                     audioscore=value(classifier),
                     output=at.pairs,
                     ratings=rated,
-                    rated_scores=value(rated_scores),
+                    rated_scores=rated_scores,
                 ),
                 "control",
             )

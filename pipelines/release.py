@@ -3,9 +3,10 @@
 from kfp import dsl
 
 from components.gate import gate
+from components.promote import promote
 from components.register import register
-from pipelines.parts import Part, layout, value
 from pipelines.placement import Placement
+from pipelines.values import Part, layout, value
 
 
 def release(placement: Placement) -> Part:
@@ -15,15 +16,18 @@ def release(placement: Placement) -> Part:
     def part(
         params: dict,
         root: str,
-        data_root: str,
+        annotation_candidates: str,
+        preference_candidates: str,
+        test_clips: str,
         base: str,
         aligned: str,
         evaluation: str,
         report: str,
         audioscore: str,
         pairs: str,
+        promotion: bool,
     ) -> bool:
-        at, data = layout(root), layout(data_root)
+        at = layout(root)
         decided = placement.place(gate(params=params, evaluation=evaluation, output=at.decision), "control")
         registered = placement.place(
             register(
@@ -36,13 +40,25 @@ def release(placement: Placement) -> Part:
                 alignment=at.alignment,
                 audioscore=audioscore,
                 pairs=pairs,
-                annotation_data=data.candidates("annotation"),
-                preference_data=data.candidates("preference"),
-                evaluation_data=data.clips("test"),
+                annotation_data=annotation_candidates,
+                preference_data=preference_candidates,
+                evaluation_data=test_clips,
+                gate=at.decision,
             ),
             "tracking",
         )
         registered.after(decided)
+        # KFP takes no `and`.
+        with dsl.If(promotion == True, name="promotion-wanted"), dsl.If(value(decided) == True, name="gates-hold"):  # noqa: E712
+            placement.place(
+                promote(
+                    params=params,
+                    version=value(registered),
+                    reason="asked for by the pipeline run",
+                    output=at.path("promotion.json"),
+                ),
+                "tracking",
+            )
         return value(decided)
 
     return part

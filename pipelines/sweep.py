@@ -14,8 +14,8 @@ from components.score import score
 from components.summarize_run import summarize_run
 from components.sweep_cell import sweep_cell
 from components.take_loop import take_loop
-from pipelines.parts import layout, value
 from pipelines.placement import Placement
+from pipelines.values import Part, layout, value
 
 
 def sweep(placement: Placement) -> Any:
@@ -25,6 +25,7 @@ def sweep(placement: Placement) -> Any:
     AudioScore all cells share), `betas` and `thresholds`: complexity scores, or quantiles where `params` names one.
     `generator` and `scorers` are the models of that run, unless it was of the tiny profile.
     """
+    make_cells = _cells(placement)
 
     @dsl.pipeline(name="sweep", description=sweep.__doc__)
     def pipeline(
@@ -36,79 +37,102 @@ def sweep(placement: Placement) -> Any:
         generator: str = "",
         scorers: str = "",
     ) -> None:
-        done = layout(loop_root)
         ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
-        with dsl.ExitHandler(ended, name="grid"):
+        with dsl.ExitHandler(ended, name="table-2"):
             loop = placement.place(
                 take_loop(loop_root=loop_root, generator=generator, scorers=scorers), "control"
-            ).outputs
-            planned = placement.place(plan_sweep(params=params, betas=betas, thresholds=thresholds), "control")
-            cells = planned.output
-            with dsl.ParallelFor(cells, parallelism=placement.preset.parallelism, name="cells") as cell:
-                at = layout(f"{root}/{cell}")
-                settings = placement.place(sweep_cell(params=params, cell=cell), "control").output
-                mined = placement.place(
-                    mine(
-                        params=settings,
-                        scores=done.scores("preference"),
-                        audioscore=done.audioscore,
-                        output=at.pairs,
-                        ratings=done.ratings,
-                        rated_scores=done.scores("annotation"),
-                    ),
-                    "control",
-                )
-                aligned = placement.place(
-                    align(
-                        params=settings,
-                        pairs=value(mined),
-                        annotation_candidates=done.candidates("annotation"),
-                        annotation_conditions=done.conditions("annotation"),
-                        preference_candidates=done.candidates("preference"),
-                        preference_conditions=done.conditions("preference"),
-                        generator=loop["generator"],
-                        output=at.aligned,
-                        log=at.alignment,
-                    ),
-                    "alignment",
-                )
-                made = placement.place(
-                    generate(
-                        params=settings,
-                        conditions=done.conditions("test"),
-                        generator=value(aligned),
-                        output=at.candidates("test-aligned"),
-                        candidates=1,
-                    ),
-                    "generation",
-                )
-                scored = placement.place(
-                    score(
-                        params=settings,
-                        clips=done.clips("test"),
-                        candidates=value(made),
-                        scorers=loop["scorers"],
-                        output=at.scores("test-aligned"),
-                    ),
-                    "scoring",
-                )
-                evaluated = placement.place(
-                    evaluate(
-                        params=settings,
-                        clips=done.clips("test"),
-                        scorers=loop["scorers"],
-                        base_candidates=done.candidates("test-base"),
-                        base_scores=done.scores("test-base"),
-                        aligned_candidates=value(made),
-                        aligned_scores=value(scored),
-                        output=at.evaluation,
-                        truth=loop["truth"],
-                    ),
-                    "evaluation",
-                )
-            placement.place(
-                collect_sweep(params=params, cells=cells, evaluations=dsl.Collected(value(evaluated)), output=root),
-                "control",
-            )
+            ).outputs  # fmt: skip
+            make_cells(
+                params=params, root=root, loop_root=loop_root, betas=betas, thresholds=thresholds,
+                generator=loop["generator"], scorers=loop["scorers"], truth=loop["truth"],
+            )  # fmt: skip
 
     return pipeline
+
+
+def _cells(placement: Placement) -> Part:
+    """The part that makes all cells at the same time and puts them into one table."""
+
+    @dsl.pipeline(name="cells", description="Pairs, alignment and evaluation for every cell, and the table")
+    def part(
+        params: dict,
+        root: str,
+        loop_root: str,
+        betas: list[float],
+        thresholds: list[float],
+        generator: str,
+        scorers: str,
+        truth: str,
+    ) -> str:
+        done = layout(loop_root)
+        planned = placement.place(plan_sweep(params=params, betas=betas, thresholds=thresholds), "control")
+        cells = planned.output
+        with dsl.ParallelFor(cells, parallelism=placement.preset.parallelism, name="cells") as cell:
+            at = layout(f"{root}/{cell}")
+            settings = placement.place(sweep_cell(params=params, cell=cell), "control").output
+            mined = placement.place(
+                mine(
+                    params=settings,
+                    scores=done.scores("preference"),
+                    audioscore=done.audioscore,
+                    output=at.pairs,
+                    ratings=done.ratings,
+                    rated_scores=done.scores("annotation"),
+                ),
+                "control",
+            )
+            aligned = placement.place(
+                align(
+                    params=settings,
+                    pairs=value(mined),
+                    annotation_candidates=done.candidates("annotation"),
+                    annotation_conditions=done.conditions("annotation"),
+                    preference_candidates=done.candidates("preference"),
+                    preference_conditions=done.conditions("preference"),
+                    generator=generator,
+                    output=at.aligned,
+                    log=at.alignment,
+                ),
+                "alignment",
+            )
+            made = placement.place(
+                generate(
+                    params=settings,
+                    conditions=done.conditions("test"),
+                    generator=value(aligned),
+                    output=at.candidates("test-aligned"),
+                    candidates=1,
+                ),
+                "generation",
+            )
+            scored = placement.place(
+                score(
+                    params=settings,
+                    clips=done.clips("test"),
+                    candidates=value(made),
+                    scorers=scorers,
+                    output=at.scores("test-aligned"),
+                ),
+                "scoring",
+            )
+            evaluated = placement.place(
+                evaluate(
+                    params=settings,
+                    clips=done.clips("test"),
+                    scorers=scorers,
+                    base_candidates=done.candidates("test-base"),
+                    base_scores=done.scores("test-base"),
+                    aligned_candidates=value(made),
+                    aligned_scores=value(scored),
+                    output=at.evaluation,
+                    truth=truth,
+                ),
+                "evaluation",
+            )
+        collected = placement.place(
+            collect_sweep(params=params, cells=cells, evaluations=dsl.Collected(value(evaluated)), output=root),
+            "control",
+        )
+        return value(collected)
+
+    return part

@@ -9,10 +9,11 @@ from components.check_run import check_run
 from components.evaluate import evaluate
 from components.report import report
 from components.summarize_run import summarize_run
-from pipelines.parts import candidate_set, held_out_set, layout, sources, system, value
+from pipelines.parts import candidate_set, held_out_set, sources, system
 from pipelines.placement import Placement
 from pipelines.preference import preference_pairs
 from pipelines.release import release
+from pipelines.values import layout, value
 
 
 def full_loop(placement: Placement) -> Any:
@@ -22,7 +23,8 @@ def full_loop(placement: Placement) -> Any:
     profile in its own procedural world. `videos` names a prefix with a folder a split (annotation, preference, test),
     each with a `captions.csv`; `generator` and `scorers` the models' folders then. `ratings_csv` replaces the simulated
     rater by people. `start_at` is videos, or candidates or pairs for a run that takes those of the finished run at
-    `data_root`. `shards_per_task` shards go to each parallel worker. Running it again makes only what is missing.
+    `data_root`. `shards_per_task` shards go to each parallel worker. With `promotion` a model that passes the gates becomes
+    champion if it also beats the present one. Running the pipeline again makes only what is missing.
     """
     make_sources, make_set, make_test = sources(placement), candidate_set(placement), held_out_set(placement)
     make_pairs, make_system, make_release = preference_pairs(placement), system(placement), release(placement)
@@ -38,6 +40,7 @@ def full_loop(placement: Placement) -> Any:
         start_at: str = "videos",
         data_root: str = "",
         shards_per_task: int = 4,
+        promotion: bool = False,
     ) -> None:
         ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
         with dsl.ExitHandler(ended, name="loop"):
@@ -48,36 +51,36 @@ def full_loop(placement: Placement) -> Any:
                 ),
                 "control",
             )  # fmt: skip
-            data_at, at, data = checked.output, layout(root), layout(checked.output)
+            data_root, at = checked.output, layout(root)
             given = make_sources(
                 params=params, root=root, videos=videos, generator=generator, scorers=scorers
-            ).after(checked)  # fmt: skip
-            base, judges, truth = (given.outputs[name] for name in ("generator", "scorers", "truth"))
-
-            made = {
-                split: make_set(
-                    params=params, root=data_at, split=split, start_at=start_at, videos=given.outputs["videos"],
+            ).after(checked).outputs  # fmt: skip
+            base, judges, truth = given["generator"], given["scorers"], given["truth"]
+            rated, mined = (
+                make_set(
+                    params=params, root=data_root, split=split, start_at=start_at, videos=given["videos"],
                     generator=base, shards_per_task=shards_per_task,
-                ).output
+                ).outputs
                 for split in ("annotation", "preference")
-            }  # fmt: skip
-            conditions = make_test(
-                params=params, root=data_at, start_at=start_at, videos=given.outputs["videos"], generator=base,
+            )  # fmt: skip
+            test = make_test(
+                params=params, root=data_root, start_at=start_at, videos=given["videos"], generator=base,
                 shards_per_task=shards_per_task,
-            ).output  # fmt: skip
+            ).outputs  # fmt: skip
             preference = make_pairs(
-                params=params, root=root, data_root=data_at, start_at=start_at,
-                annotation_candidates=made["annotation"], preference_candidates=made["preference"],
+                params=params, root=root, data_root=data_root, start_at=start_at,
+                annotation_clips=rated["clips"], annotation_candidates=rated["candidates"],
+                preference_clips=mined["clips"], preference_candidates=mined["candidates"],
                 scorers=judges, truth=truth, ratings_csv=ratings_csv, shards_per_task=shards_per_task,
             ).outputs  # fmt: skip
             aligned = placement.place(
                 align(
                     params=params,
                     pairs=preference["pairs"],
-                    annotation_candidates=made["annotation"],
-                    annotation_conditions=data.conditions("annotation"),
-                    preference_candidates=made["preference"],
-                    preference_conditions=data.conditions("preference"),
+                    annotation_candidates=rated["candidates"],
+                    annotation_conditions=rated["conditions"],
+                    preference_candidates=mined["candidates"],
+                    preference_conditions=mined["conditions"],
                     generator=base,
                     output=at.aligned,
                     log=at.alignment,
@@ -86,7 +89,7 @@ def full_loop(placement: Placement) -> Any:
             )
             before, after = (
                 make_system(
-                    params=params, root=root, name=name, clips=data.clips("test"), conditions=conditions,
+                    params=params, root=root, name=f"test-{name}", clips=test["clips"], conditions=test["conditions"],
                     generator=model, scorers=judges, shards_per_task=shards_per_task,
                 ).outputs
                 for name, model in (("base", base), ("aligned", value(aligned)))
@@ -94,7 +97,7 @@ def full_loop(placement: Placement) -> Any:
             evaluated = placement.place(
                 evaluate(
                     params=params,
-                    clips=data.clips("test"),
+                    clips=test["clips"],
                     scorers=judges,
                     base_candidates=before["candidates"],
                     base_scores=before["scores"],
@@ -104,7 +107,7 @@ def full_loop(placement: Placement) -> Any:
                     truth=truth,
                     curve_base=base,
                     curve_aligned=value(aligned),
-                    curve_conditions=conditions,
+                    curve_conditions=test["conditions"],
                 ),
                 "evaluation",
             )
@@ -112,7 +115,7 @@ def full_loop(placement: Placement) -> Any:
                 report(
                     params=params,
                     evaluation=value(evaluated),
-                    clips=data.clips("test"),
+                    clips=test["clips"],
                     base_candidates=before["candidates"],
                     base_scores=before["scores"],
                     aligned_candidates=after["candidates"],
@@ -126,9 +129,10 @@ def full_loop(placement: Placement) -> Any:
                 "control",
             )
             make_release(
-                params=params, root=root, data_root=data_at, base=base, aligned=value(aligned),
+                params=params, root=root, annotation_candidates=rated["candidates"],
+                preference_candidates=mined["candidates"], test_clips=test["clips"], base=base, aligned=value(aligned),
                 evaluation=value(evaluated), report=value(page), audioscore=preference["audioscore"],
-                pairs=preference["pairs"],
+                pairs=preference["pairs"], promotion=promotion,
             )  # fmt: skip
 
     return v2a_dpo

@@ -95,7 +95,7 @@ def test_a_shard_that_was_deleted_is_made_again_and_nothing_else(kubeflow_run, c
     cluster.client.delete_object(Bucket=cluster.bucket, Key=lost)
     at = kubeflow_run.at
     run(
-        system(LOCAL), params=values_of(params), root=at.root, name="base",
+        system(LOCAL), params=values_of(params), root=at.root, name="test-base",
         clips=at.clips("test"), conditions=at.conditions("test"), generator=at.base, scorers=at.scorers,
         shards_per_task=2,
     )  # fmt: skip

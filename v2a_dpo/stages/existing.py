@@ -26,6 +26,21 @@ def take_existing(location: str) -> str:
     return location
 
 
+class ClipSet(NamedTuple):
+    """Where the clips of a split, their conditions and their candidates lie."""
+
+    clips: str
+    conditions: str
+    candidates: str
+
+
+def take_set(*, root: str, split: str) -> ClipSet:
+    """The prefixes of a split; raises UserError when one is gone. Nobody makes candidates of the test split ahead."""
+    at = Layout(root)
+    candidates = "" if split == "test" else take_existing(at.candidates(split))
+    return ClipSet(take_existing(at.clips(split)), take_existing(at.conditions(split)), candidates)
+
+
 def take_models(*, videos: str, generator: str, scorers: str) -> Sources:
     """The sources of a run on real videos; raises UserError when a model is not there."""
     return Sources(videos, "", take_existing(generator), take_existing(scorers))

@@ -1,0 +1,61 @@
+"""Curriculum Flow-DPO (paper section 3.3) on one node of the cluster or several, through Kubeflow Trainer."""
+
+from kfp.dsl import Metrics, Model, Output
+
+from components.definition import GENERATION, ORCHESTRATION, Images, component
+
+
+@component(ORCHESTRATION)
+def align_on_cluster(
+    params: dict,
+    pairs: str,
+    annotation_candidates: str,
+    annotation_conditions: str,
+    preference_candidates: str,
+    preference_conditions: str,
+    generator: str,
+    output: str,
+    log: str,
+    aligned: Output[Model],
+    numbers: Output[Metrics],
+    num_nodes: int = 1,
+    processes_per_node: int = 8,
+    gpus_per_node: int = 8,
+    cpu: str = "64",
+    memory: str = "512Gi",
+    node_selector: dict = {},
+    queue: str = "v2a-dpo",
+    namespace: str = "v2a-dpo",
+    runtime: str = "v2a-dpo-torch",
+    keep: bool = False,
+    image: str = Images().reference(GENERATION),
+) -> str:
+    """Aligns the generator to the pairs into the prefix `output` by a TrainJob and returns it; goes on from checkpoints under `log`."""
+    from v2a_dpo.stages.task import run_stage
+
+    run_stage(
+        "align_on_cluster",
+        params,
+        {
+            "pairs": pairs,
+            "candidates": [annotation_candidates, preference_candidates],
+            "conditions": [annotation_conditions, preference_conditions],
+            "generator": generator,
+            "output": output,
+            "log": log,
+            "num_nodes": num_nodes,
+            "processes_per_node": processes_per_node,
+            "gpus_per_node": gpus_per_node,
+            "cpu": cpu,
+            "memory": memory,
+            "node_selector": node_selector,
+            "queue": queue,
+            "namespace": namespace,
+            "runtime": runtime,
+            "keep": keep,
+            "image": image,
+        },
+        model=(output, aligned),
+        numbers=("", numbers),
+    )
+    return output
