@@ -33,6 +33,12 @@ def built() -> dict[str, list[dict[str, Any]]]:
     return {overlay: build(K8S / "overlays" / overlay) for overlay in OVERLAYS}
 
 
+@pytest.fixture(scope="session")
+def weights_job() -> list[dict[str, Any]]:
+    """What fills the volume with official checkpoints, applied beside an overlay."""
+    return build(K8S / "weights")
+
+
 @pytest.fixture(params=OVERLAYS)
 def manifests(request: pytest.FixtureRequest, built: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The manifests of one overlay; a test that takes it runs for each."""

@@ -32,6 +32,20 @@ def test_built_in_kinds_validate_strictly(manifests):
         kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
 
 
+def test_the_weights_job_validates_and_writes_where_the_others_read(built, weights_job):
+    for manifest in weights_job:
+        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+        assert manifest["metadata"]["namespace"] == "v2a-dpo"
+    ((_, pod),) = pod_templates(weights_job)
+    (container,) = pod["spec"]["containers"]
+    claim = pod["spec"]["volumes"][0]["persistentVolumeClaim"]
+    assert claim["claimName"] in names(built["prod"], "PersistentVolumeClaim")
+    assert not claim.get("readOnly")
+    assert container["image"] in {
+        other["image"] for _, template in pod_templates(built["prod"]) for other in containers(template)
+    }
+
+
 def test_the_validator_notices_a_misspelt_field(manifests):
     broken = copy.deepcopy(of_kind(manifests, "Deployment")[0])
     broken["spec"]["replica"] = 1

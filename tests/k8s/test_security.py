@@ -39,8 +39,8 @@ def weaknesses(pod: Manifest) -> list[str]:
     return found
 
 
-def test_every_pod_template_has_the_security_settings(manifests):
-    found = {where: weaknesses(pod) for where, pod in pod_templates(manifests)}
+def test_every_pod_template_has_the_security_settings(manifests, weights_job):
+    found = {where: weaknesses(pod) for where, pod in pod_templates([*manifests, *weights_job])}
     assert any("ClusterTrainingRuntime/v2a-dpo-torch" in where for where in found)
     assert any(where.startswith("Deployment/mlflow") for where in found)
     assert not any(found.values()), found
