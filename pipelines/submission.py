@@ -33,7 +33,8 @@ class CompiledPipeline:
     @classmethod
     def of(cls, text: str) -> CompiledPipeline:
         """The pipeline compiled into `text`, one or two YAML documents of which the first is the specification."""
-        return cls(text, next(yaml.safe_load_all(text)))
+        # The safe loader written in C: five times as fast.
+        return cls(text, next(yaml.load_all(text, Loader=yaml.CSafeLoader)))
 
     @property
     def name(self) -> str:

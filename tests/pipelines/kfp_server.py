@@ -108,7 +108,7 @@ class KubeflowServer:
 
     def upload_version(self, request: Recorded) -> Answer:
         text = request.body["uploadfile"].decode()
-        spec, *platforms = yaml.safe_load_all(text)
+        spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
         return self._create(
             self.versions,
             "pipeline_version_id",

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.pipelines.compilation_memory import remember_compilations
 from tests.pipelines.kfp_server import KubeflowServer
 from v2a_dpo.cli.main import app
 from v2a_dpo.errors import UserError
@@ -29,6 +30,14 @@ TASKS = ("fetch-model", "generate", "score", "evaluate", "report", "summarize-ru
 def server():
     with KubeflowServer(tasks=TASKS) as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """What the commands compile, they compile once: the same arguments give the same text."""
+    with pytest.MonkeyPatch.context() as patch:
+        remember_compilations(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)
