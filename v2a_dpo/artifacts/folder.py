@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 from v2a_dpo.artifacts.location import (
     exists,
-    filesystem,
     is_remote,
     join,
     list_names,
@@ -23,6 +22,7 @@ from v2a_dpo.artifacts.location import (
     tree_names,
     write_atomically,
 )
+from v2a_dpo.artifacts.transfer import fetch_file, send_file
 from v2a_dpo.errors import UserError
 
 #: Written last to a remote folder: a reader that finds it finds the rest.
@@ -101,9 +101,8 @@ def remove_partial_folders(target: Path) -> None:
 
 
 def _upload(folder: Path, uri: str | Path) -> None:
-    fs, path = filesystem(uri)
     for file in sorted(folder.iterdir(), key=lambda item: (item.name == _LAST, item.name)):
-        fs.put_file(str(file), join(path, file.name))
+        send_file(file, join(uri, file.name))
 
 
 @contextmanager
@@ -114,7 +113,7 @@ def local_copy(uri: str | Path) -> Iterator[Path]:
         return
     with TemporaryDirectory() as temporary:
         for name in list_names(uri):
-            (Path(temporary) / name).write_bytes(read_bytes(join(uri, name)))
+            fetch_file(join(uri, name), Path(temporary) / name)
         yield Path(temporary)
 
 
@@ -147,18 +146,16 @@ def working_folder(uri: str | Path, made_with: str) -> Iterator[Path]:
         kept = names if known == made_with else []
         for name in kept:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(read_bytes(join(uri, name)))
+            fetch_file(join(uri, name), folder / name)
         before = {name: (folder / name).stat().st_mtime_ns for name in kept}
         yield folder
         write_atomically(marker, made_with.encode())
         for name in set(names) - set(kept):
             remove(join(uri, name))
         made = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        with reported("written", uri):
-            fs, root = filesystem(uri)
-            for name in sorted(made, key=lambda item: (item.endswith(".json"), item)):
-                if before.get(name) != (folder / name).stat().st_mtime_ns:
-                    fs.put_file(str(folder / name), join(root, name))
+        for name in sorted(made, key=lambda item: (item.endswith(".json"), item)):
+            if before.get(name) != (folder / name).stat().st_mtime_ns:
+                send_file(folder / name, join(uri, name))
 
 
 def claim_folder(folder: Path, made_with: str) -> None:

@@ -16,7 +16,11 @@ from fsspec.spec import AbstractFileSystem
 from v2a_dpo.errors import UserError
 
 #: An endpoint that does not answer is given up after about half a minute, not after botocore's five.
-_S3_CONFIG = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
+S3_CONFIG: dict[str, object] = {
+    "connect_timeout": 5,
+    "read_timeout": 60,
+    "retries": {"max_attempts": 3, "mode": "standard"},
+}
 
 
 def is_remote(uri: str | Path) -> bool:
@@ -56,8 +60,13 @@ def _storage_options(uri: str) -> dict[str, object]:
     """S3 settings: time limits, and the endpoint from the environment, so that any S3-compatible service will do."""
     if not uri.startswith("s3://"):
         return {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return {"config_kwargs": _S3_CONFIG, "client_kwargs": {"endpoint_url": endpoint} if endpoint else {}}
+    endpoint = s3_endpoint()
+    return {"config_kwargs": S3_CONFIG, "client_kwargs": {"endpoint_url": endpoint} if endpoint else {}}
+
+
+def s3_endpoint() -> str | None:
+    """The address of the S3 service that the environment names; None for Amazon's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 @contextmanager

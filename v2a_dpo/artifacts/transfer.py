@@ -1,0 +1,227 @@
+"""Large files to and from S3: in parts that are checked, tried again and, after a stop, not sent twice.
+
+The one module that makes S3's own calls. An object appears when its last part is there, or not at all. Every part is sent
+with its SHA-256, which S3 checks; a download is compared, part by part, with what S3 stores about the object. An upload that
+was killed is found by the next one of the same file and continued; a lifecycle rule on the bucket should delete what nobody
+continues.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from v2a_dpo.artifacts.location import S3_CONFIG, filesystem, reported, s3_endpoint
+from v2a_dpo.errors import UserError
+
+#: Bytes of a part; S3 takes at least 5 MiB and at most 10,000 parts.
+PART_BYTES = 16 * 2**20
+_MAX_PARTS = 10_000
+_AT_ONCE = 8
+#: In an object's metadata: the size of its parts, without which what S3 stores about them cannot be compared.
+_PART_BYTES_KEY = "part-bytes"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece of a file, and its digests."""
+
+    number: int
+    start: int
+    num_bytes: int
+    sha256: bytes
+    md5: bytes
+
+
+def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
+    """Puts the local `file` at the remote `uri`; a reader finds the old object, the new one, or none.
+
+    On S3, parts that an earlier, killed upload of the same content left are not sent again. Raises UserError when it cannot
+    be written after several tries.
+    """
+    with reported("written", uri):
+        if not uri.startswith("s3://"):
+            fs, path = filesystem(uri)
+            fs.put_file(str(file), path)
+            return
+        client, place = _client(), _place(uri)
+        size = file.stat().st_size
+        step = max(part_bytes, -(-size // _MAX_PARTS))
+        if size <= step:
+            part = next(_parts(file, step))
+            client.put_object(
+                **place, Body=_content(file, part), ChecksumSHA256=_base64(part.sha256), Metadata=_metadata(step)
+            )
+            return
+        found = _interrupted(client, place)
+        try:
+            _send_parts(client, place, found or _new_upload(client, place, step), file, step)
+        except client.exceptions.NoSuchUpload:  # somebody else ended it meanwhile
+            _send_parts(client, place, _new_upload(client, place, step), file, step)
+
+
+def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
+    """Brings the object at the remote `uri` to the local `file`, which appears when it is whole and its checksums fit.
+
+    On S3, a fetch that was killed goes on where it was, if the object is still the same. Raises UserError when there is no
+    such object, or when what arrives twice is not what was stored.
+    """
+    with reported("read", uri):
+        if not uri.startswith("s3://"):
+            fs, path = filesystem(uri)
+            fs.get_file(path, str(file))
+            return
+        client, place = _client(), _place(uri)
+        try:
+            head = client.head_object(**place, ChecksumMode="ENABLED")
+        except client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
+                raise FileNotFoundError(uri) from error
+            raise
+        step = int(head["Metadata"].get(_PART_BYTES_KEY, part_bytes))
+        partial = file.with_name(f".{file.name}.{head['ETag'].strip(chr(34))}.partial")
+        for old in file.parent.glob(f".{file.name}.*.partial"):
+            if old != partial:
+                old.unlink()
+        for _ in range(2):
+            _fetch_parts(client, place, head, partial, step)
+            if _is_whole(partial, head, step):
+                partial.replace(file)
+                return
+            partial.unlink()
+        raise UserError(
+            "What arrives is not what was stored: the checksums differ.",
+            where=uri,
+            remedy="The object is damaged; make or upload it again.",
+        )
+
+
+def _client() -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("s3", endpoint_url=s3_endpoint(), config=Config(**S3_CONFIG, max_pool_connections=_AT_ONCE))
+
+
+def _place(uri: str) -> dict[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _metadata(step: int) -> dict[str, str]:
+    return {_PART_BYTES_KEY: str(step)}
+
+
+def _new_upload(client: Any, place: dict[str, str], step: int) -> str:
+    upload: str = client.create_multipart_upload(**place, ChecksumAlgorithm="SHA256", Metadata=_metadata(step))[
+        "UploadId"
+    ]
+    return upload
+
+
+def _interrupted(client: Any, place: dict[str, str]) -> str | None:
+    """The newest upload to this place that did not end."""
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place["Bucket"], Prefix=place["Key"])
+    uploads = [item for page in pages for item in page.get("Uploads", []) if item["Key"] == place["Key"]]
+    return max(uploads, key=lambda item: item["Initiated"])["UploadId"] if uploads else None
+
+
+def _send_parts(client: Any, place: dict[str, str], upload: str, file: Path, step: int) -> None:
+    upload_of = {**place, "UploadId": upload}
+    pages = client.get_paginator("list_parts").paginate(**upload_of)
+    there = {item["PartNumber"]: item for page in pages for item in page.get("Parts", [])}
+
+    def send(part: _Part) -> dict[str, Any]:
+        if not _is_stored(part, there.get(part.number)):
+            client.upload_part(
+                **upload_of,
+                PartNumber=part.number,
+                Body=_content(file, part),
+                ChecksumSHA256=_base64(part.sha256),
+            )
+        return {"PartNumber": part.number, "ETag": f'"{part.md5.hex()}"', "ChecksumSHA256": _base64(part.sha256)}
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        sent = list(pool.map(send, _parts(file, step)))
+    client.complete_multipart_upload(**upload_of, MultipartUpload={"Parts": sent})
+
+
+def _is_stored(part: _Part, stored: dict[str, Any] | None) -> bool:
+    """Whether S3 has this very part; by SHA-256 where the service tells it, else by its ETag."""
+    if stored is None or stored["Size"] != part.num_bytes:
+        return False
+    if "ChecksumSHA256" in stored:
+        return bool(stored["ChecksumSHA256"] == _base64(part.sha256))
+    return bool(stored["ETag"].strip('"') == part.md5.hex())
+
+
+def _fetch_parts(client: Any, place: dict[str, str], head: dict[str, Any], partial: Path, step: int) -> None:
+    """Appends to `partial` what it lacks; only whole parts of an earlier fetch count."""
+    size = head["ContentLength"]
+    with partial.open("ab") as file:
+        kept = min(file.tell(), size) // step * step
+        file.truncate(kept)
+
+    def fetch(start: int) -> bytes:
+        span = f"bytes={start}-{min(start + step, size) - 1}"
+        content: bytes = client.get_object(**place, Range=span, IfMatch=head["ETag"])["Body"].read()
+        return content
+
+    with partial.open("ab") as file, ThreadPoolExecutor(_AT_ONCE) as pool:
+        for window in range(kept, size, step * _AT_ONCE):
+            for content in pool.map(fetch, range(window, min(window + step * _AT_ONCE, size), step)):
+                file.write(content)
+
+
+def _is_whole(file: Path, head: dict[str, Any], step: int) -> bool:
+    """Whether the file is the object that `head` describes: by SHA-256, else by its ETag where that is an MD5.
+
+    What another tool stored in parts of unknown size is compared by its size alone.
+    """
+    if file.stat().st_size != head["ContentLength"]:
+        return False
+    etag, _, parts = head["ETag"].strip('"').partition("-")  # ends with the number of parts if it came in parts
+    in_parts = bool(parts)
+    if sha256 := head.get("ChecksumSHA256", "").partition("-")[0]:
+        expected, algorithm = base64.b64decode(sha256), "sha256"
+    elif len(etag) == 32 and head.get("ServerSideEncryption", "AES256") == "AES256":
+        expected, algorithm = bytes.fromhex(etag), "md5"
+    else:
+        return True
+    if in_parts and _PART_BYTES_KEY not in head["Metadata"]:
+        return True
+    return _digest(file, algorithm, step, in_parts=in_parts) == expected
+
+
+def _digest(file: Path, algorithm: str, step: int, *, in_parts: bool) -> bytes:
+    """The digest of the content, or that of the digests of its parts, as S3 has it for an upload in parts."""
+    whole = hashlib.new(algorithm, usedforsecurity=False)
+    with file.open("rb") as content:
+        while piece := content.read(step):
+            whole.update(hashlib.new(algorithm, piece, usedforsecurity=False).digest() if in_parts else piece)
+    return whole.digest()
+
+
+def _parts(file: Path, step: int) -> Iterator[_Part]:
+    """The parts of `step` bytes of a file, at least one."""
+    with file.open("rb") as content:
+        number = 1
+        while (piece := content.read(step)) or number == 1:
+            md5 = hashlib.md5(piece, usedforsecurity=False).digest()
+            yield _Part(number, (number - 1) * step, len(piece), hashlib.sha256(piece).digest(), md5)
+            number += 1
+
+
+def _content(file: Path, part: _Part) -> bytes:
+    with file.open("rb") as content:
+        content.seek(part.start)
+        return content.read(part.num_bytes)
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
