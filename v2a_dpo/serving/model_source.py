@@ -12,6 +12,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.serving.checksums import verify_checksums
 from v2a_dpo.serving.packaging import ARTIFACTS, package_model
 from v2a_dpo.serving.settings import ServingSettings
+from v2a_dpo.tracking.connection import failures_reported, tracking_uri
 
 _REGISTRY = ("models:/", "runs:/")
 
@@ -61,14 +62,17 @@ def _local(model: str, temporary: str) -> Iterator[Path]:
         yield folder
 
 
-def _downloaded(uri: str, temporary: str) -> Path:
-    import mlflow
+def _downloaded(model: str, temporary: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
 
-    try:
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(Path(temporary) / "downloaded")))
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(
-            f"This model cannot be fetched: {error}",
-            where=uri,
-            remedy="Check the name and the alias, and MLFLOW_TRACKING_URI.",
-        ) from error
+    uri = tracking_uri()
+    with failures_reported(uri):
+        try:
+            target = str(Path(temporary) / "downloaded")
+            return Path(download_artifacts(model, dst_path=target, tracking_uri=uri))
+        except MlflowException as error:
+            if error.get_http_status_code() not in {400, 404}:
+                raise
+            remedy = "Check the name and the alias, and which MLflow MLFLOW_TRACKING_URI names."
+            raise UserError(f"There is no such model. {error.message}", where=model, remedy=remedy) from error
