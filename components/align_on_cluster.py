@@ -2,7 +2,7 @@
 
 from kfp.dsl import Metrics, Model, Output
 
-from components.definition import GENERATION, ORCHESTRATION, Images, component
+from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
@@ -16,6 +16,7 @@ def align_on_cluster(
     generator: str,
     output: str,
     log: str,
+    image: str,
     aligned: Output[Model],
     numbers: Output[Metrics],
     num_nodes: int = 1,
@@ -23,12 +24,12 @@ def align_on_cluster(
     gpus_per_node: int = 8,
     cpu: str = "64",
     memory: str = "512Gi",
-    node_selector: dict = {},
+    node_selector: dict = {},  # noqa: B006 - a default of a component is a value, not an object that calls share
+    environment: dict = {},  # noqa: B006
     queue: str = "v2a-dpo",
     namespace: str = "v2a-dpo",
     runtime: str = "v2a-dpo-torch",
     keep: bool = False,
-    image: str = Images().reference(GENERATION),
 ) -> str:
     """Aligns the generator to the pairs into the prefix `output` by a TrainJob and returns it; goes on from checkpoints under `log`."""
     from v2a_dpo.stages.task import run_stage
@@ -49,6 +50,7 @@ def align_on_cluster(
             "cpu": cpu,
             "memory": memory,
             "node_selector": node_selector,
+            "environment": environment,
             "queue": queue,
             "namespace": namespace,
             "runtime": runtime,

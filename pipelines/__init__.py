@@ -8,7 +8,7 @@
 | `sweep.py` | Table 2: a grid of beta and curriculum threshold |
 | `parts.py`, `preference.py`, `release.py` | the steps they share: sets of candidates, pairs, systems, gate and registry |
 | `shards.py` | data sets made shard by shard, by many pods at the same time |
-| `presets.py`, `placement.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
+| `presets.py`, `placement.py`, `alignment.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
 | `compilation.py` | names and compilation |
 
 Every prefix under a run's root is that of `v2a_dpo.stages.layout.Layout`, as on one machine.

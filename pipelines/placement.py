@@ -25,6 +25,7 @@ _IMAGES: Mapping[Role, str] = {
     "generation": GENERATION,
     "scoring": SCORING,
     "alignment": GENERATION,
+    "supervision": ORCHESTRATION,
     "evaluation": SCORING,
 }
 
@@ -73,7 +74,7 @@ class Placement:
                 kubernetes.add_toleration(task, taint.key, operator, taint.value or None, taint.effect)
             if self.preset.queue:
                 kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.preset.queue)
-        if self.preset.weights_claim and role not in ("control", "tracking"):
+        if self.preset.weights_claim and role not in ("control", "tracking", "supervision"):
             kubernetes.mount_pvc(task, self.preset.weights_claim, WEIGHTS_FOLDER)
             task.set_env_variable("WEIGHTS_DIR", WEIGHTS_FOLDER)
 

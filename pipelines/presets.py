@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `cpu` | the tiny profile and development clusters | any; no GPU anywhere |
 | `gpu` | the official models on single GPUs of 40 GB and more | labelled `nvidia.com/gpu.present=true` |
-| `gpu-large` | tens of thousands of videos; the paper's settings | H100 nodes with 80 GB, wide fan-out |
+| `gpu-large` | tens of thousands of videos; the paper's settings | H100 nodes with 80 GB, wide fan-out, alignment on all GPUs of a node |
 
 To adapt one, copy it with `dataclasses.replace` and name the copy in PRESETS.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 #: What a task needs of its node and of its image: see `placement.py`.
-Role = Literal["control", "tracking", "preparation", "generation", "scoring", "alignment", "evaluation"]
+Role = Literal["control", "tracking", "preparation", "generation", "scoring", "alignment", "supervision", "evaluation"]
 
 GPU = "nvidia.com/gpu"
 _HOUR = 3600
@@ -64,6 +64,9 @@ class Preset:
     #: Pods of one fan-out that run at the same time.
     parallelism: int
     retry: Retry = Retry()
+    #: The alignment as a job of Kubeflow Trainer on so many nodes, each with what the role `alignment` says; 0: in one
+    #: pod of the pipeline. The role `supervision` is then the pod that follows the job.
+    alignment_nodes: int = 0
     #: Of the pods with GPUs.
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
@@ -89,6 +92,7 @@ CPU = Preset(
         "generation": Resources(cpu="2", memory="4Gi"),
         "scoring": Resources(cpu="2", memory="4Gi"),
         "alignment": Resources(cpu="2", memory="4Gi", timeout_s=6 * _HOUR),
+        "supervision": Resources(cpu="250m", memory="2Gi", timeout_s=6 * _HOUR),
         "evaluation": Resources(cpu="2", memory="4Gi"),
     },
     parallelism=3,
@@ -103,6 +107,7 @@ GPU_PRESET = Preset(
         "generation": Resources("4", "32Gi", gpus=1, shared_memory="4Gi", disk="50Gi", timeout_s=12 * _HOUR),
         "scoring": Resources("8", "32Gi", gpus=1, shared_memory="8Gi", disk="50Gi", timeout_s=6 * _HOUR),
         "alignment": Resources("8", "64Gi", gpus=1, shared_memory="16Gi", disk="400Gi", timeout_s=48 * _HOUR),
+        "supervision": Resources("250m", "2Gi", timeout_s=72 * _HOUR),
         "evaluation": Resources("8", "48Gi", gpus=1, shared_memory="8Gi", disk="100Gi", timeout_s=12 * _HOUR),
     },
     parallelism=8,
@@ -120,10 +125,12 @@ GPU_LARGE = Preset(
         "preparation": Resources("24", "96Gi", gpus=1, shared_memory="32Gi", disk="100Gi", timeout_s=12 * _HOUR),
         "generation": Resources("12", "64Gi", gpus=1, shared_memory="16Gi", disk="100Gi", timeout_s=24 * _HOUR),
         "scoring": Resources("16", "96Gi", gpus=1, shared_memory="32Gi", disk="100Gi", timeout_s=12 * _HOUR),
-        "alignment": Resources("24", "192Gi", gpus=1, shared_memory="64Gi", disk="1500Gi", timeout_s=120 * _HOUR),
+        "alignment": Resources("96", "768Gi", gpus=8, shared_memory="64Gi", disk="1500Gi", timeout_s=120 * _HOUR),
+        "supervision": Resources("250m", "2Gi", timeout_s=168 * _HOUR),
         "evaluation": Resources("16", "128Gi", gpus=1, shared_memory="32Gi", disk="300Gi", timeout_s=24 * _HOUR),
     },
     parallelism=64,
+    alignment_nodes=1,
     retry=Retry(times=8, backoff_s=60, max_s=_HOUR),
     node_selector={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
     tolerations=_GPU_TAINTS,

@@ -4,7 +4,6 @@ from typing import Any
 
 from kfp import dsl
 
-from components.align import align
 from components.collect_sweep import collect_sweep
 from components.evaluate import evaluate
 from components.generate import generate
@@ -14,6 +13,7 @@ from components.score import score
 from components.summarize_run import summarize_run
 from components.sweep_cell import sweep_cell
 from components.take_loop import take_loop
+from pipelines.alignment import alignment
 from pipelines.placement import Placement
 from pipelines.values import Part, layout, value
 
@@ -81,19 +81,17 @@ def _cells(placement: Placement) -> Part:
                 ),
                 "control",
             )
-            aligned = placement.place(
-                align(
-                    params=settings,
-                    pairs=value(mined),
-                    annotation_candidates=done.candidates("annotation"),
-                    annotation_conditions=done.conditions("annotation"),
-                    preference_candidates=done.candidates("preference"),
-                    preference_conditions=done.conditions("preference"),
-                    generator=generator,
-                    output=at.aligned,
-                    log=at.alignment,
-                ),
-                "alignment",
+            aligned = alignment(
+                placement,
+                params=settings,
+                pairs=value(mined),
+                annotation_candidates=done.candidates("annotation"),
+                annotation_conditions=done.conditions("annotation"),
+                preference_candidates=done.candidates("preference"),
+                preference_conditions=done.conditions("preference"),
+                generator=generator,
+                output=at.aligned,
+                log=at.alignment,
             )
             made = placement.place(
                 generate(

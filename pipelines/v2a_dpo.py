@@ -4,11 +4,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components.align import align
 from components.check_run import check_run
 from components.evaluate import evaluate
 from components.report import report
 from components.summarize_run import summarize_run
+from pipelines.alignment import alignment
 from pipelines.parts import candidate_set, held_out_set, sources, system
 from pipelines.placement import Placement
 from pipelines.preference import preference_pairs
@@ -73,19 +73,17 @@ def full_loop(placement: Placement) -> Any:
                 preference_clips=mined["clips"], preference_candidates=mined["candidates"],
                 scorers=judges, truth=truth, ratings_csv=ratings_csv, shards_per_task=shards_per_task,
             ).outputs  # fmt: skip
-            aligned = placement.place(
-                align(
-                    params=params,
-                    pairs=preference["pairs"],
-                    annotation_candidates=rated["candidates"],
-                    annotation_conditions=rated["conditions"],
-                    preference_candidates=mined["candidates"],
-                    preference_conditions=mined["conditions"],
-                    generator=base,
-                    output=at.aligned,
-                    log=at.alignment,
-                ),
-                "alignment",
+            aligned = alignment(
+                placement,
+                params=params,
+                pairs=preference["pairs"],
+                annotation_candidates=rated["candidates"],
+                annotation_conditions=rated["conditions"],
+                preference_candidates=mined["candidates"],
+                preference_conditions=mined["conditions"],
+                generator=base,
+                output=at.aligned,
+                log=at.alignment,
             )
             before, after = (
                 make_system(

@@ -64,6 +64,14 @@ def test_the_body_is_imports_of_stages_and_one_call(name):
     assert len(runs) == 1
 
 
+def test_its_source_stands_alone_as_it_must_in_a_pod(name):
+    component = getattr(import_module(f"components.{name}"), name)
+    source = component.component_spec.implementation.container.command[-1]
+    defined = {}
+    exec(compile(source, name, "exec"), defined)
+    assert inspect.isfunction(defined[name])
+
+
 def test_a_stage_gets_what_it_takes(name):
     for stage, given in stage_calls(function_of(name)):
         parameters = inspect.signature(getattr(import_module(f"v2a_dpo.stages.{stage}"), stage)).parameters

@@ -1,0 +1,30 @@
+"""The alignment as a step of a pipeline: in a pod of its own, or as a job of Kubeflow Trainer on many GPUs."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.align import align
+from components.align_on_cluster import align_on_cluster
+from components.definition import GENERATION
+from pipelines.placement import Placement
+
+
+def alignment(placement: Placement, **arguments: Any) -> dsl.PipelineTask:
+    """The task that aligns a generator as the preset says; `arguments` are those of the component `align`."""
+    preset = placement.preset
+    if not preset.alignment_nodes:
+        return placement.place(align(**arguments), "alignment")
+    node = preset.roles["alignment"]
+    task = align_on_cluster(
+        **arguments,
+        image=placement.images.reference(GENERATION),
+        num_nodes=preset.alignment_nodes,
+        processes_per_node=node.gpus,
+        gpus_per_node=node.gpus,
+        cpu=node.cpu,
+        memory=node.memory,
+        node_selector=dict(preset.node_selector),
+        queue=preset.queue,
+    )
+    return placement.place(task, "supervision")
