@@ -17,14 +17,13 @@ from v2a_dpo.alignment.checkpoint import STATE, checkpoint_names
 from v2a_dpo.alignment.log import LOG
 from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.artifacts.location import (
-    filesystem,
     join,
     list_names,
     remove,
-    reported,
     tree_names,
     write_atomically,
 )
+from v2a_dpo.artifacts.transfer import fetch_file, send_file
 from v2a_dpo.errors import UserError
 
 #: Seconds before an upload is tried again: a service that restarts costs nothing, one that stays away ends the run.
@@ -52,7 +51,7 @@ class Mirror(AbstractContextManager["Mirror"]):
             return
         with new_folder(self._folder / max(complete)) as partial:
             for name in list_names(join(self._uri, max(complete))):
-                self._get(join(self._uri, max(complete), name), partial / name)
+                fetch_file(join(self._uri, max(complete), name), partial / name)
         self.fetch_file(LOG)
 
     def fetch_file(self, name: str) -> bool:
@@ -60,14 +59,14 @@ class Mirror(AbstractContextManager["Mirror"]):
         if name not in list_names(self._uri):
             return False
         partial = self._folder / f".{name}.partial"
-        self._get(join(self._uri, name), partial)
+        fetch_file(join(self._uri, name), partial)
         partial.replace(self._folder / name)
         return True
 
     def send(self, name: str) -> None:
         """Uploads the file `name` of the scratch folder."""
         self.wait()
-        self._patiently(lambda: self._put(self._folder / name, join(self._uri, name)))
+        self._patiently(lambda: send_file(self._folder / name, join(self._uri, name)))
 
     def send_checkpoint(self, checkpoint: Path, *, log_bytes: int) -> None:
         """Begins to upload `checkpoint` and the first `log_bytes` of the log; older checkpoints go when all is there.
@@ -101,7 +100,7 @@ class Mirror(AbstractContextManager["Mirror"]):
         with (self._folder / LOG).open("rb") as log:
             write_atomically(join(self._uri, LOG), log.read(log_bytes))
         for file in sorted(checkpoint.iterdir(), key=lambda file: (file.name == STATE, file.name)):
-            self._put(file, join(self._uri, checkpoint.name, file.name))
+            send_file(file, join(self._uri, checkpoint.name, file.name))
         self.remove_checkpoints(but=checkpoint.name)
 
     def _patiently(self, upload: Callable[[], None]) -> None:
@@ -116,16 +115,3 @@ class Mirror(AbstractContextManager["Mirror"]):
         except UserError as error:
             kept = f"The scratch folder {self._folder} keeps the work. {error.remedy} Then run the same command again."
             raise UserError(error.what, where=error.where, remedy=kept) from error
-
-    @staticmethod
-    def _put(file: Path, uri: str) -> None:
-        """Uploads a file in pieces; the object appears when the last one is there."""
-        with reported("written", uri):
-            fs, path = filesystem(uri)
-            fs.put_file(str(file), path)
-
-    @staticmethod
-    def _get(uri: str, file: Path) -> None:
-        with reported("read", uri):
-            fs, path = filesystem(uri)
-            fs.get_file(path, str(file))
