@@ -114,6 +114,13 @@ def test_nothing_comes_from_elsewhere_and_nothing_complains(generated: Any, page
     assert errors == []
 
 
+def test_the_button_that_would_fetch_an_encoder_is_not_shown(generated: Any) -> None:
+    shown = "[...document.querySelectorAll('#video button')].filter((button) => button.getClientRects().length)"
+    labels = generated.evaluate(f"{shown}.map((button) => button.ariaLabel)")
+    assert "Clear" in labels
+    assert [label for label in labels if label.startswith("Trim")] == []
+
+
 def test_a_bad_upload_is_a_message_on_the_page(browser: Any, generated: Any, page: str, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"this is no video")

@@ -7,6 +7,8 @@ import pytest
 
 from v2a_dpo.serving.http_limits import LimitedRequests, Message, Receive, Send
 
+LIMIT = 1000
+
 
 async def echo(scope: Message, receive: Receive, send: Send) -> None:
     """Answers the body; `fail` is answered as MLflow answers what it cannot parse."""
@@ -21,7 +23,7 @@ async def echo(scope: Message, receive: Receive, send: Send) -> None:
 
 async def ask(content: object, *, content_type: str = "application/json") -> httpx.Response:
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(LimitedRequests(echo, max_body_bytes=100)),  # type: ignore[arg-type]
+        transport=httpx.ASGITransport(LimitedRequests(echo, max_body_bytes=LIMIT)),  # type: ignore[arg-type]
         base_url="http://server",
     ) as client:
         return await client.post("/invocations", content=content, headers={"Content-Type": content_type})  # type: ignore[arg-type]
@@ -34,19 +36,19 @@ def answer(content: object, **arguments: str) -> httpx.Response:
 
 
 def test_a_body_within_the_limit_goes_through() -> None:
-    response = answer(b'"' + b"x" * 98 + b'"')
-    assert (response.status_code, len(response.content)) == (200, 100)
+    response = answer(b'"' + b"x" * (LIMIT - 2) + b'"')
+    assert (response.status_code, len(response.content)) == (200, LIMIT)
 
 
 def test_a_body_over_the_limit_is_413_whether_it_declares_its_size_or_not() -> None:
     async def pieces():  # type: ignore[no-untyped-def]
         for _ in range(20):
-            yield b"x" * 10
+            yield b"x" * 100
 
-    for content in (b"x" * 101, pieces()):
+    for content in (b"x" * (LIMIT + 1), pieces()):
         response = answer(content)
         assert response.status_code == 413
-        assert response.json() == {"message": "The request is too large: at most 100 bytes are taken."}
+        assert response.json() == {"message": "The request is too large: at most 0.000954 MiB are taken."}
 
 
 def test_a_body_without_end_is_not_received_to_its_end() -> None:
@@ -55,11 +57,11 @@ def test_a_body_without_end_is_not_received_to_its_end() -> None:
     async def pieces():  # type: ignore[no-untyped-def]
         nonlocal sent
         for _ in range(1000):
-            sent += 10
-            yield b"x" * 10
+            sent += 100
+            yield b"x" * 100
 
     assert answer(pieces()).status_code == 413
-    assert 400 < sent < 500
+    assert 4 * LIMIT < sent < 5 * LIMIT
 
 
 @pytest.mark.parametrize("content_type", ["text/csv", "application/vnd.apache.parquet", ""])

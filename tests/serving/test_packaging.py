@@ -84,12 +84,14 @@ def test_mlflow_loads_it_and_a_video_comes_back_with_sound(packaged: Path, serve
             assert sum(frame.samples for frame in video.decode(audio=0)) / 16_000 == pytest.approx(2.0, abs=0.15)
 
 
-def test_a_server_may_be_given_other_limits_when_it_starts(packaged: Path, served: Served) -> None:
+def test_a_server_may_be_given_other_limits_when_it_starts(
+    packaged: Path, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
     import pandas
 
-    limits = {"video_root": str(served.clip.parent), "max_duration_s": 1.5, "duration_s": 1.0}
-    model = mlflow.pyfunc.load_model(str(packaged), model_config=limits)
+    monkeypatch.setenv("MLFLOW_PYFUNC_INFERENCE_CONFIG", '{"max_duration_s": 1.5, "duration_s": 1.0}')
+    model = mlflow.pyfunc.load_model(str(packaged), model_config={"video_root": str(served.clip.parent)})
     answer = model.predict(pandas.DataFrame({"video_path": ["clip.mp4"]}))
     assert decode_flac(answer["audio"][0])[0].numel() == 16_000
     with pytest.raises(mlflow.exceptions.MlflowException, match=r"between 1 and 1\.5"):

@@ -26,6 +26,7 @@ def refused(row: dict[str, Any], settings: ServingSettings = SETTINGS) -> Reques
 def test_what_a_request_leaves_out_takes_the_settings_values() -> None:
     request = VideoRequest.of({"video": b"v", "prompt": float("nan"), "seed": None}, SETTINGS)
     assert (request.prompt, request.duration_s, request.seed, request.guidance_scale) == ("", 8.0, 0, 4.5)
+    assert VideoRequest.of({"video": b"v"}, SETTINGS.model_copy(update={"max_duration_s": 5.0})).duration_s == 5.0
 
 
 @pytest.mark.parametrize("row", [{}, {"video": None}, {"video": b"v", "video_path": "v.mp4"}])

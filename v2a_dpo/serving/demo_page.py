@@ -19,6 +19,7 @@ from v2a_dpo.serving.settings import ServingSettings
 
 _KEPT_S = 3600
 _MODELS = ("base", "aligned")
+#: Trimming would fetch an encoder from elsewhere.
 _CSS = """
 .spectrograms { display: block; width: 100%; max-width: 760px; margin: 0 auto; height: auto; overflow: visible; }
 .spectrograms text { fill: var(--body-text-color); font-size: 10px; font-family: inherit; }
@@ -26,6 +27,7 @@ _CSS = """
 .spectrograms text.label { font-weight: 600; }
 .spectrograms .playhead { display: none; }
 footer { display: none !important; }
+#video button[aria-label^="Trim"], #video button[aria-label^="Reset"] { display: none; }
 """
 _WORDS = """# Hear the difference
 Drop a video, say what should be heard, and listen to the generator before and after preference alignment. Both start

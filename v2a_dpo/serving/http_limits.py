@@ -38,7 +38,9 @@ class LimitedRequests:
             return
         body = await self._body(headers, receive)
         if body is None:
-            await _refuse(send, 413, f"The request is too large: at most {self._max_body_bytes} bytes are taken.")
+            await _refuse(
+                send, 413, f"The request is too large: at most {self._max_body_bytes / (1 << 20):.3g} MiB are taken."
+            )
             return
 
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])

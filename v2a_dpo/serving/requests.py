@@ -59,6 +59,7 @@ class VideoRequest:
                 f"The video is too large: {len(content) / (1 << 20):.1f} MiB, at most {settings.max_upload_mib:g} are taken.",
                 status=413,
             )
+        default_s = min(settings.duration_s, settings.max_duration_s)
         prompt = str(row.get("prompt", ""))
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             raise RequestRefused(
@@ -68,9 +69,7 @@ class VideoRequest:
             path=None if path is None else _allowed(str(path), settings),
             content=None if content is None else bytes(content),
             prompt=prompt,
-            duration_s=_number(
-                row, "seconds", settings.duration_s, least=MIN_DURATION_S, greatest=settings.max_duration_s
-            ),
+            duration_s=_number(row, "seconds", default_s, least=MIN_DURATION_S, greatest=settings.max_duration_s),
             seed=int(_number(row, "seed", 0, least=0, greatest=MAX_SEED)),
             guidance_scale=_number(
                 row, "guidance_scale", settings.guidance_scale, least=1.0, greatest=settings.max_guidance_scale
