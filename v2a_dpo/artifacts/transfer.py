@@ -58,11 +58,12 @@ def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
                 **place, Body=_content(file, part), ChecksumSHA256=_base64(part.sha256), Metadata=_metadata(step)
             )
             return
-        found = _interrupted(client, place)
-        try:
-            _send_parts(client, place, found or _new_upload(client, place, step), file, step)
-        except client.exceptions.NoSuchUpload:  # somebody else ended it meanwhile
-            _send_parts(client, place, _new_upload(client, place, step), file, step)
+        if found := _interrupted(client, place, step):
+            try:
+                return _send_parts(client, place, found[0], file, step, there=found[1])
+            except client.exceptions.NoSuchUpload:  # somebody else ended it meanwhile
+                pass
+        _send_parts(client, place, _new_upload(client, place, step), file, step, there={})
 
 
 def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
@@ -124,36 +125,52 @@ def _new_upload(client: Any, place: dict[str, str], step: int) -> str:
     return upload
 
 
-def _interrupted(client: Any, place: dict[str, str]) -> str | None:
-    """The newest upload to this place that did not end."""
-    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place["Bucket"], Prefix=place["Key"])
-    uploads = [item for page in pages for item in page.get("Uploads", []) if item["Key"] == place["Key"]]
-    return max(uploads, key=lambda item: item["Initiated"])["UploadId"] if uploads else None
+def _interrupted(client: Any, place: dict[str, str], step: int) -> tuple[str, dict[int, dict[str, Any]]] | None:
+    """The newest upload to this place that did not end, and its parts of `step` bytes by number, if there is one.
+
+    None also where the service does not let one look for it.
+    """
+    try:
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place["Bucket"], Prefix=place["Key"])
+        uploads = [item for page in pages for item in page.get("Uploads", []) if _is_ours(item, place)]
+        if not uploads:
+            return None
+        upload = max(uploads, key=lambda item: item["Initiated"])["UploadId"]
+        pages = client.get_paginator("list_parts").paginate(**place, UploadId=upload)
+        parts = {item["PartNumber"]: item for page in pages for item in page.get("Parts", [])}
+        return (upload, parts) if max((item["Size"] for item in parts.values()), default=0) == step else None
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] in {"AccessDenied", "NotImplemented", "NoSuchUpload"}:
+            return None
+        raise
 
 
-def _send_parts(client: Any, place: dict[str, str], upload: str, file: Path, step: int) -> None:
+def _is_ours(upload: dict[str, Any], place: dict[str, str]) -> bool:
+    """Whether an upload that did not end is to this very place, and with the checksums that we send."""
+    return upload["Key"] == place["Key"] and upload.get("ChecksumAlgorithm", "SHA256") == "SHA256"
+
+
+def _send_parts(
+    client: Any, place: dict[str, str], upload: str, file: Path, step: int, *, there: dict[int, dict[str, Any]]
+) -> None:
     upload_of = {**place, "UploadId": upload}
-    pages = client.get_paginator("list_parts").paginate(**upload_of)
-    there = {item["PartNumber"]: item for page in pages for item in page.get("Parts", [])}
 
     def send(part: _Part) -> dict[str, Any]:
-        if not _is_stored(part, there.get(part.number)):
-            client.upload_part(
-                **upload_of,
-                PartNumber=part.number,
-                Body=_content(file, part),
-                ChecksumSHA256=_base64(part.sha256),
-            )
-        return {"PartNumber": part.number, "ETag": f'"{part.md5.hex()}"', "ChecksumSHA256": _base64(part.sha256)}
+        checksum = _base64(part.sha256)
+        stored = there.get(part.number)
+        if stored is None or not _is_stored(part, stored):
+            content = _content(file, part)
+            stored = client.upload_part(**upload_of, PartNumber=part.number, Body=content, ChecksumSHA256=checksum)
+        return {"PartNumber": part.number, "ETag": stored["ETag"], "ChecksumSHA256": checksum}
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         sent = list(pool.map(send, _parts(file, step)))
     client.complete_multipart_upload(**upload_of, MultipartUpload={"Parts": sent})
 
 
-def _is_stored(part: _Part, stored: dict[str, Any] | None) -> bool:
+def _is_stored(part: _Part, stored: dict[str, Any]) -> bool:
     """Whether S3 has this very part; by SHA-256 where the service tells it, else by its ETag."""
-    if stored is None or stored["Size"] != part.num_bytes:
+    if stored["Size"] != part.num_bytes:
         return False
     if "ChecksumSHA256" in stored:
         return bool(stored["ChecksumSHA256"] == _base64(part.sha256))
