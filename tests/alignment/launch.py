@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -26,6 +26,17 @@ PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, align=SETTINGS)
 CLOCK = ("data_wait_s", "pairs_per_s")
 
 
+def in_a_process(function: Callable[..., None], *arguments: object) -> BaseProcess:
+    """A process, started, that calls `function`; what takes seconds to import is imported once for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["accelerate", "s3fs", "v2a_dpo.stages.align_on_cluster", "v2a_dpo.stages.align", "v2a_dpo.tiny.generator"]
+    )
+    process = context.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 def start(
     arguments: Mapping[str, object],
     *,
@@ -34,15 +45,12 @@ def start(
     environment: Mapping[str, str] | None = None,
 ) -> list[BaseProcess]:
     """The processes of one alignment, started; the main one kills itself when it logs the step `kill_at`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerate", "v2a_dpo.stages.align", "v2a_dpo.tiny.generator"])
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
     started = []
     for rank in range(processes):
         own = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(processes)}
         job = json.dumps([dict(arguments), {**(environment or {}), **own}, kill_at])
-        started.append(context.Process(target=_align, args=(job,)))
-        started[-1].start()
+        started.append(in_a_process(_align, job))
     return started
 
 

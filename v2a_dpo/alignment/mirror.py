@@ -58,9 +58,7 @@ class Mirror(AbstractContextManager["Mirror"]):
         """Brings the file `name` and says whether it was there."""
         if name not in list_names(self._uri):
             return False
-        partial = self._folder / f".{name}.partial"
-        fetch_file(join(self._uri, name), partial)
-        partial.replace(self._folder / name)
+        fetch_file(join(self._uri, name), self._folder / name)
         return True
 
     def send(self, name: str) -> None:

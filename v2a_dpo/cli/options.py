@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +24,14 @@ def folder(help_text: str) -> typer.models.OptionInfo:
 
 
 def read_params(path: str, overrides: list[str] | None) -> Params:
-    """The parameters in the file `path` with the command line's overrides; imported late, so that `--help` answers at once."""
+    """The parameters in the file `path`, local or remote, with the command line's overrides; imported late, so that `--help` answers at once."""
     from v2a_dpo.config import load_params
 
-    return load_params(path, overrides or [])
+    if "://" not in path:
+        return load_params(path, overrides or [])
+    from v2a_dpo.artifacts.location import read_bytes
+
+    with NamedTemporaryFile(suffix=".yaml") as file:
+        file.write(read_bytes(path))
+        file.flush()
+        return load_params(file.name, overrides or [])

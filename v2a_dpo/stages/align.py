@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from v2a_dpo.alignment.checkpoint import remove_checkpoints
 from v2a_dpo.alignment.log import LOG, Record
@@ -21,14 +20,12 @@ from v2a_dpo.alignment.trainer import AlignmentSummary, align_by_flow_dpo
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy, new_folder
-from v2a_dpo.artifacts.location import exists, is_remote, join, local_path, read_bytes, write_atomically
+from v2a_dpo.artifacts.location import is_remote, local_path
 from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.config import Params
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
-
-#: In the log folder: the summary of a finished run, with what it was made from and what it made.
-SUMMARY = "summary.json"
+from v2a_dpo.stages.alignment_record import alignment_identity, finished_alignment, record_alignment
 
 
 def align(
@@ -57,11 +54,11 @@ def align(
     condition_sets = [Dataset.open(item, "conditions") for item in conditions]
     # One process reads the whole model for its fingerprint and says what there is to do.
     base = processes.bytes_from_main(folder_fingerprint(generator).encode() if processes.is_main else b"").decode()
-    data = [item.fingerprint for item in (pair_set, *candidate_sets, *condition_sets)]
-    run = fingerprint(params.align, params.seed, params.generator, base, data)
-    finished = processes.bytes_from_main(_finished(log, run, output) if processes.is_main else b"")
-    if finished:
-        return AlignmentSummary(**json.loads(finished))
+    identity = alignment_identity(params, [pair_set, *candidate_sets, *condition_sets], base=base)
+    finished = finished_alignment(log, output, identity=identity) if processes.is_main else None
+    told = processes.bytes_from_main(json.dumps(asdict(finished)).encode() if finished else b"")
+    if told:
+        return AlignmentSummary(**json.loads(told))
 
     folder = _scratch(log) if is_remote(log) else local_path(log)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +86,9 @@ def align(
         if processes.is_main:
             with new_folder(output) as target:
                 model.save(target)
-            made = {"run": run, "output": folder_fingerprint(output), "summary": asdict(summary)}
             if mirror is not None:
                 mirror.send(LOG)
-            write_atomically(join(log, SUMMARY), (json.dumps(made, indent=2) + "\n").encode())
+            record_alignment(summary, log, output, identity=identity)
             if mirror is not None:
                 mirror.remove_checkpoints()
     processes.wait()
@@ -103,16 +99,6 @@ def align(
         remove_caches(folder)
     processes.close()
     return summary
-
-
-def _finished(log: str, run: str, output: str) -> bytes:
-    """The summary of the same run as JSON, if it ended and its model is still what it wrote; else nothing."""
-    if not exists(join(log, SUMMARY)) or not exists(output):
-        return b""
-    made: dict[str, Any] = json.loads(read_bytes(join(log, SUMMARY)))
-    if (made["run"], made["output"]) != (run, folder_fingerprint(output)):
-        return b""
-    return json.dumps(made["summary"]).encode()
 
 
 def _scratch(log: str) -> Path:
