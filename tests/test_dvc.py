@@ -1,0 +1,96 @@
+"""`dvc.yaml` as DVC resolves it with each preset: the right stages, commands that our command line takes, paths that agree."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from v2a_dpo.cli.main import app
+from v2a_dpo.config import load_params
+from v2a_dpo.stages.layout import SPLITS, Layout
+from v2a_dpo.stages.loop import plan
+
+ROOT = Path(__file__).parents[1]
+PRESETS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if "dvc" in yaml.safe_load(path.read_text()))
+TINY = {"world@tiny", "pretrain@tiny", "annotate@tiny"}
+REAL = {"vggsound@paper", "import-ratings@people"}
+
+
+@pytest.fixture(scope="module", params=PRESETS, ids=lambda path: path.stem)
+def stages(request, tmp_path_factory):
+    """The preset's name and its stages by name."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("repository")
+    Repo.init(str(folder), no_scm=True).close()
+    config = (ROOT / ".dvc" / "config").read_text()
+    (folder / ".dvc" / "config").write_text(config.replace("[core]", "[core]\n    no_scm = true"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copy(request.param, folder / "params.yaml")
+    with Repo(str(folder)) as repo:
+        yield request.param.stem, {stage.name: stage for stage in repo.index.stages}
+
+
+def test_a_generator_has_the_stages_that_bring_its_data(stages):
+    preset, by_name = stages
+    present, absent = (TINY, REAL) if preset == "tiny" else (REAL, TINY)
+    assert present <= by_name.keys()
+    assert not absent & by_name.keys()
+    assert {f"prepare@{split}" for split in SPLITS} | {"align", "evaluate", "register", "plots"} <= by_name.keys()
+
+
+def test_every_command_is_one_that_the_command_line_takes(stages):
+    _, by_name = stages
+    group = typer.main.get_command(app)
+    for stage in by_name.values():
+        for command in [stage.cmd] if isinstance(stage.cmd, str) else stage.cmd:
+            program, name, *arguments = shlex.split(command)
+            assert program == "v2a-dpo"
+            group.commands[name].make_context(name, arguments)  # raises for unknown and missing options
+
+
+def test_code_that_stages_depend_on_exists_and_other_inputs_are_made_or_brought(stages):
+    preset, by_name = stages
+    made = [output.def_path for stage in by_name.values() for output in stage.outs]
+    brought = ("data/", "weights") if preset != "tiny" else ()
+    for stage in by_name.values():
+        for path in (dep.def_path for dep in stage.deps):
+            if path.startswith("v2a_dpo"):
+                assert (ROOT / path).exists(), f"{stage.name}: {path}"
+            elif not path.startswith("params.yaml"):
+                assert any(path == out or path.startswith(f"{out}/") for out in made) or path.startswith(brought), path
+
+
+def test_dvc_keeps_the_artifacts_of_the_tiny_loop_where_run_keeps_them(stages):
+    preset, by_name = stages
+    made = {output.def_path for stage in by_name.values() for output in stage.outs}
+    at = Layout()
+    if preset != "tiny":
+        assert not {at.world, at.pretrained} & made
+        return
+    planned = {path for step in plan(load_params(ROOT / "params.yaml"), root=at.root) for path in step.outputs}
+    file = f"{at.report}/index.html"  # DVC keeps its folder
+    assert {at.report if path == file else path for path in planned} | {"artifacts/pairs-summary.json"} == made
+    settings = load_params(ROOT / "params.yaml").dvc
+    assert settings is not None
+    assert (settings.generator, settings.scorers, settings.judge["truth"]) == (at.base, at.scorers, at.truth)
+
+
+def test_the_active_parameters_are_the_tiny_preset():
+    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == yaml.safe_load(
+        (ROOT / "configs/tiny.yaml").read_text()
+    )
+
+
+def test_declared_metrics_and_plots_are_made_by_a_stage():
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    files = set(content["metrics"]) | {
+        file for plot in content["plots"] for item in plot.values() for file in item["y"]
+    }
+    folders = {f"artifacts/{name}" for name in ("evaluation", "alignment", "plots")}
+    assert all(str(Path(file).parent) in folders or file == "artifacts/pairs-summary.json" for file in files)
