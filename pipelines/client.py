@@ -109,6 +109,22 @@ class PipelineClient:
                 )
             return UploadedVersion(pipeline_id, version.pipeline_version_id, is_new=True)
 
+    def version(self, submission: Submission) -> UploadedVersion:
+        """The version that `submission` runs: the one it names, which must be there, or its compiled text, uploaded."""
+        if submission.existing_version is None:
+            return self.upload(submission.compiled)
+        name = submission.compiled.name
+        with self._explained(f"the pipeline {name}"):
+            pipeline_id = self._pipeline_id(name)
+            version_id = pipeline_id and self._version_id(pipeline_id, submission.existing_version)
+        if not pipeline_id or not version_id:
+            raise UserError(
+                f"The pipeline {name} has no version called {submission.existing_version}.",
+                where=self.host,
+                remedy="Leave --version out to upload it, or look whether the PipelineVersion was applied.",
+            )
+        return UploadedVersion(pipeline_id, version_id, is_new=False)
+
     def start(self, submission: Submission, version: UploadedVersion) -> str:
         """The id of a new run of `version` with the arguments of `submission`."""
         experiment_id = self._experiment_id(submission.experiment)

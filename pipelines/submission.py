@@ -114,13 +114,20 @@ class Submission:
     experiment: str
     run_name: str
     service_account: str
+    #: A version that is on the server already, such as one that GitOps put there; else the compiled text's own.
+    existing_version: str | None = None
+
+    @property
+    def version(self) -> str:
+        """The name of the version that runs."""
+        return self.existing_version or self.compiled.version
 
     def description(self) -> str:
         """What would be submitted, as YAML."""
         return yaml.safe_dump(
             {
                 "pipeline": self.compiled.name,
-                "version": self.compiled.version,
+                "version": self.version,
                 "experiment": self.experiment,
                 "run": self.run_name,
                 "service_account": self.service_account,

@@ -224,11 +224,6 @@ def test_a_login_page_instead_of_the_api_is_recognised(server):
         PipelineClient(Connection(server.url))
 
 
-def test_compiling_twice_gives_the_same_version(compiled, tmp_path):
-    again = compile_pipeline("evaluate", output=tmp_path / "again.yaml", preset="cpu")
-    assert CompiledPipeline.of(again.read_text()).version == compiled.version
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -156,6 +156,18 @@ def test_a_second_submit_uploads_nothing(server):
     assert (len(server.versions), len(server.runs)) == (1, 2)
 
 
+def test_a_version_that_is_there_runs_without_an_upload(server):
+    submit()
+    [version] = server.versions.values()
+    version["display_name"] = "evaluate-cpu-0-1-0"  # as GitOps names it
+    done = submit("--version", "evaluate-cpu-0-1-0")
+    assert done.exit_code == 0
+    assert len(server.versions) == 1
+    assert server.runs[run_id_of(done)]["pipeline_version_reference"]["pipeline_version_id"] in server.versions
+    with pytest.raises(UserError, match="no version called another"):
+        raise submit("--version", "another").exception
+
+
 def test_status_shows_a_run_or_the_latest_ones(server):
     run_id = run_id_of(submit("--name", "first"))
     shown = call("status", run_id).stdout

@@ -14,6 +14,7 @@ from v2a_dpo.cli.pipeline_options import (
     DEFAULT_PRESET,
     DEFAULT_SERVICE_ACCOUNT,
     CertificateFile,
+    ExistingVersion,
     Host,
     ImageRegistry,
     ImageTag,
@@ -88,6 +89,7 @@ def submit(
     ] = None,
     experiment: Experiment = None,
     service_account: ServiceAccount = DEFAULT_SERVICE_ACCOUNT,
+    existing_version: ExistingVersion = None,
     image_registry: ImageRegistry = None,
     image_tag: ImageTag = None,
     dry_run: DryRun = False,
@@ -117,13 +119,14 @@ def submit(
         experiment=experiment,
         run_name=run_name,
         service_account=service_account,
+        existing_version=existing_version,
     )
     if dry_run:
         typer.echo(submission.description(), nl=False)
         return
     client = connect(host, namespace, token_file, ca_file)
-    version = client.upload(submission.compiled)
-    err.print(f"{submission.compiled.version}: {'uploaded' if version.is_new else 'already there'}")
+    version = client.version(submission)
+    err.print(f"{submission.version}: {'uploaded' if version.is_new else 'already there'}")
     run_id = client.start(submission, version)
     typer.echo(run_id)
     err.print(f"{submission.run_name}: {client.page_of(run_id)}")

@@ -42,6 +42,10 @@ Inputs = Annotated[
 Root = Annotated[
     str | None, typer.Option(metavar="S3-PREFIX", help="Where all artifacts of the run go, e.g. s3://bucket/loops/one.")
 ]
+ExistingVersion = Annotated[
+    str | None,
+    typer.Option("--version", metavar="NAME", help="Run this version, which is there, and upload nothing."),
+]
 ServiceAccount = Annotated[str, typer.Option(help="The account of the run's pods.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `submit` and `status` print it.")]
 

@@ -54,6 +54,7 @@ def submission_of(
     experiment: str | None,
     run_name: str | None,
     service_account: str,
+    existing_version: str | None = None,
 ) -> Submission:
     """The checked submission: all parameters, the root, and the pipeline's further inputs.
 
@@ -76,4 +77,5 @@ def submission_of(
         experiment=experiment or settings.register_.experiment,
         run_name=run_name or f"{compiled.name} {settings.profile} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         service_account=service_account,
+        existing_version=existing_version,
     )

@@ -12,6 +12,7 @@ from v2a_dpo.cli.pipeline_options import (
     DEFAULT_PRESET,
     DEFAULT_SERVICE_ACCOUNT,
     CertificateFile,
+    ExistingVersion,
     Host,
     ImageRegistry,
     ImageTag,
@@ -43,6 +44,7 @@ def create_schedule(
     preset: Preset = DEFAULT_PRESET,
     experiment: Annotated[str | None, typer.Option(help="The experiment; else register.experiment.")] = None,
     service_account: ServiceAccount = DEFAULT_SERVICE_ACCOUNT,
+    existing_version: ExistingVersion = None,
     image_registry: ImageRegistry = None,
     image_tag: ImageTag = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be scheduled.")] = False,
@@ -57,8 +59,8 @@ def create_schedule(
 
     Example: v2a-dpo pipeline schedule create weekly --cron "0 3 * * MON" --root s3://bucket/evaluations/weekly
     --input clips=s3://bucket/loops/one/clips/test --input conditions=s3://bucket/loops/one/conditions/test
-    --input scorers=s3://bucket/loops/one/pretrained/scorers --input base=models:/v2a-dpo@champion
-    --input model=models:/v2a-dpo@challenger
+    --input scorers=s3://bucket/models/scorers --input base=s3://bucket/models/mmaudio_large_44k
+    --input model=models:/v2a-dpo@champion
     """
     from pipelines.schedule import Schedule
 
@@ -72,14 +74,15 @@ def create_schedule(
         experiment=experiment,
         run_name=name,
         service_account=service_account,
+        existing_version=existing_version,
     )
     if dry_run:
         typer.echo(f"schedule: {rhythm.rhythm}\n{submission.description()}", nl=False)
         return
     client = connect(host, namespace, token_file, ca_file)
-    version = client.upload(submission.compiled)
+    version = client.version(submission)
     typer.echo(client.schedule(submission, version, rhythm))
-    err.print(f"{name}: {submission.compiled.version}, {rhythm.rhythm}")
+    err.print(f"{name}: {submission.version}, {rhythm.rhythm}")
 
 
 @schedule.command("list")
