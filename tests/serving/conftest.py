@@ -101,7 +101,7 @@ def process(*command: str, cwd: Path, log: Path, **environment: str) -> Iterator
             running.wait(timeout=30)
 
 
-def wait_for(url: str, running: subprocess.Popen[bytes], log: Path, *, seconds: float = 240.0) -> None:
+def wait_for(url: str, running: subprocess.Popen[bytes], log: Path, *, seconds: float = 500.0) -> None:
     """Returns when `url` answers; fails with the log when the process ends instead."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -45,7 +45,17 @@ def servers(served: Served, packaged: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("servers")
     ports = {"mlflow": free_port(), "limited": free_port()}
     commands = {
-        "mlflow": ["mlflow", "models", "serve", "--model-uri", str(packaged), "--env-manager", "local"],
+        "mlflow": [
+            "mlflow",
+            "models",
+            "serve",
+            "--model-uri",
+            str(packaged),
+            "--env-manager",
+            "local",
+            "--timeout",
+            "600",
+        ],
         "limited": ["v2a_dpo.cli", "serve", str(served.aligned), "--params", str(served.params_file)],
     }
     with ExitStack() as stack:
