@@ -1,12 +1,23 @@
-"""KFP's local runner, with every task a process of its own, and a way to kill one of them for good."""
+"""KFP's local runner: every task a process of its own, started afresh or, cheaper, by a server that has torch loaded."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+import traceback
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kfp import local
+from kfp.dsl import PipelineTask
+from kfp.local import subprocess_task_handler
 
 from components.definition import Images
 from pipelines.placement import Placement
@@ -15,7 +26,7 @@ from pipelines.presets import CPU, Retry
 #: The preset for development, with retries that do not wait.
 LOCAL = Placement(replace(CPU, retry=Retry(times=1, backoff_s=0)), Images("registry.example/python", "test"))
 
-#: Found by every Python process through PYTHONPATH: kills the one that runs FUNCTION, once, inside the function FRAME.
+#: Found by every fresh Python through PYTHONPATH: kills the one that runs a component, once, inside a function.
 _KILLER = """
 import os, signal, sys, threading, time
 
@@ -26,7 +37,10 @@ def kill_within(name, marker):
         while frame is not None and frame.f_code.co_qualname != name:
             frame = frame.f_back
         if frame is not None:
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            try:
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:  # another worker was faster
+                return
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.002)
 
@@ -37,16 +51,15 @@ if "kfp.dsl.executor_main" in arguments and function in arguments and not os.pat
 """
 
 
-def start_runner(folder: Path) -> None:
-    """Lets pipelines that are called run here, with KFP's own files under `folder`."""
+def run(pipeline: Callable[..., PipelineTask], *, folder: Path, **arguments: object) -> dict[str, Any]:
+    """The outputs of a pipeline that is run here, with KFP's own files under `folder`.
+
+    Settings for Kubernetes mean nothing here, and KFP warns of each of them.
+    """
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
-
-
-def run(pipeline, **arguments) -> None:
-    """Runs a pipeline; settings for Kubernetes mean nothing here, and KFP warns of each of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipeline(**arguments)
+        return dict(pipeline(**arguments).outputs)
 
 
 def plant_killer(folder: Path, *, component: str, within: str) -> Path:
@@ -59,3 +72,49 @@ def plant_killer(folder: Path, *, component: str, within: str) -> Path:
         _KILLER.format(function=component, name=within, marker=str(marker)), encoding="utf-8"
     )
     return marker
+
+
+@contextmanager
+def torch_loaded_once(log: Path) -> Iterator[None]:
+    """While the block runs, tasks are forked from a process that has the stages loaded; what they print goes to `log`.
+
+    A task is then still a process of its own that runs KFP's executor on the component's source, as in a pod, but the
+    seconds that each fresh interpreter needs to load torch are spent once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["v2a_dpo.stages." + name for name in ("prepare", "generate", "score", "align", "evaluate", "report")]
+    )
+
+    def start(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        _shell, _options, _script, source, *arguments = full_command
+        environment = {**os.environ, **(env_vars or {}), "_KFP_RUNTIME": "true"}
+        task = context.Process(target=_execute, args=(source, arguments, environment, str(log)))
+        task.start()
+        task.join()
+        return int(task.exitcode or 0)
+
+    real = subprocess_task_handler.run_local_subprocess
+    subprocess_task_handler.run_local_subprocess = start
+    try:
+        yield
+    finally:
+        subprocess_task_handler.run_local_subprocess = real
+
+
+def _execute(source: str, arguments: list[str], environment: dict[str, str], log: str) -> None:
+    """What the shell command of a component does: writes its source to a file and runs KFP's executor on it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        module = Path(folder) / "ephemeral_component.py"
+        module.write_text(source, encoding="utf-8")
+        sys.argv = ["executor_main", "--component_module_path", str(module), *arguments]
+        try:
+            runpy.run_module("kfp.dsl.executor_main", run_name="__main__")
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)

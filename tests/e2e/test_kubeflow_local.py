@@ -1,4 +1,4 @@
-"""The full pipeline on Kubeflow's local runner: S3, a real MLflow server, a killed task, and the numbers of `v2a-dpo run`."""
+"""Pipelines on Kubeflow's local runner with S3 and a real MLflow server: the numbers of `v2a-dpo run`, whatever happens."""
 
 import json
 import uuid
@@ -7,15 +7,17 @@ from types import SimpleNamespace
 import boto3
 import pytest
 
-from pipelines.parts import system
+from pipelines.parts import candidate_set, sources
+from pipelines.preference import preference_pairs
+from pipelines.shards import candidate_shards
 from pipelines.v2a_dpo import full_loop
-from tests.e2e.local_kubeflow import LOCAL, plant_killer, run, start_runner
+from tests.e2e.local_kubeflow import LOCAL, plant_killer, run, torch_loaded_once
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.config import values_of
 from v2a_dpo.stages.layout import Layout
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
@@ -30,55 +32,68 @@ def cluster(s3_endpoint, mlflow_server):
             "MLFLOW_TRACKING_URI": mlflow_server.uri,
             "MLFLOW_S3_ENDPOINT_URL": s3_endpoint,
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "OMP_NUM_THREADS": "1",
         }.items():
             patch.setenv(name, value)
         bucket = f"loops-{uuid.uuid4().hex[:12]}"
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)
 
-        def objects(prefix: str) -> dict[str, tuple[str, str]]:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        def objects():
+            """The key of every object, with its content's digest and when it was written."""
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
             found = [item for page in pages for item in page.get("Contents", [])]
-            return {item["Key"]: (item["ETag"], str(item["LastModified"])) for item in found}
+            return {item["Key"]: (item["ETag"], item["LastModified"]) for item in found}
 
         yield SimpleNamespace(bucket=bucket, objects=objects, client=client)
 
 
 @pytest.fixture(scope="session")
-def kubeflow_run(cluster, params, tmp_path_factory):
-    """The full pipeline run once, three workers for the preference set, one of them killed while it samples."""
+def values(params):
+    """The parameters as a pipeline gets them."""
+    return values_of(params)
+
+
+@pytest.fixture(scope="session")
+def kubeflow_run(cluster, values, tmp_path_factory):
+    """The full pipeline run once, with a worker for every shard."""
     folder = tmp_path_factory.mktemp("kubeflow")
-    start_runner(folder)
     root = f"s3://{cluster.bucket}/loop"
-    with pytest.MonkeyPatch.context() as patch:
-        marker = plant_killer(folder, component="generate", within="CandidateEngine.generate")
-        patch.setenv("PYTHONPATH", str(folder))
+    log = folder / "tasks.log"
+    with pytest.MonkeyPatch.context() as patch, torch_loaded_once(log):
         patch.chdir(folder)
-        run(full_loop(LOCAL), params=values_of(params), root=root, shards_per_task=1)
-    return SimpleNamespace(at=Layout(root), folder=folder, marker=marker)
+        try:
+            run(full_loop(LOCAL), folder=folder, params=values, root=root, shards_per_task=1, promotion=True)
+        except RuntimeError as error:
+            raise AssertionError(log.read_text(errors="replace")[-5000:]) from error
+    return SimpleNamespace(at=Layout(root), folder=folder, log=log.read_text(errors="replace"))
 
 
 def read_json(uri):
     return json.loads(read_bytes(uri))
 
 
-def test_the_numbers_are_those_of_one_process_although_a_worker_was_killed(kubeflow_run, loop):
-    assert kubeflow_run.marker.exists()
+def test_the_numbers_are_those_of_one_process(kubeflow_run, loop):
     name = "metrics.json"
     assert read_json(f"{kubeflow_run.at.evaluation}/{name}") == read_json(f"{loop.evaluation}/{name}")
 
 
 def test_three_workers_shared_the_preference_set(kubeflow_run):
     assert len(Dataset.open(kubeflow_run.at.candidates("preference")).shards) == 3
-    chunks = {path.parent.name for path in (kubeflow_run.folder / "kfp").rglob("generate*/executor_output.json")}
-    assert chunks
+    for stage in ("prepare", "generate", "score"):
+        workers = (kubeflow_run.folder / "kfp").rglob(f"for-loop-*-iteration-2/{stage}*")
+        assert list(workers), f"nobody made the third shard of {stage}"
 
 
-def test_the_models_are_registered_with_the_decision(kubeflow_run, params):
+def test_pods_say_how_far_they_are_in_lines(kubeflow_run):
+    assert "Generating: 1 of 1" in kubeflow_run.log
+    assert "\r" not in kubeflow_run.log
+
+
+def test_the_models_are_registered_and_promoted_if_the_gates_hold(kubeflow_run, params, cluster):
     record = read_json(kubeflow_run.at.registration)
     assert record["model_name"] == params.register_.model_name
-    assert read_json(kubeflow_run.at.decision)["reference"] == "base"
+    passed = read_json(kubeflow_run.at.decision)["passed"]
+    assert ("loop/promotion.json" in cluster.objects()) == passed
 
 
 def test_the_exit_handler_says_what_came_of_the_run(kubeflow_run):
@@ -87,20 +102,46 @@ def test_the_exit_handler_says_what_came_of_the_run(kubeflow_run):
     assert all(summary["finished"].values())
 
 
-def test_a_shard_that_was_deleted_is_made_again_and_nothing_else(kubeflow_run, cluster, params, tmp_path, monkeypatch):
+def test_steps_that_exist_are_taken_and_not_made(kubeflow_run, cluster, values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    start_runner(tmp_path)
-    before = cluster.objects("loop/")
-    lost = "loop/candidates/test-base/part-00001.parquet"
+    at, before = kubeflow_run.at, cluster.objects()
+    given = run(
+        sources(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", videos=at.world, generator=at.base,
+        scorers=at.scorers,
+    )  # fmt: skip
+    assert given == {"videos": at.world, "truth": "", "generator": at.base, "scorers": at.scorers}
+    clips = run(
+        candidate_set(LOCAL), folder=tmp_path, params=values, root=at.root, split="preference", start_at="candidates",
+        videos=at.world, generator=at.base, shards_per_task=1,
+    )  # fmt: skip
+    assert clips["candidates"] == at.candidates("preference")
+    found = run(
+        preference_pairs(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", data_root=at.root,
+        start_at="pairs", annotation_clips="", annotation_candidates="", preference_clips="",
+        preference_candidates="", scorers="", truth="", ratings_csv="", shards_per_task=1,
+    )  # fmt: skip
+    assert found == {"audioscore": at.audioscore, "pairs": at.pairs}
+    assert cluster.objects() == before
+
+
+def test_a_deleted_shard_is_made_again_and_nothing_else_although_its_worker_is_killed(
+    kubeflow_run, cluster, values, tmp_path, monkeypatch
+):
+    lost = "loop/candidates/preference/part-00001.parquet"
+    before = cluster.objects()
     cluster.client.delete_object(Bucket=cluster.bucket, Key=lost)
+    marker = plant_killer(tmp_path, component="generate", within="CandidateEngine.generate")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     at = kubeflow_run.at
     run(
-        system(LOCAL), params=values_of(params), root=at.root, name="test-base",
-        clips=at.clips("test"), conditions=at.conditions("test"), generator=at.base, scorers=at.scorers,
-        shards_per_task=2,
+        candidate_shards(LOCAL), folder=tmp_path, params=values, root=at.root, name="preference",
+        conditions=at.conditions("preference"), generator=at.base, shards_per_task=3,
     )  # fmt: skip
-    after = cluster.objects("loop/")
-    manifest = "loop/candidates/test-base/_manifest.json"
-    quarantine = "loop/candidates/test-base/_quarantine.parquet"
-    assert {key for key in after if after[key] != before[key]} <= {lost, manifest, quarantine}
-    assert {key: tag for key, (tag, _) in after.items()} == {key: tag for key, (tag, _) in before.items()}
+    assert marker.exists()
+    after = cluster.objects()
+    assert {key: digest for key, (digest, _) in after.items()} == {key: digest for key, (digest, _) in before.items()}
+    folder = "loop/candidates/preference"
+    assert {key for key in after if after[key] != before[key]} <= {
+        lost, f"{folder}/_manifest.json", f"{folder}/_quarantine.parquet",
+    }  # fmt: skip
