@@ -2,19 +2,23 @@
 
 The container has a read-only root file system, no network, no capabilities and user 1000; only /tmp and the test's own
 folder are writable. `world` renders videos there, `mine` makes preference pairs of 200 clips; the same two stages run
-here, and the captions, the truth and the pairs must be equal. Run by `make image-test`; needs docker or podman.
+here, and the captions, the truth and the pairs must be equal. Then MLflow's server starts in it as the manifests say, and
+must answer under its own name and refuse another. Run by `make image-test`; needs docker or podman.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
+import yaml
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, SCORES
@@ -27,6 +31,32 @@ from v2a_dpo.stages.world import world
 CONFIG = Path("configs/tiny.yaml")
 SETTINGS = ["world.annotation_clips=1", "world.preference_clips=2", "world.test_clips=1"]
 NUM_CLIPS, CANDIDATES = 200, 5
+
+K8S = Path(__file__).parents[1] / "k8s"
+#: Starts the command that it is given and prints, by name, the status with which the server answers a question.
+PROBE = """
+import json, subprocess, sys, time
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+server = subprocess.Popen(sys.argv[2:], stdout=sys.stderr)
+for _ in range(300):
+    try:
+        urlopen("http://127.0.0.1:5000/health").close()
+        break
+    except OSError:
+        time.sleep(1)
+statuses = {}
+for name in sys.argv[1].split():
+    search = "http://127.0.0.1:5000/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        statuses[name] = urlopen(Request(search, headers={"Host": name})).status
+    except HTTPError as error:
+        statuses[name] = error.code
+print(json.dumps(statuses))
+server.terminate()
+"""
+STATUSES = {"mlflow.v2a-dpo.svc:5000": 200, "elsewhere.example.org": 403}
 
 
 def write_inputs(folder: Path) -> None:
@@ -59,7 +89,9 @@ def write_inputs(folder: Path) -> None:
     )
 
 
-def container_command(runner: list[str], options: list[str], image: str, folder: Path, command: list[str]) -> list[str]:
+def container_command(
+    runner: list[str], options: list[str], *, image: str, folder: Path, command: list[str]
+) -> list[str]:
     """The command that runs `command` in `image` with the rights that a pod has, and `folder` at /data."""
     rights = ["--read-only", "--network=none", "--user=1000:1000", "--cap-drop=all", "--security-opt=no-new-privileges"]
     return [*runner, "run", "--rm", *rights, "--tmpfs=/tmp", f"--volume={folder}:/data", *options, image, *command]
@@ -85,6 +117,17 @@ def compare(folder: Path) -> str:
     return f"{len(captions)} caption tables and {ours.num_rows} pairs equal ours; {len(videos)} videos decode"
 
 
+def tracking_server_command() -> list[str]:
+    """What a pod of the development overlay runs: its init container's command, then the server's, asked by PROBE."""
+    deployment = next(yaml.safe_load_all((K8S / "base" / "mlflow.yaml").read_text()))
+    pod = deployment["spec"]["template"]["spec"]
+    migrate = ["mlflow", "db", "upgrade", "$MLFLOW_BACKEND_STORE_URI"]
+    if pod["initContainers"][0]["command"][:3] != migrate[:3]:
+        raise SystemExit("k8s/base/mlflow.yaml: the init container does something else")
+    probe = ["python", "-c", PROBE, " ".join(STATUSES), *pod["containers"][0]["command"]]
+    return ["sh", "-c", f"{' '.join(migrate)} >&2 && {shlex.join(probe)}"]
+
+
 def main() -> None:
     """Runs both stages in the image, compares, and prints one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -104,10 +147,16 @@ def main() -> None:
             ["chmod", "-R", "a+rwX", "/data/world", "/data/pairs"],
         ]
         command = ["sh", "-c", " && ".join(map(shlex.join, stages))]
-        options = shlex.split(arguments.options)
-        runner = shlex.split(arguments.runner)
-        subprocess.run(container_command(runner, options, arguments.image, folder, command), check=True)  # noqa: S603
+        options, runner = shlex.split(arguments.options), shlex.split(arguments.runner)
+        in_image = partial(container_command, runner, image=arguments.image, folder=folder)
+        subprocess.run(in_image(options, command=command), check=True)  # noqa: S603
         print(f"{arguments.image}: {compare(folder)}")
+        settings = f"--env-file={K8S / 'overlays' / 'dev' / 'mlflow-server.env'}"
+        server = in_image([settings, "--tmpfs=/var/lib/mlflow", *options], command=tracking_server_command())
+        statuses = json.loads(subprocess.run(server, check=True, stdout=subprocess.PIPE).stdout)  # noqa: S603
+        if statuses != STATUSES:
+            raise SystemExit(f"the tracking server answered {statuses} instead of {STATUSES}")
+        print(f"{arguments.image}: the tracking server answers {statuses}")
 
 
 if __name__ == "__main__":
