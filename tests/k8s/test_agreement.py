@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 
 from mlflow.server.security_utils import is_allowed_host_header, is_health_endpoint
 
+from components.definition import GENERATION, Images
 from pipelines.placement import CONFIG_MAP, HOME, MLFLOW_SECRET, S3_SECRET, TEMPORARY, USER_ID, WEIGHTS_FOLDER
 from pipelines.presets import PRESETS
 from tests.k8s.reading import containers, names, of_kind, pod_templates
 from tests.k8s.test_manifests import SECRETS
+from v2a_dpo.train_job.manifest import NODE, TrainJob
 
 
 def test_the_environment_has_the_keys_that_tasks_take(built):
@@ -43,6 +45,17 @@ def test_training_pods_are_laid_out_as_the_pipelines_pods(manifests):
     (node,) = containers(pod)
     assert {HOME, TEMPORARY, WEIGHTS_FOLDER} <= {mount["mountPath"] for mount in node["volumeMounts"]}
     assert {"name": "WEIGHTS_DIR", "value": WEIGHTS_FOLDER} in node["env"]
+
+
+def test_a_train_job_fits_the_training_runtime(manifests):
+    (runtime,) = of_kind(manifests, "ClusterTrainingRuntime")
+    (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    (node,) = replicated["template"]["spec"]["template"]["spec"]["containers"]
+    job = TrainJob(name="align", image=Images().reference(GENERATION), arguments=["align"]).manifest()
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    assert job["spec"]["trainer"]["command"] == node["command"]
+    assert replicated["name"] == node["name"] == NODE
+    assert replicated["template"]["metadata"]["labels"]["trainer.kubeflow.org/trainjob-ancestor-step"] == "trainer"
 
 
 def test_the_tracking_server_answers_under_the_address_that_clients_use(manifests):
