@@ -73,7 +73,7 @@ def _method(params: Params, role: str) -> str:
     return (
         f"Flow-DPO with beta {align.beta:g}, learning rate {align.learning_rate:g}, {align.steps} steps of "
         f"{align.batch_size} pairs, {order}; pairs are the best and the worst of {params.generate.candidates} candidates a "
-        f"clip by AudioScore over five scores ({params.score.scorers} scorers). See docs/method.md."
+        f"clip by AudioScore over five scores ({params.score.scorers} scorers). See docs/paper.md."
     )
 
 
