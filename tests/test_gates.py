@@ -39,7 +39,7 @@ def test_a_model_that_keeps_every_rule_passes_with_a_reason_for_each():
     decision = decide(GATES, comparison(), reference="base")
     assert decision.passed
     assert [item.metric for item in decision.outcomes] == ["clips", "ib_score", "fd_passt", "desync_s", "clap_score"]
-    assert "changed by +2.00 [+1.00, +3.00], higher is better" in str(decision)
+    assert "changed by +2 [+1, +3], higher is better" in str(decision)
     assert decision.failures == []
 
 

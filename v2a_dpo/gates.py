@@ -93,11 +93,11 @@ def _judged(comparison: Comparison, metric: Metric, demand: str, *, tolerance: s
         return RuleOutcome(metric.key, demand, least_gain > 0, _numbers(change, metric))
     reference = comparison.intervals["base"][metric.key].value
     allowed = abs(reference) * float(tolerance[:-1]) / 100 if isinstance(tolerance, str) else tolerance
-    reason = f"{_numbers(change, metric)}; {allowed:.{metric.decimals + 1}f} is tolerated"
+    reason = f"{_numbers(change, metric)}; {allowed:.4g} is tolerated"
     return RuleOutcome(metric.key, demand, least_gain >= -allowed, reason)
 
 
 def _numbers(change: Difference, metric: Metric) -> str:
     direction = "higher" if metric.higher_is_better else "lower"
-    value, low, high = (f"{number:+.{metric.decimals}f}" for number in (change.value, change.low, change.high))
+    value, low, high = (f"{number:+.4g}" for number in (change.value, change.low, change.high))
     return f"changed by {value} [{low}, {high}], {direction} is better"

@@ -217,7 +217,7 @@ def test_a_version_carries_gate_licence_test_set_and_card(workshop: Workshop, cl
     summary = json.loads((workshop.root / "evaluation-1" / "summary.json").read_text())
     assert version.tags["test_set"] == summary["test_set"]
     assert version.tags["licence.commercial_use"] == "allowed"
-    assert version.tags["gate"].startswith("ib_score must improve: changed by -5.00")
+    assert version.tags["gate"].startswith("ib_score must improve: changed by -5 [")
     for heading in ("## Data", "## Method", "## Metrics", "## Limits", "## Licence"):
         assert heading in version.description
     assert "IB-score is worse than the base's." in version.description

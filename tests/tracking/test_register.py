@@ -15,7 +15,9 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.loop_record import interval_points, metric_tags
 from v2a_dpo.stages.register import Registration, register
+from v2a_dpo.tracking.live import timed
 from v2a_dpo.tracking.run import TrackedRun
+from v2a_dpo.tracking.upload import LiveTarget, MetricUpload
 from v2a_dpo.tracking.values import MetricPoint
 
 
@@ -79,6 +81,26 @@ def test_from_a_run_one_walks_back_to_the_shards_of_its_data(
     manifest = json.loads(Path(file).read_text())
     assert manifest["shards"][0]["sha256"] == pairs.shards[0].sha256
     assert manifest["inputs"]["scores"] == Dataset.open(str(loop.root / "scores")).fingerprint
+
+
+def test_curves_that_were_sent_while_training_ran_are_nested_and_not_sent_again(
+    loop: Loop, client: MlflowClient, tmp_path: Path
+) -> None:
+    target = LiveTarget("key", "identity", "loops", "align", {"align.steps": "1500"})
+    (loop.root / "alignment" / "tracking.json").write_text(target.to_text())
+    log = (loop.root / "alignment" / "log.jsonl").read_bytes()
+    with MetricUpload.open(target) as upload:
+        upload.send(list(timed(log))[:700])  # the server was away for the rest
+    first = register(loop.params, **loop.arguments, output=str(tmp_path / "first.json"))
+    assert first.runs["align"] == upload.run.run_id
+    assert len(client.get_metric_history(first.runs["align"], "loss")) == 1500
+    assert client.get_run(first.runs["align"]).info.status == "FINISHED"
+    assert len(active_runs(client)) == 5
+
+    loop.model("aligned", 3)  # another loop logs the same alignment: the live run has its parent already
+    second = register(loop.params, **loop.arguments, output=str(tmp_path / "second.json"))
+    assert second.runs["align"] != first.runs["align"]
+    assert len(client.get_metric_history(second.runs["align"], "loss")) == 1500
 
 
 def test_report_and_tables_are_kept_as_they_are(

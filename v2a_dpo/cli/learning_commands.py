@@ -72,6 +72,7 @@ def align(
     generator: Annotated[str, folder("The base generator")],
     output: Annotated[str, folder("Where the aligned generator goes")],
     log: Annotated[str, folder("Where log, summary and checkpoints go")],
+    live: Annotated[bool, typer.Option(help="Send the curves to MLflow while it runs.")] = True,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
 ) -> None:
@@ -82,8 +83,10 @@ def align(
     Example: v2a-dpo align --pairs artifacts/pairs --candidates artifacts/candidates/preference --conditions artifacts/conditions/preference
     --generator artifacts/pretrained/generator --output artifacts/aligned --log artifacts/alignment
     """
-    from v2a_dpo.stages.align import align as stage
+    from v2a_dpo.stages.align import align as plain
+    from v2a_dpo.stages.align_live import align_live
 
+    stage = align_live if live else plain
     with ProgressBars() as progress:
         summary = stage(
             read_params(params, overrides),

@@ -180,7 +180,26 @@ def lineage(
             raise typer.Exit(REFUSED)
 
 
+tracking = typer.Typer(help="Training curves in MLflow.", no_args_is_help=True)
+
+
+@tracking.command()
+def sync(
+    log: Annotated[
+        str, typer.Option(metavar="FOLDER", help="The log folder of an alignment, local or s3://.")
+    ] = "artifacts/alignment",
+) -> None:
+    """Send the records of an alignment that MLflow does not have, after a time without a server.
+
+    Example: v2a-dpo tracking sync --log artifacts/alignment
+    """
+    from v2a_dpo.stages.align_live import sync as stage
+
+    typer.echo(stage(log))
+
+
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
+    app.add_typer(tracking, name="tracking", rich_help_panel=RELEASE)
     for command in (gate, register, promote, rollback, history, lineage):
         app.command(rich_help_panel=RELEASE)(command)

@@ -16,6 +16,7 @@ from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.versions import ModelFolder, RegisteredVersion, Registry
 from v2a_dpo.serving.model_source import packaged_folder
 from v2a_dpo.serving.settings import ServingSettings
+from v2a_dpo.stages.align_live import live_run
 from v2a_dpo.stages.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
 from v2a_dpo.stages.lineage import trace
 from v2a_dpo.stages.loop_record import StageRecord, stage_records
@@ -117,7 +118,8 @@ def register(
         if run is None:
             tracking.delete_unfinished(loop)
             with tracking.run(f"{params.profile} loop", fingerprint=loop, tags={"profile": params.profile}) as run:
-                _log_loop(tracking, registry, params, loop, run, models=models, records=records, page=page)
+                live = {"align": found} if (found := live_run(tracking, alignment)) else {}
+                _log_loop(tracking, registry, params, loop, run, models=models, records=records, page=page, live=live)
                 for role, known in facts.items():
                     log_evidence(run, role, known.texts, evaluated_in(evaluation, role))
         progress("Logged the loop", 1, 2)
@@ -147,17 +149,28 @@ def _log_loop(
     models: Mapping[str, ModelFolder],
     records: Mapping[str, StageRecord],
     page: str,
+    live: Mapping[str, TrackedRun],
 ) -> None:
-    """Logs the models and one nested run a stage to the loop's `run`."""
+    """Logs the models and one nested run a stage to the loop's `run`; stages in `live` have one with their metrics."""
     run.log_params(params.model_dump(mode="json", by_alias=True))
     run.log_text(page, "report/index.html")
     ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
     for stage, record in records.items():
+        if stage in live:
+            _log_record(live[stage], replace(record, metrics=[]))
+            tracking.adopt(live[stage], parent=run)
+            continue
         with tracking.run(stage, fingerprint=loop, parent=run) as nested:
-            nested.log_metrics(_of_models(record.metrics, ids) if stage == "evaluate" else record.metrics)
-            nested.log_data(record.data)
-            for name, content in record.files.items():
-                nested.log_text(content, name)
+            _log_record(
+                nested, replace(record, metrics=_of_models(record.metrics, ids)) if stage == "evaluate" else record
+            )
+
+
+def _log_record(run: TrackedRun, record: StageRecord) -> None:
+    run.log_metrics(record.metrics)
+    run.log_data(record.data)
+    for name, content in record.files.items():
+        run.log_text(content, name)
 
 
 def _of_models(points: Sequence[MetricPoint], ids: Mapping[str, str]) -> list[MetricPoint]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOCAL_URI = "sqlite:///mlflow.db"
 #: The fingerprint of all that a run was logged from; the same artifacts are not logged twice.
 FINGERPRINT_TAG = "v2a_dpo.fingerprint"
+#: How MLflow nests runs.
+PARENT_TAG = "mlflow.parentRunId"
 
 #: How MLflow's requests are tried unless the user says otherwise: the first contact shows within seconds that no server
 #: answers, and later a server may be away for about 15 s, not for MLflow's four minutes.
@@ -56,6 +58,8 @@ class Tracking:
         Raises UserError when MLflow cannot be reached.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient, set_tracking_uri
         from mlflow.exceptions import MlflowException
 
@@ -83,7 +87,7 @@ class Tracking:
         """A new run, nested in `parent` if given, which ends with the block: FINISHED, or FAILED when it raises."""
         from mlflow.exceptions import MlflowException
 
-        nesting = {"mlflow.parentRunId": parent.run_id} if parent else {}
+        nesting = {PARENT_TAG: parent.run_id} if parent else {}
         all_tags = {**(tags or {}), **source_tags(), FINGERPRINT_TAG: fingerprint, **nesting}
         created = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags)
         run = TrackedRun(self.client, created.info.run_id)
@@ -94,6 +98,14 @@ class Tracking:
                 self.client.set_terminated(run.run_id, "FAILED")
             raise
         self.client.set_terminated(run.run_id, "FINISHED")
+
+    def adopt(self, run: TrackedRun, *, parent: TrackedRun) -> None:
+        """Nests a run that was logged live in `parent`."""
+        self.client.set_tag(run.run_id, PARENT_TAG, parent.run_id)
+
+    def is_nested(self, run: TrackedRun) -> bool:
+        """Whether `run` belongs to a parent already."""
+        return PARENT_TAG in self.client.get_run(run.run_id).data.tags
 
     def finished_run(self, fingerprint: str) -> TrackedRun | None:
         """The parent run that was logged to its end from what `fingerprint` says; None when there is none."""
@@ -114,12 +126,12 @@ class Tracking:
         return {run.info.run_name: run.info.run_id for run in self._nested(parent.run_id)}
 
     def _nested(self, run_id: str) -> list[Any]:
-        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        query = f"tags.`{PARENT_TAG}` = '{run_id}'"
         return list(self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time ASC"]))
 
     def _parents(self, fingerprint: str) -> list[Any]:
         runs = self.client.search_runs([self.experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'")
-        return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        return [run for run in runs if PARENT_TAG not in run.data.tags]
 
 
 @contextmanager

@@ -52,7 +52,16 @@ class TrackedRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        entries = [Metric(point.key, point.value, now, point.step, model_id=point.model_id or None) for point in points]
+        entries = [
+            Metric(
+                point.key,
+                point.value,
+                now if point.time_ms is None else point.time_ms,
+                point.step,
+                model_id=point.model_id or None,
+            )
+            for point in points
+        ]
         for chunk in _chunks(entries, _METRICS_A_BATCH):
             self._client.log_batch(self.run_id, metrics=chunk, synchronous=True)
 

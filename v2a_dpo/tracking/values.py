@@ -10,12 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MetricPoint:
-    """One number of a run; `model_id` ties it to a logged model."""
+    """One number of a run; `model_id` ties it to a logged model, `time_ms` (since 1970) is None for the present."""
 
     key: str
     value: float
     step: int = 0
     model_id: str = ""
+    time_ms: int | None = None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

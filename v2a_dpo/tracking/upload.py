@@ -1,0 +1,176 @@
+"""Training records into one MLflow run, each exactly once, whatever happens to the server or to this process.
+
+A record's numbers go in one request together with the metric `step`, and a request is one transaction of the server's
+database. So the history of `step` says which records are there, and it is read back before anything is sent: at the start, and
+again after every request whose answer did not come. A request that is repeated by the HTTP client has the same time stamps,
+and the database knows its numbers already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from v2a_dpo.errors import UserError
+from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking, failures_reported, tracking_uri
+from v2a_dpo.tracking.run import TrackedRun
+from v2a_dpo.tracking.source import source_tags
+from v2a_dpo.tracking.values import MetricPoint, curve
+
+#: The metric that says which records are there: its value is the record's step.
+STEP = "step"
+#: Tag of a run that is logged while it happens: the key of its `LiveTarget`.
+LIVE_TAG = "v2a_dpo.live"
+_METRICS_A_REQUEST = 1000
+
+
+@dataclass(frozen=True)
+class LiveTarget:
+    """Which run records belong to: `key` is made up once and kept beside the records; the rest is for creating the run."""
+
+    key: str
+    identity: str
+    experiment: str
+    name: str
+    params: dict[str, str]
+
+    def to_text(self) -> str:
+        """The target as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_text(text: str) -> LiveTarget:
+        """The target from what `to_text` gave."""
+        return LiveTarget(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class TimedRecord:
+    """A training record with its `step`, and when it was made in milliseconds since 1970."""
+
+    record: Mapping[str, Any]
+    time_ms: int
+
+
+class MetricUpload(AbstractContextManager["MetricUpload"]):
+    """The run of a target on its server, and the steps that are there; on this machine one process has it at a time."""
+
+    def __init__(self, tracking: Tracking, run: TrackedRun, sent: set[int], lock: BinaryIO) -> None:
+        self.tracking = tracking
+        self.run = run
+        self._sent = sent
+        self._lock = lock
+
+    @staticmethod
+    def open(target: LiveTarget) -> MetricUpload:
+        """The upload to the target's run, which is created if it is not there.
+
+        Raises UserError when no server answers, and when another process on this machine sends the same records.
+        """
+        lock = _locked(target.key)
+        try:
+            with failures_reported(tracking_uri()):
+                tracking = Tracking.connect(target.experiment)
+                run = find_run(tracking, target) or _create_run(tracking, target)
+                history = tracking.client.get_metric_history(run.run_id, STEP)
+        except BaseException:
+            lock.close()
+            raise
+        return MetricUpload(tracking, run, {metric.step for metric in history}, lock)
+
+    def close(self) -> None:
+        """Lets another process send."""
+        self._lock.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, records: Sequence[TimedRecord]) -> int:
+        """Sends what is not there yet, and says how many records that were.
+
+        Raises UserError when the server does not answer; the upload must be opened anew then.
+        """
+        newest = {item.record[STEP]: item for item in records}  # a record may come from the log and from the trainer
+        missing = [item for step, item in newest.items() if step not in self._sent]
+        with failures_reported(self.tracking.uri):
+            for batch in _requests(missing):
+                points = [point for item in batch for point in _points(item)]
+                self.run.log_metrics(points)
+                self._sent |= {item.record[STEP] for item in batch}
+        return len(missing)
+
+    def log_now(self, points: Iterable[MetricPoint]) -> None:
+        """Logs further numbers, such as the machine's load."""
+        with failures_reported(self.tracking.uri):
+            self.run.log_metrics(points)
+
+    def finish(self) -> None:
+        """Marks the run as done."""
+        with failures_reported(self.tracking.uri):
+            self.tracking.client.set_terminated(self.run.run_id, "FINISHED")
+
+
+def find_run(tracking: Tracking, target: LiveTarget) -> TrackedRun | None:
+    """The run of `target`; of several, which only a lost answer can leave behind, the oldest."""
+    query = f"tags.`{LIVE_TAG}` = '{target.key}'"
+    runs = tracking.client.search_runs([tracking.experiment_id], query)
+    if not runs:
+        return None
+    oldest, *others = sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+    for run in others:
+        tracking.client.delete_run(run.info.run_id)
+    return TrackedRun(tracking.client, oldest.info.run_id)
+
+
+def _create_run(tracking: Tracking, target: LiveTarget) -> TrackedRun:
+    tags = {**source_tags(), LIVE_TAG: target.key, FINGERPRINT_TAG: target.identity}
+    created = tracking.client.create_run(tracking.experiment_id, run_name=target.name, tags=tags)
+    run = find_run(tracking, target) or TrackedRun(tracking.client, created.info.run_id)
+    run.log_params(target.params)
+    return run
+
+
+def _locked(key: str) -> BinaryIO:
+    """An open file that only one process can have: it is free again when it is closed, or when the process is gone."""
+    path = Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}-{key}.lock"
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        remedy = "Wait for the alignment to end: it sends its records itself."
+        raise UserError("Another process is sending these records.", where=str(path), remedy=remedy) from None
+    return file
+
+
+def _points(item: TimedRecord) -> list[MetricPoint]:
+    step = item.record[STEP]
+    return [
+        MetricPoint(point.key, point.value, point.step, time_ms=item.time_ms)
+        for point in [*curve([item.record]), MetricPoint(STEP, step, step)]
+    ]
+
+
+def _requests(records: Sequence[TimedRecord]) -> Iterable[list[TimedRecord]]:
+    """The records in batches that fit one request; a record is never split."""
+    batch: list[TimedRecord] = []
+    size = 0
+    for item in records:
+        count = len(_points(item))
+        if batch and size + count > _METRICS_A_REQUEST:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += count
+    if batch:
+        yield batch
