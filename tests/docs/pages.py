@@ -23,9 +23,13 @@ def prose(page: Path) -> str:
 
 
 def console_lines(page: Path) -> list[str]:
-    """The commands of a page's console blocks, continued lines joined."""
-    joined = (body.replace("\\\n", " ") for body in blocks(page, "console"))
-    return [line.strip() for body in joined for line in body.splitlines() if line.strip()]
+    """The commands of a page's console blocks, continued lines joined; where a block has prompts, the rest is output."""
+    found = []
+    for body in blocks(page, "console"):
+        lines = [line.strip() for line in body.replace("\\\n", " ").splitlines() if line.strip()]
+        prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        found += prompted or lines
+    return found
 
 
 def words(command: str) -> list[str]:
