@@ -14,6 +14,8 @@ from v2a_dpo.cli.main import app
 
 PROGRAM = typer.main.get_command(app)
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+#: What looks like a command in a sentence and is a name: an experiment of MLflow.
+NAMES = {"v2a-dpo promotions"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -57,7 +59,7 @@ def test_console_blocks_parse_as_the_program_reads_them(page: Path, monkeypatch:
 @each_page
 def test_commands_named_in_sentences_exist(page: Path) -> None:
     for span in spans(page):
-        if not re.match(r"(\.venv/bin/)?v2a-dpo [a-z]", span):
+        if span in NAMES or not re.match(r"(\.venv/bin/)?v2a-dpo [a-z]", span):
             continue
         told = [word for word in span.split()[1:] if not re.fullmatch(r"\.\.\.|…", word)]
         names = [name for word in told for name in word.split("|")] if "|" in span else told
