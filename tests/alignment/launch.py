@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 
 from v2a_dpo.alignment.log import read_log
@@ -55,9 +56,9 @@ def start(
 
 
 def finish(started: list[BaseProcess]) -> list[int | None]:
-    """The exit codes of the processes, which end within two minutes."""
+    """The exit codes of the processes, which end within five minutes."""
     for process in started:
-        process.join(timeout=120)
+        process.join(timeout=300)
     return [process.exitcode for process in started]
 
 
@@ -82,3 +83,14 @@ def _free_port() -> int:
 def timeless(log: Path) -> list[dict[str, object]]:
     """The records of a log without the wall clock."""
     return [{name: value for name, value in record.items() if name not in CLOCK} for record in read_log(log)]
+
+
+def assert_same_up_to_rounding(expected: Path, found: Path) -> None:
+    """The same records in both logs, but for the order in which sums were added up."""
+    one, other = timeless(expected), timeless(found)
+    assert len(one) == len(other)
+    for record, candidate in zip(one, other, strict=True):
+        assert record.keys() == candidate.keys()
+        for name, value in record.items():
+            wanted = pytest.approx(value, rel=2e-3, abs=2e-5) if isinstance(value, float) else value
+            assert candidate[name] == wanted, (record["step"], name)

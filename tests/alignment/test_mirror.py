@@ -138,6 +138,13 @@ def interrupted_service(monkeypatch):
         running.stop()
 
 
+def test_a_service_that_is_away_from_the_start_is_told_before_any_work(problem, interrupted_service, scratch):
+    uri, _ = interrupted_service
+    with pytest.raises(UserError, match="cannot be looked up"):
+        align(PARAMS, **{**problem.arguments("nowhere"), "log": f"{uri}/log"})
+    assert list(scratch.glob("v2a-dpo-*")) == []
+
+
 def test_an_upload_waits_for_a_service_that_comes_back(interrupted_service, folder):
     uri, back = interrupted_service
     with Mirror(folder, uri, retry_delays_s=[0.2] * 50) as mirror:

@@ -58,9 +58,10 @@ def align(
     finished = finished_alignment(log, output, identity=identity) if processes.is_main else None
     told = processes.bytes_from_main(json.dumps(asdict(finished)).encode() if finished else b"")
     if told:
+        processes.close()
         return AlignmentSummary(**json.loads(told))
 
-    folder = _scratch(log) if is_remote(log) else local_path(log)
+    folder = _scratch(log, identity) if is_remote(log) else local_path(log)
     folder.mkdir(parents=True, exist_ok=True)
     data_of_pairs = _gather_by_turns(
         processes,
@@ -101,9 +102,9 @@ def align(
     return summary
 
 
-def _scratch(log: str) -> Path:
-    """Where this machine works for a remote `log`: the same folder at every start, so that a restart there loses nothing."""
-    return Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}" / fingerprint(log)
+def _scratch(log: str, identity: str) -> Path:
+    """Where this machine works for a remote `log`: the same folder at every start of a run, so that a restart there loses nothing."""
+    return Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}" / fingerprint(log, identity)
 
 
 def _gather_by_turns(processes: Processes, gather: Callable[[], PairData], *, log: str) -> PairData:
