@@ -82,9 +82,8 @@ def torch_loaded_once(log: Path) -> Iterator[None]:
     seconds that each fresh interpreter needs to load torch are spent once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["v2a_dpo.stages." + name for name in ("prepare", "generate", "score", "align", "evaluate", "report")]
-    )
+    stages = ("prepare", "generate", "score", "align", "evaluate", "report")
+    context.set_forkserver_preload(["s3fs", "kfp.dsl.executor", *(f"v2a_dpo.stages.{name}" for name in stages)])
 
     def start(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         _shell, _options, _script, source, *arguments = full_command
