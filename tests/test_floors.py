@@ -22,7 +22,19 @@ print(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 IMPORT_COMMANDS = 'import sys, v2a_dpo.cli.main; print(" ".join({name.partition(".")[0] for name in sys.modules}))'
 
-HEAVY = {"bigvgan", "boto3", "dvc", "gradio", "kfp", "laion_clap", "matplotlib", "mlflow", "open_clip", "pesq", "sklearn"}
+HEAVY = {
+    "bigvgan",
+    "boto3",
+    "dvc",
+    "gradio",
+    "kfp",
+    "laion_clap",
+    "matplotlib",
+    "mlflow",
+    "open_clip",
+    "pesq",
+    "sklearn",
+}
 
 
 def loaded_by(program: str) -> set[str]:

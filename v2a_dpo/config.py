@@ -238,7 +238,9 @@ class DvcSplit(Section):
 class DvcConfig(Section):
     """What `dvc.yaml` starts from, and which of its stages there are; no stage reads this section."""
 
-    tiny: list[Literal["tiny"]] = Field([], description="[tiny]: videos, models and ratings are made by the loop itself")
+    tiny: list[Literal["tiny"]] = Field(
+        [], description="[tiny]: videos, models and ratings are made by the loop itself"
+    )
     vggsound: dict[str, dict[str, str | list[str]]] = Field(
         {}, description="name -> options of `v2a-dpo vggsound`, all but --output"
     )
