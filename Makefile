@@ -26,7 +26,7 @@ demo: setup ## Runs the loop on the tiny profile with DVC and prints the results
 lint: setup
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy v2a_dpo
+	$(BIN)/python -m mypy v2a_dpo components pipelines
 
 test: lint ## Lint, types and all tests with branch coverage; one thread a worker, or they fight for the cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85
