@@ -201,3 +201,10 @@ def test_without_a_setting_everything_stays_in_the_working_folder(
     assert done.returncode == 0, done.stderr
     assert (folder / "mlruns" / done.stdout.strip() / "artifacts" / "file.txt").read_text() == "x"
     assert sorted(item.name for item in folder.iterdir()) == ["mlflow.db", "mlruns", "model"]
+
+
+def test_an_image_without_mlflow_says_so_and_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UserError, match="not installed") as raised:
+        Tracking.connect("anything")
+    assert "tracking" in raised.value.remedy

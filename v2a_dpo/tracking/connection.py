@@ -60,8 +60,15 @@ class Tracking:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        from mlflow import MlflowClient, set_tracking_uri
-        from mlflow.exceptions import MlflowException
+        try:
+            from mlflow import MlflowClient, set_tracking_uri
+            from mlflow.exceptions import MlflowException
+        except ImportError as error:
+            raise UserError(
+                "MLflow is not installed.",
+                where="mlflow",
+                remedy="Install the extra `tracking`: pip install 'v2a-dpo[tracking]'.",
+            ) from error
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         uri = uri or tracking_uri()
