@@ -22,8 +22,11 @@ WriteVideo = Callable[..., Path]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps a file's tests in one worker, and those that share something costly together: it is made once."""
     for item in items:
-        group = "e2e" if "e2e" in item.path.parts else str(item.path)
-        if "mlflow_server" in getattr(item, "fixturenames", ()):
+        shared = getattr(item, "fixturenames", ())
+        group = str(item.path)
+        if "e2e" in item.path.parts and {"loop", "kubeflow_run"} & set(shared):
+            group = "loop"
+        elif "mlflow_server" in shared:
             group = "mlflow_server"
         item.add_marker(pytest.mark.xdist_group(group))
 
