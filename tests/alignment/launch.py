@@ -28,7 +28,10 @@ CLOCK = ("data_wait_s", "pairs_per_s")
 
 
 def in_a_process(function: Callable[..., None], *arguments: object) -> BaseProcess:
-    """A process, started, that calls `function`; what takes seconds to import is imported once for all of them."""
+    """A process, started, that calls `function`; what takes seconds to import is imported once for all of them.
+
+    Its environment is that of the first call: `function` must be given what it needs of today's.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["accelerate", "s3fs", "v2a_dpo.stages.align_on_cluster", "v2a_dpo.stages.align", "v2a_dpo.tiny.generator"]
@@ -50,7 +53,7 @@ def start(
     started = []
     for rank in range(processes):
         own = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(processes)}
-        job = json.dumps([dict(arguments), {**(environment or {}), **own}, kill_at])
+        job = json.dumps([dict(arguments), {**os.environ, **(environment or {}), **own}, kill_at])
         started.append(in_a_process(_align, job))
     return started
 

@@ -75,7 +75,7 @@ def test_a_killed_run_of_two_processes_resumes_to_the_same_bytes_from_the_comman
     ]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     done = subprocess.run(
-        [*launcher, "-m", "--", "v2a_dpo.cli", "align", f"--params={params}", *options],
+        [*launcher, "-m", "--", "v2a_dpo.cli", "align", "--no-live", f"--params={params}", *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
