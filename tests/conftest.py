@@ -19,18 +19,6 @@ from tests.mlflow_server import MLflowServer
 WriteVideo = Callable[..., Path]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps a file's tests in one worker, and those that share something costly together: it is made once."""
-    for item in items:
-        shared = getattr(item, "fixturenames", ())
-        group = str(item.path)
-        if "e2e" in item.path.parts and {"loop", "kubeflow_run"} & set(shared):
-            group = "loop"
-        elif "mlflow_server" in shared:
-            group = "mlflow_server"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def _write_video(
     path: Path,
     *,

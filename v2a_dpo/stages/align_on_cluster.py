@@ -80,7 +80,7 @@ def align_on_cluster(
     job = TrainJob(
         name=f"v2a-dpo-align-{fingerprint(identity, output, log)[:12]}",
         image=image,
-        arguments=["align", *options],
+        arguments=["align", "--no-live", *options],
         num_nodes=num_nodes,
         resources=NodeResources(processes_per_node, gpus_per_node, cpu, memory),
         runtime=runtime,
