@@ -96,6 +96,8 @@ def test_a_full_memory_halves_the_batch_and_loses_nothing(error, model, eleven, 
     drawing = sampler(model, candidates=2, steps=2)
     sizes = fail_when(monkeypatch, drawing, lambda clips: len(clips) > 3, error)
     engine = CandidateEngine(drawing, clips_per_batch=8)
+    # A database migration in an earlier test may have switched it off.
+    monkeypatch.setattr(logging.getLogger("v2a_dpo.generation.batches"), "disabled", False)
     with caplog.at_level(logging.WARNING):
         rows = list(engine.generate(CLIPS, eleven))
     assert_same(rows, expected)

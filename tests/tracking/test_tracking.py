@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -208,3 +209,11 @@ def test_an_image_without_mlflow_says_so_and_what_to_install(monkeypatch):
     with pytest.raises(UserError, match="not installed") as raised:
         Tracking.connect("anything")
     assert "tracking" in raised.value.remedy
+
+
+def test_a_new_database_leaves_our_warnings_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = logging.getLogger("v2a_dpo.something")
+    monkeypatch.setattr(own, "disabled", False)
+    Tracking.connect("first", uri=f"sqlite:///{tmp_path}/new.db")
+    assert not own.disabled

@@ -76,7 +76,7 @@ class Tracking:
         location = Path("mlruns").absolute().as_uri() if uri.startswith("sqlite:") else None
         with failures_reported(uri):
             set_tracking_uri(uri)  # a bare database's registry looks up `models:/m-...` there, not with the client
-            with _environment(_FIRST_CONTACT):
+            with _environment(_FIRST_CONTACT), _loggers_kept():
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 found = client.get_experiment_by_name(experiment)
             for name, value in _LATER.items():
@@ -158,6 +158,18 @@ def failures_reported(uri: str) -> Iterator[None]:
             where=public_uri(uri),
             remedy="Check that MLFLOW_TRACKING_URI names a running server, or unset it to use a local database.",
         ) from error
+
+
+@contextmanager
+def _loggers_kept() -> Iterator[None]:
+    """Leaves loggers that work working: the migration of a new database switches all those off that exist by then."""
+    working = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
+    working = [item for item in working if not item.disabled]
+    try:
+        yield
+    finally:
+        for item in working:
+            item.disabled = False
 
 
 @contextmanager
