@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import uuid
 from collections import Counter
@@ -84,6 +85,8 @@ def test_a_run_without_a_server_trains_and_is_sent_later(
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", nowhere)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        # A database migration in an earlier test may have switched it off.
+        patch.setattr(logging.getLogger(align_live.__module__), "disabled", False)
         align_live(params, **arguments, interval_s=0.1)
         with pytest.raises(UserError, match="MLflow did not do"):
             sync(arguments["log"])

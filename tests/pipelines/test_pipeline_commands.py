@@ -233,8 +233,9 @@ def test_the_token_has_no_option_of_its_own():
 
 def test_the_keyboard_stops_the_waiting_and_not_the_run(server):
     server.tasks = tuple(f"task-{number}" for number in range(10_000))
+    # A test run in the background ignores the keyboard, and its children would, too: `env` undoes that.
     process = subprocess.Popen(
-        [sys.executable, "-m", "v2a_dpo.cli", "pipeline", "submit", *EVALUATE, "--wait", "--poll", "0.05"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "v2a_dpo.cli", "pipeline", "submit", *EVALUATE, "--wait", "--poll", "0.05"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
     )  # fmt: skip
     while not any(run["looks"] > 1 for run in list(server.runs.values())):
