@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
@@ -15,6 +16,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.scoring.catalog import KINDS, load_scorers
 from v2a_dpo.scoring.engine import CandidateScorer
+from v2a_dpo.scoring.speech_quality import SpeechQuality
 
 _CODE = ("v2a_dpo.stages.score", "v2a_dpo.scoring", "v2a_dpo.media")
 _COLUMNS = ("clip_id", "sample", "sample_rate", "audio")
@@ -52,20 +54,25 @@ def score(
     def make(entry: ShardEntry) -> ShardContent:
         return engine.score(source.shard(entry, _COLUMNS), progress=lambda count: report(settled + count))
 
-    return build_dataset(
-        output,
-        SCORES,
-        parameters=[params.score.scorers, params.score.clips_per_batch],
-        inputs={"clips": table.fingerprint, "candidates": source.fingerprint, "scorers": scorers_fingerprint},
-        tasks=[
-            ShardTask(entry, [entry.sha256, scorers_fingerprint, fingerprint([known[clip_id] for clip_id in ids])])
-            for entry, ids in zip(source.shards, clip_ids, strict=True)
-        ],
-        make=make,
-        code=[*_CODE, KINDS[params.score.scorers]],
-        progress=lambda done, _: report(sum(map(len, clip_ids[:done]))),
-        only=shards,
-    )
+    with ExitStack() as ending:
+        # A process that a workflow engine forked waits at its end for every process of its own.
+        for scorer in loaded.values():
+            if isinstance(scorer, SpeechQuality):
+                ending.callback(scorer.close)
+        return build_dataset(
+            output,
+            SCORES,
+            parameters=[params.score.scorers, params.score.clips_per_batch],
+            inputs={"clips": table.fingerprint, "candidates": source.fingerprint, "scorers": scorers_fingerprint},
+            tasks=[
+                ShardTask(entry, [entry.sha256, scorers_fingerprint, fingerprint([known[clip_id] for clip_id in ids])])
+                for entry, ids in zip(source.shards, clip_ids, strict=True)
+            ],
+            make=make,
+            code=[*_CODE, KINDS[params.score.scorers]],
+            progress=lambda done, _: report(sum(map(len, clip_ids[:done]))),
+            only=shards,
+        )
 
 
 def _clip_ids(source: Dataset, entry: ShardEntry, known: Mapping[str, Any], clips: str) -> list[str]:
