@@ -1,6 +1,7 @@
 """Pipelines on Kubeflow's local runner with S3 and a real MLflow server: the numbers of `v2a-dpo run`, whatever happens."""
 
 import json
+import os
 import uuid
 from types import SimpleNamespace
 
@@ -17,7 +18,13 @@ from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.config import values_of
 from v2a_dpo.stages.layout import Layout
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("V2A_DPO_KUBEFLOW_LOCAL"),
+        reason="takes many minutes: run `V2A_DPO_KUBEFLOW_LOCAL=1 pytest tests/e2e/test_kubeflow_local.py`",
+    ),
+]
 
 
 @pytest.fixture(scope="session")
