@@ -78,7 +78,7 @@ def _page(comparison: Comparison, uploads: Path) -> Any:
             with gradio.Column(min_width=300):
                 prompt = gradio.Textbox(
                     label="Prompt (may be empty)",
-                    placeholder="a dog barks twice",
+                    info="for example: a dog barks twice",
                     max_length=MAX_PROMPT_CHARACTERS,
                     elem_id="prompt",
                 )
