@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import av
 import numpy as np
 
@@ -29,6 +32,29 @@ def test_an_mp4_keeps_its_event_times_in_sound_and_picture(tmp_path):
         direct = render_frames(truth).astype(float)
         distances = [np.abs(np.roll(direct, shift, axis=0) - frames)[5:-5].mean() for shift in (-2, -1, 0, 1, 2)]
         assert np.argmin(distances) == 2
+
+
+_DIGESTS = """
+import hashlib, sys
+from pathlib import Path
+from v2a_dpo.tiny.media import write_clip_mp4
+from v2a_dpo.tiny.world import make_split
+
+path = Path(sys.argv[1])
+for truth in make_split(3, "annotation", 40):
+    write_clip_mp4(path, truth)
+    print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_every_process_writes_the_same_bytes(tmp_path):
+    command = [sys.executable, "-c", _DIGESTS]
+    processes = [
+        subprocess.Popen([*command, str(tmp_path / f"{number}.mp4")], stdout=subprocess.PIPE) for number in range(3)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert outputs[0].count(b"\n") == 40
+    assert len(set(outputs)) == 1
 
 
 def test_nothing_partial_stays_beside_a_written_mp4(tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2a_dpo.cli.options import read_params
 from v2a_dpo.cli.pipeline_options import DEFAULT_NAMESPACE
+from v2a_dpo.config import values_of
 from v2a_dpo.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def submission_of(
     from pipelines.submission import Submission
 
     settings = read_params(params, overrides)
-    given: dict[str, Any] = {"params": settings.model_dump(mode="json", by_alias=True)}
+    given: dict[str, Any] = {"params": values_of(settings)}
     if root is not None:
         given["root"] = root
     for each in inputs or []:
