@@ -49,12 +49,17 @@ def test_killed_pre_training_resumes_to_the_same_weights(tmp_path):
 
     with pytest.raises(KilledError):
         pretrain_generator(tmp_path / "killed", SETTINGS, progress=kill)
-    assert (tmp_path / "killed" / "pretraining.ckpt").is_file()
+    assert (tmp_path / "killed-training.ckpt").is_file()
     seen = []
     resumed = pretrain_generator(tmp_path / "killed", SETTINGS, progress=lambda done, total: seen.append(done))
     assert seen == [4, 5, 6, 7, 8]
     assert same_weights(whole, resumed)
-    assert not (tmp_path / "killed" / "pretraining.ckpt").exists()
+    assert not (tmp_path / "killed-training.ckpt").exists()
+    with (tmp_path / "killed" / "codec.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    with pytest.raises(UserError, match=r"codec\.safetensors has the SHA-256"):
+        load_generator(tmp_path / "killed", device="cpu")
 
 
 def test_a_saved_model_is_loaded_by_the_catalog_and_predicts_the_same(prepared, tmp_path):

@@ -28,7 +28,7 @@ from v2a_dpo.errors import UserError
 #: Written last to a remote folder: a reader that finds it finds the rest.
 _LAST = "config.json"
 #: What a folder may hold that gives way to a new one.
-_SUFFIXES = {".json", ".safetensors", ".npy"}
+_SUFFIXES = {".json", ".safetensors", ".npy", ".sha256"}
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def new_folder(uri: str | Path) -> Iterator[Path]:
 
     A local `uri` appears by one rename: a reader finds the old folder, the new one or, between the two renames, none,
     never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written, or
-    when what is there holds anything but JSON and array files: nobody's other files are deleted.
+    when what is there holds anything but JSON, array and checksum files: nobody's other files are deleted.
     """
     with reported("written", uri):
         if is_remote(uri):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from v2a_dpo.artifacts.checksums import has_checksums, verify_checksums
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import VideoToAudioModel
 
@@ -18,7 +19,8 @@ FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tin
 def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioModel:
     """The generator saved in the local model `folder`, on `device`, in evaluation mode and without gradients.
 
-    `auto` takes the first GPU if there is one. Raises UserError when the folder holds no model of a known family.
+    `auto` takes the first GPU if there is one. Raises UserError when the folder holds no model of a known family, or when
+    checksums were recorded in it and a file is not what it was.
     """
     config = Path(folder) / "config.json"
     try:
@@ -30,6 +32,8 @@ def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioM
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         remedy = f"Its config.json must name a `family` among {', '.join(FAMILIES)}."
         raise UserError(f"This is not a generator's folder ({error!r}).", where=str(config), remedy=remedy) from error
+    if has_checksums(Path(folder)):
+        verify_checksums(Path(folder))
     model: VideoToAudioModel = module.load(Path(folder))
     model.network.eval().requires_grad_(False)
     return model.to(choose_device(device))

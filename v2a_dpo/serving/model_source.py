@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from v2a_dpo.artifacts.checksums import verify_checksums
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.errors import UserError
-from v2a_dpo.serving.checksums import verify_checksums
-from v2a_dpo.serving.packaging import ARTIFACTS, package_model
+from v2a_dpo.serving.packaging import GENERATOR, package_model
 from v2a_dpo.serving.settings import ServingSettings
 from v2a_dpo.tracking.connection import failures_reported, tracking_uri
 
@@ -47,8 +47,8 @@ def model_folder(model: str) -> Iterator[Path]:
     there are any."""
     with TemporaryDirectory(prefix="v2a-dpo-") as temporary, _local(model, temporary) as folder:
         if (folder / "MLmodel").is_file():
-            verify_checksums(folder / ARTIFACTS["checksums"])
-            yield folder / ARTIFACTS["generator"]
+            verify_checksums(folder / GENERATOR)
+            yield folder / GENERATOR
             return
         yield folder
 

@@ -2,8 +2,7 @@
 
 MLmodel, requirements.txt ...      what MLflow reads: signature, settings, pinned packages
 served_generator.py                what it runs
-artifacts/generator/               the model folder, file by file
-artifacts/checksums.sha256         the SHA-256 of each of its files, compared at every load
+artifacts/generator/               the model folder, file by file, with their checksums, compared at every load
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from v2a_dpo.artifacts.checksums import has_checksums, record_checksums, verify_checksums
 from v2a_dpo.artifacts.location import tree_names
 from v2a_dpo.errors import UserError
-from v2a_dpo.serving.checksums import CHECKSUMS_FILE, record_checksums
 from v2a_dpo.serving.settings import ServingSettings
 
-#: Name and place of the parts in a packaged model.
-ARTIFACTS = {"generator": "artifacts/generator", "checksums": f"artifacts/{CHECKSUMS_FILE}"}
+#: Where the model folder lies in a packaged model.
+GENERATOR = "artifacts/generator"
 _CODE = Path(__file__).with_name("model_code") / "served_generator.py"
 #: The extras of this package that a served generator needs, beside what every use of it needs.
 _EXTRAS = ("models",)
@@ -41,13 +40,15 @@ def package_model(folder: Path, target: Path, settings: ServingSettings, *, link
     """Writes the model in the local `folder` to the new folder `target` in MLflow's form.
 
     `linked` puts links in the place of the weights: enough to upload or to serve from, without a second copy on the disk.
-    Raises UserError when `folder` holds no model or `target` is not empty.
+    Raises UserError when `folder` holds no model or a damaged one, or `target` is not empty.
     """
     from mlflow import pyfunc
     from mlflow.models import Model
 
     if not (folder / "config.json").is_file():
         raise UserError("This folder holds no model.", where=str(folder), remedy="Name a folder with a config.json.")
+    if has_checksums(folder):
+        verify_checksums(folder)
     if target.exists() and any(target.iterdir()):
         raise UserError("This folder is not empty.", where=str(target), remedy="Name a new one.")
     with warnings.catch_warnings():
@@ -59,18 +60,19 @@ def package_model(folder: Path, target: Path, settings: ServingSettings, *, link
             pip_requirements=pinned_requirements(),
             model_config=settings.model_dump(mode="json"),
         )
-    generator, checksums = (target / ARTIFACTS[name] for name in ("generator", "checksums"))
+    generator = target / GENERATOR
     for name in tree_names(folder):
         (generator / name).parent.mkdir(parents=True, exist_ok=True)
         if linked:
             (generator / name).symlink_to((folder / name).resolve())
         else:
             shutil.copyfile(folder / name, generator / name)
-    record_checksums(generator, checksums)
+    if not has_checksums(generator):
+        record_checksums(generator)
     # Named here and not in save_model, which would copy gigabytes and write this machine's paths into the model.
     model = Model.load(str(target))
     flavor = model.flavors[pyfunc.FLAVOR_NAME]
-    flavor["artifacts"] = {name: {"path": place, "uri": place} for name, place in ARTIFACTS.items()}
+    flavor["artifacts"] = {"generator": {"path": GENERATOR, "uri": GENERATOR}}
     flavor["model_code_path"] = _CODE.name
     model.save(str(target / "MLmodel"))
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from v2a_dpo.artifacts.checksums import require_checksums
 from v2a_dpo.generation.batches import is_out_of_memory
 from v2a_dpo.generation.one_video import OneVideoGenerator, Soundtracks
 from v2a_dpo.generation.sampler import SamplingSettings
 from v2a_dpo.media.audio import encode_flac
 from v2a_dpo.media.mux import mux
-from v2a_dpo.serving.checksums import verify_checksums
 from v2a_dpo.serving.requests import RequestRefused, VideoRequest, check_picture, refusals
 from v2a_dpo.serving.settings import ServingSettings
 
@@ -32,9 +32,9 @@ class GenerationService:
         self._places = threading.BoundedSemaphore(1 + settings.max_waiting)
 
     @staticmethod
-    def load(folder: Path, checksums: Path, settings: Mapping[str, Any]) -> GenerationService:
+    def load(folder: Path, settings: Mapping[str, Any]) -> GenerationService:
         """The service of the packaged model in `folder`; raises UserError when a file is not what was recorded."""
-        verify_checksums(checksums)
+        require_checksums(folder)  # and `load_generator` compares them
         checked = ServingSettings.model_validate(settings)
         generator = OneVideoGenerator(folder, device=checked.device, precision=checked.precision)
         return GenerationService(generator, checked)

@@ -17,6 +17,7 @@ from v2a_dpo.alignment.mirror import Mirror
 from v2a_dpo.alignment.pairs_data import PairData, gather_pairs, remove_caches
 from v2a_dpo.alignment.processes import Processes, check_batch_divides, join_processes
 from v2a_dpo.alignment.trainer import AlignmentSummary, align_by_flow_dpo
+from v2a_dpo.artifacts.checksums import record_checksums
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy, new_folder
@@ -87,6 +88,7 @@ def align(
         if processes.is_main:
             with new_folder(output) as target:
                 model.save(target)
+                record_checksums(target)
             if mirror is not None:
                 mirror.send(LOG)
             record_alignment(summary, log, output, identity=identity)

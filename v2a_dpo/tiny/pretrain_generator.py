@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from v2a_dpo.artifacts.checksums import record_checksums
+from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.flow import interpolate, velocity_target
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.randomness import row_generator
@@ -101,8 +103,8 @@ def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: Pr
         betas=(0.9, 0.95),
         weight_decay=1e-4,
     )
-    checkpoint = folder / "pretraining.ckpt"
-    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder.with_name(f"{folder.name}-training.ckpt")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     first = _resume(checkpoint, network, optimizer)
     for step in range(first, settings.steps):
         for group in optimizer.param_groups:
@@ -117,7 +119,9 @@ def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: Pr
         if progress is not None:
             progress(step + 1, settings.steps)
     network.eval()
-    model.save(folder)
+    with new_folder(folder) as target:
+        model.save(target)
+        record_checksums(target)
     checkpoint.unlink(missing_ok=True)
     return model
 

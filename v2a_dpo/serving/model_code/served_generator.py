@@ -39,9 +39,7 @@ class ServedGenerator(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Compares the checksums and loads the generator; a damaged file is refused by name."""
         try:
-            self._service = GenerationService.load(
-                Path(context.artifacts["generator"]), Path(context.artifacts["checksums"]), context.model_config
-            )
+            self._service = GenerationService.load(Path(context.artifacts["generator"]), context.model_config)
         except UserError as error:
             raise MlflowException(str(error)) from error
 

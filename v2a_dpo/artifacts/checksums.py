@@ -1,0 +1,73 @@
+"""Checksums of a model folder's files, kept inside it, in the form that `sha256sum --check` reads too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from v2a_dpo.artifacts.fingerprint import file_checksum
+from v2a_dpo.artifacts.location import tree_names
+from v2a_dpo.errors import UserError
+
+CHECKSUMS_FILE = "checksums.sha256"
+_REMEDY = "Make, download or package the model again; do not use this copy."
+
+
+def record_checksums(folder: Path) -> None:
+    """Writes the SHA-256 of every file in the local `folder` to `checksums.sha256` in it."""
+    lines = [f"{file_checksum(folder / name)}  {name}\n" for name in _names(folder)]
+    (folder / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def has_checksums(folder: Path) -> bool:
+    """Whether somebody recorded the checksums of the local `folder`."""
+    return (folder / CHECKSUMS_FILE).is_file()
+
+
+def require_checksums(folder: Path) -> None:
+    """Raises UserError when nobody recorded the checksums of the local `folder`."""
+    if not has_checksums(folder):
+        raise UserError("The model has no recorded checksums.", where=str(folder / CHECKSUMS_FILE), remedy=_REMEDY)
+
+
+def verify_checksums(folder: Path) -> None:
+    """Compares every byte in the local `folder` with what was recorded.
+
+    Raises UserError that names the first damaged or missing file and its checksums, or one that nobody recorded.
+    """
+    require_checksums(folder)
+    recorded = _recorded(folder / CHECKSUMS_FILE)
+    for name, expected in recorded.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(
+                f"A file of the model is missing: {name}, SHA-256 {expected}.", where=str(path), remedy=_REMEDY
+            )
+        found = file_checksum(path)
+        if found != expected:
+            raise UserError(
+                f"A file of the model is damaged: {name} has the SHA-256 {found}, recorded is {expected}.",
+                where=str(path),
+                remedy=_REMEDY,
+            )
+    if unknown := sorted(set(_names(folder)) - set(recorded)):
+        raise UserError(
+            f"A file does not belong to the model: {unknown[0]}.", where=str(folder / unknown[0]), remedy=_REMEDY
+        )
+
+
+def _names(folder: Path) -> list[str]:
+    return [name for name in tree_names(folder) if name != CHECKSUMS_FILE]
+
+
+def _recorded(checksums: Path) -> dict[str, str]:
+    """Checksum of every recorded file by its name."""
+    try:
+        lines = checksums.read_text(encoding="utf-8").splitlines()
+        entries = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The model's checksums cannot be read: {error}", where=str(checksums), remedy=_REMEDY
+        ) from error
+    if not entries:
+        raise UserError("The model has no recorded checksums.", where=str(checksums), remedy=_REMEDY)
+    return entries
