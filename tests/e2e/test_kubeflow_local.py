@@ -18,13 +18,7 @@ from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.config import values_of
 from v2a_dpo.stages.layout import Layout
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("V2A_DPO_KUBEFLOW_LOCAL"),
-        reason="takes many minutes: run `V2A_DPO_KUBEFLOW_LOCAL=1 pytest tests/e2e/test_kubeflow_local.py`",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +132,7 @@ def test_a_deleted_shard_is_made_again_and_nothing_else_although_its_worker_is_k
     before = cluster.objects()
     cluster.client.delete_object(Bucket=cluster.bucket, Key=lost)
     marker = plant_killer(tmp_path, component="generate", within="CandidateEngine.generate")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     at = kubeflow_run.at
     run(
