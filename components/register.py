@@ -22,8 +22,15 @@ def register(
     evaluation_data: str = "",
     ratings: str = "",
     gate: str = "",
+    scorers: str = "",
+    root: str = "",
+    data_root: str = "",
 ) -> str:
-    """Logs and registers, writes what was registered to the file `output`, and returns the aligned model's version."""
+    """Logs and registers, writes what was registered to the file `output`, and returns the aligned model's version.
+
+    What the run made lies under `root`, what it took from an earlier one under `data_root`.
+    """
+    from v2a_dpo.stages.layout import Layout
     from v2a_dpo.stages.task import run_stage
 
     registered = run_stage(
@@ -40,6 +47,7 @@ def register(
             "pairs": pairs,
             "training_data": [data for data in (ratings, preference_data, annotation_data) if data],
             "evaluation_data": [data for data in (evaluation_data,) if data],
+            "ancestors": [uri for uri in (scorers, *Layout(root).ancestors, *Layout(data_root).ancestors) if uri],
             "gate": gate,
         },
         page=(output, record),

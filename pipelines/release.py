@@ -16,6 +16,8 @@ def release(placement: Placement) -> Part:
     def part(
         params: dict,
         root: str,
+        data_root: str,
+        scorers: str,
         annotation_candidates: str,
         preference_candidates: str,
         test_clips: str,
@@ -44,6 +46,9 @@ def release(placement: Placement) -> Part:
                 preference_data=preference_candidates,
                 evaluation_data=test_clips,
                 gate=at.decision,
+                scorers=scorers,
+                root=root,
+                data_root=data_root,
             ),
             "tracking",
         )

@@ -127,10 +127,11 @@ def full_loop(placement: Placement) -> Any:
                 "control",
             )
             make_release(
-                params=params, root=root, annotation_candidates=rated["candidates"],
-                preference_candidates=mined["candidates"], test_clips=test["clips"], base=base, aligned=value(aligned),
-                evaluation=value(evaluated), report=value(page), audioscore=preference["audioscore"],
-                pairs=preference["pairs"], promotion=promotion,
+                params=params, root=root, data_root=data_root, scorers=judges,
+                annotation_candidates=rated["candidates"], preference_candidates=mined["candidates"],
+                test_clips=test["clips"], base=base, aligned=value(aligned), evaluation=value(evaluated),
+                report=value(page), audioscore=preference["audioscore"], pairs=preference["pairs"],
+                promotion=promotion,
             )  # fmt: skip
 
     return v2a_dpo

@@ -37,13 +37,25 @@ def active_runs(client: MlflowClient) -> list[Any]:
 
 
 def test_the_loop_is_one_run_with_a_nested_run_a_stage(registration: Registration, client: MlflowClient) -> None:
-    assert list(registration.runs) == ["train-audioscore", "mine", "align", "evaluate"]
+    assert list(registration.runs) == [
+        "score",
+        "annotate",
+        "train-audioscore",
+        "mine",
+        "align",
+        "evaluate",
+    ]
     parent = client.get_run(registration.run_id)
     assert parent.data.params["align.beta"] == "600.0"
     assert parent.data.params["register.model_name"] == "generator"
     assert parent.data.tags["profile"] == "tiny"
     assert {run.info.status for run in active_runs(client)} == {"FINISHED"}
-    assert len(active_runs(client)) == 5
+    assert len(active_runs(client)) == 7
+    scoring = client.get_run(registration.runs["score"])
+    assert (
+        scoring.data.metrics.items() >= {"scores/rows": 36.0, "scores/quarantined": 0.0, "scores/shards": 1.0}.items()
+    )
+    assert [item.dataset.name for item in scoring.inputs.dataset_inputs] == ["scores"]
 
 
 def test_metrics_come_with_their_intervals_and_belong_to_their_models(
@@ -95,7 +107,7 @@ def test_curves_that_were_sent_while_training_ran_are_nested_and_not_sent_again(
     assert first.runs["align"] == upload.run.run_id
     assert len(client.get_metric_history(first.runs["align"], "loss")) == 1500
     assert client.get_run(first.runs["align"]).info.status == "FINISHED"
-    assert len(active_runs(client)) == 5
+    assert len(active_runs(client)) == 7
 
     loop.model("aligned", 3)  # another loop logs the same alignment: the live run has its parent already
     second = register(loop.params, **loop.arguments, output=str(tmp_path / "second.json"))
@@ -135,7 +147,7 @@ def test_registering_twice_changes_nothing(
     again = register(loop.params, **loop.arguments, output=str(tmp_path / "registration.json"))
     assert again == registration
     assert (tmp_path / "registration.json").read_bytes() == before
-    assert len(active_runs(client)) == 5
+    assert len(active_runs(client)) == 7
     assert len(client.search_model_versions("name = 'generator'")) == 2
     assert json.loads(before)["versions"]["aligned"]["version"] == registration.versions["aligned"].version
     assert str(registration).startswith("Registered generator (base as version 1, aligned as version 2) in sqlite:///")
@@ -184,7 +196,7 @@ def test_a_registration_that_was_cut_off_is_done_again_and_leaves_no_double(
         client.update_run(run.info.run_id, status="RUNNING")  # as SIGKILL leaves them
 
     register(loop.params, **loop.arguments, output=str(tmp_path / "registration.json"))
-    assert [run.info.status for run in active_runs(client)] == ["FINISHED"] * 5
+    assert [run.info.status for run in active_runs(client)] == ["FINISHED"] * 7
     assert len(client.search_model_versions("name = 'generator'")) == 2
 
 
@@ -232,7 +244,7 @@ def test_a_server_keeps_runs_and_versions_and_s3_the_files(mlflow_server_uri: st
     assert json.loads(output.read_text())["tracking_uri"] == mlflow_server_uri
 
     client = MlflowClient(mlflow_server_uri)
-    assert len(active_runs(client)) == 5
+    assert len(active_runs(client)) == 7
     assert len(client.get_metric_history(first.runs["align"], "loss")) == 1500
     mlflow.set_tracking_uri(mlflow_server_uri)
     copy = mlflow.artifacts.download_artifacts("models:/generator@candidate", dst_path=str(tmp_path / "copy"))

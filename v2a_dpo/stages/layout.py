@@ -67,6 +67,13 @@ class Layout:
         return self.path("ratings")
 
     @property
+    def ancestors(self) -> list[str]:
+        """The data sets between the videos and what the model learnt from, the last made first."""
+        return [
+            of(split) for of in (self.scores, self.conditions, self.clips) for split in ("preference", "annotation")
+        ]
+
+    @property
     def audioscore(self) -> str:
         """The trained preference classifier."""
         return self.path("audioscore")

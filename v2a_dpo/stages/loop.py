@@ -212,7 +212,6 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
         partial(plots, alignment=at.alignment, audioscore=at.audioscore, evaluation=at.evaluation, output=at.plots),
     )
     yield Step("gate", (at.decision,), lambda progress: gate(params, evaluation=at.evaluation, output=at.decision))
-    kinds = (at.scores, at.conditions, at.clips)
     yield Step(
         "register",
         (at.registration,),
@@ -229,7 +228,7 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
             pairs=at.pairs,
             training_data=[at.ratings, *(at.candidates(split) for split in ("preference", "annotation"))],
             evaluation_data=[at.clips("test")],
-            ancestors=[at.scorers, *(kind(split) for kind in kinds for split in ("preference", "annotation"))],
+            ancestors=[at.scorers, *at.ancestors],
             gate=at.decision,
         ),
     )

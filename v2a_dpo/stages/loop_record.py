@@ -16,6 +16,15 @@ from v2a_dpo.tracking.run import DataInput
 from v2a_dpo.tracking.source import dvc_hashes
 from v2a_dpo.tracking.values import MetricPoint, curve, numbers
 
+#: The stage that makes each kind of data set, in the loop's order.
+_MAKERS = {
+    "clips": "prepare",
+    "conditions": "prepare",
+    "candidates": "generate",
+    "scores": "score",
+    "ratings": "annotate",
+}
+
 
 @dataclass
 class StageRecord:
@@ -42,9 +51,10 @@ def stage_records(
     pairs: str | None,
     training_data: Sequence[str],
     evaluation_data: Sequence[str],
+    ancestors: Sequence[str] = (),
 ) -> dict[str, StageRecord]:
-    """The records of the stages whose artifacts are given, in the loop's order."""
-    records: dict[str, StageRecord] = {}
+    """The records of the stages whose artifacts are given, in the loop's order; of `ancestors` the data sets count."""
+    records = _sampling_records([*ancestors, *training_data, *evaluation_data])
     if audioscore is not None:
         records["train-audioscore"] = _audioscore(join(audioscore, "metrics.json"))
     if pairs is not None:
@@ -68,6 +78,29 @@ def stage_records(
     records["evaluate"].files |= {
         name: _read_text(join(evaluation, name)) for name in names if exists(join(evaluation, name))
     }
+    return records
+
+
+def _sampling_records(folders: Sequence[str]) -> dict[str, StageRecord]:
+    """A record for each stage and split behind the data sets in `folders`: `prepare preference`, `annotate` and so on."""
+    datasets = [(uri, Dataset.open(uri).manifest) for uri in dict.fromkeys(folders) if exists(join(uri, MANIFEST))]
+    records: dict[str, StageRecord] = {}
+    for kind, stage in _MAKERS.items():
+        for uri, manifest in datasets:
+            if manifest.schema_name != kind:
+                continue
+            split = uri.rstrip("/").rsplit("/", 1)[-1]
+            record = records.setdefault(stage if split == kind else f"{stage} {split}", StageRecord())
+            counts = {
+                "rows": manifest.rows,
+                "quarantined": manifest.quarantined,
+                "shards": len(manifest.shards),
+                "bytes": sum(shard.num_bytes for shard in manifest.shards),
+            }
+            record.metrics += numbers(counts, f"{kind}/")
+            inputs, manifests = _data([uri], "output")
+            record.data += inputs
+            record.files |= manifests
     return records
 
 

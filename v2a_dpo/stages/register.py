@@ -79,6 +79,7 @@ def register(
         pairs=pairs,
         training_data=training_data,
         evaluation_data=evaluation_data,
+        ancestors=ancestors,
     )
     page = read_bytes(report).decode()
     folders = [item for item in (base, audioscore, pairs, *training_data, *evaluation_data, *ancestors) if item]
