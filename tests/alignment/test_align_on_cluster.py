@@ -21,8 +21,8 @@ ON_CPU = {"image": "registry/v2a-dpo-generation:1.0", "namespace": "here", "gpus
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    with ApiServer(tmp_path) as running:
-        monkeypatch.setenv("KUBECONFIG", str(running.write_kubeconfig()))
+    with ApiServer() as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.write_kubeconfig(tmp_path / "kubeconfig")))
         yield running
 
 

@@ -10,15 +10,15 @@ import email
 import email.policy
 import json
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import yaml
+
+from tests.loopback import LoopbackServer, QuietHandler
 
 Answer = tuple[int, dict[str, Any]]
 NEVER = "1970-01-01T00:00:00Z"
@@ -37,7 +37,7 @@ class Recorded:
 
 
 @dataclass
-class KubeflowServer:
+class KubeflowServer(LoopbackServer):
     """The server's state, and the failures it is told to make."""
 
     token: str | None = None
@@ -56,22 +56,10 @@ class KubeflowServer:
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     recurring: dict[str, dict[str, Any]] = field(default_factory=dict)
-    url: str = ""
 
     def __post_init__(self) -> None:
         self._ids = count(1)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> KubeflowServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        LoopbackServer.__init__(self, self._handler())
 
     def asked(self, method: str, pattern: str) -> list[Recorded]:
         """The requests of a method whose path, without its prefix, matches."""
@@ -206,30 +194,24 @@ class KubeflowServer:
                 break
         return nodes
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:
-        class Handler(BaseHTTPRequestHandler):
+    def _handler(server) -> type[QuietHandler]:
+        class Handler(QuietHandler):
             def handle_any(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
                 url = urlparse(self.path)
                 request = Recorded(
                     self.command,
                     url.path,
                     {name: values[0] for name, values in parse_qs(url.query).items()},
                     self.headers.get("Authorization", ""),
-                    _body(self.rfile.read(length), self.headers.get("Content-Type", "")),
+                    _body(self.body(), self.headers.get("Content-Type", "")),
                 )
                 status, answer = server.answer(request)
-                content = b"<html>Log in</html>" if server.login_page else json.dumps(answer).encode()
-                self.send_response(200 if server.login_page else status)
-                self.send_header("Content-Type", "text/html" if server.login_page else "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                if server.login_page:
+                    self.reply(200, b"<html>Log in</html>", "text/html")
+                else:
+                    self.reply(status, json.dumps(answer).encode())
 
             do_GET = do_POST = do_DELETE = handle_any
-
-            def log_message(self, *arguments: object) -> None:
-                pass
 
         return Handler
 

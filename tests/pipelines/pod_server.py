@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
-import yaml
+from tests.loopback import LoopbackServer, QuietHandler
 
 
-class PodServer:
+class PodServer(LoopbackServer):
     """Pods by name, each with the node that it ran in the workflow of the run `run_id`, and what it wrote."""
 
     def __init__(self, run_id: str, namespace: str) -> None:
@@ -22,17 +19,7 @@ class PodServer:
         self.pods: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, str] = {}
         self.forbidden = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> PodServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._handler())
 
     def add(self, name: str, node: str, *, phase: str = "Succeeded", minute: int = 0, log: str | None = "") -> None:
         """Adds a pod; its container has not started if `log` is None."""
@@ -47,20 +34,6 @@ class PodServer:
         }
         if log is not None:
             self.logs[name] = log
-
-    def write_kubeconfig(self, path: Path) -> Path:
-        """A kubeconfig that names this server."""
-        entry = {"server": f"http://127.0.0.1:{self._server.server_port}"}
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "here", "cluster": entry}],
-            "users": [{"name": "somebody", "user": {}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "somebody"}}],
-            "current-context": "here",
-        }
-        path.write_text(yaml.safe_dump(content))
-        return path
 
     def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str]:
         if self.forbidden or f"/namespaces/{self.namespace}/" not in path:
@@ -78,19 +51,11 @@ class PodServer:
         chosen = [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(label) == value]
         return 200, json.dumps({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": chosen})
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:
-        class Handler(BaseHTTPRequestHandler):
+    def _handler(server) -> type[QuietHandler]:
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 url = urlparse(self.path)
                 status, answer = server.answer(url.path, parse_qs(url.query))
-                content = answer.encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json" if answer.startswith("{") else "text/plain")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
+                self.reply(status, answer.encode(), "application/json" if answer.startswith("{") else "text/plain")
 
         return Handler

@@ -15,14 +15,11 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
-import yaml
-
 from tests.crd_schema import custom_resource_errors
+from tests.loopback import LoopbackServer, QuietHandler
 
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/here/trainjobs"
 PODS = "/api/v1/namespaces/here/pods"
@@ -34,10 +31,10 @@ def condition(kind: str, reason: str, message: str) -> dict[str, str]:
     return {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now}
 
 
-class ApiServer:
+class ApiServer(LoopbackServer):
     """The namespace `here`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.created: list[Job] = []
         self.deleted: list[str] = []
@@ -49,38 +46,16 @@ class ApiServer:
         #: What the next requests get instead of an answer: a status, or None for a connection that is cut.
         self.trouble: list[int | None] = []
         self.requests: list[str] = []
-        self._folder = folder
         self._processes: list[subprocess.Popen[str]] = []
         self._clock = 0
         self._lock = threading.RLock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> ApiServer:
-        self._thread.start()
-        return self
+        super().__init__(self._handler())
 
     def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__(*error)
         for process in self._processes:
             process.kill()
             process.wait()
-
-    def write_kubeconfig(self) -> Path:
-        """A kubeconfig that names this server."""
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}],
-            "users": [{"name": "u", "user": {}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        path = self._folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(content))
-        return path
 
     def end(self, job: Job, kind: str, reason: str, message: str) -> None:
         job.setdefault("status", {})["conditions"] = [condition(kind, reason, message)]
@@ -192,10 +167,10 @@ class ApiServer:
         self.pods[pod]["status"]["phase"] = "Failed" if failed else "Succeeded"
         self.end(job, *(("Failed", "JobsFailed", "jobs failed") if failed else ("Complete", "JobsCompleted", "done")))
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:
-        class Handler(BaseHTTPRequestHandler):
+    def _handler(server) -> type[QuietHandler]:
+        class Handler(QuietHandler):
             def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.body()
                 if server.trouble:
                     code, answer = server.trouble.pop(0), "away"
                     if code is None:
@@ -204,18 +179,12 @@ class ApiServer:
                 else:
                     url = urlparse(self.path)
                     code, answer = server.answer(self.command, url.path, parse_qs(url.query), body)
-                content = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-                self.send_response(code)
-                kind = "text/plain" if isinstance(answer, str) else "application/json"
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                if isinstance(answer, str):
+                    self.reply(code, answer.encode(), "text/plain")
+                else:
+                    self.reply(code, json.dumps(answer).encode())
 
             do_GET = do_POST = do_DELETE = handle_any
-
-            def log_message(self, *arguments: object) -> None:
-                pass
 
         return Handler
 

@@ -7,6 +7,6 @@ from tests.train_job.api_server import ApiServer
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    with ApiServer(tmp_path) as running:
-        monkeypatch.setenv("KUBECONFIG", str(running.write_kubeconfig()))
+    with ApiServer() as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.write_kubeconfig(tmp_path / "kubeconfig")))
         yield running
