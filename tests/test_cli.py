@@ -13,7 +13,7 @@ from v2a_dpo.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 STAGES = (
-    "world", "pretrain", "vggsound", "prepare", "generate", "score", "annotate", "import-ratings", "train-audioscore", "mine",
+    "world", "pretrain", "prepare", "generate", "score", "annotate", "import-ratings", "train-audioscore", "mine",
     "align", "evaluate", "report", "plots", "register", "run", "results",
 )  # fmt: skip
 
@@ -36,6 +36,17 @@ def test_every_command_has_an_example(stage):
     done = CliRunner().invoke(app, [stage, "--help"])
     assert done.exit_code == 0
     assert f"v2a-dpo {stage}" in done.stdout
+
+
+def test_prepare_takes_options_or_a_subcommand_that_needs_none_of_them():
+    alone = CliRunner().invoke(app, ["prepare", "--videos", "x"])
+    assert alone.exit_code == 2
+    assert "'--generator'" in alone.output
+    splits = CliRunner().invoke(app, ["prepare", "vggsound", "--videos", "x"])
+    assert splits.exit_code == 2
+    assert "'--list'" in splits.output
+    shown = CliRunner().invoke(app, ["prepare", "vggsound", "--help"])
+    assert "v2a-dpo prepare vggsound --list" in shown.stdout
 
 
 def test_help_imports_neither_torch_nor_pyarrow():

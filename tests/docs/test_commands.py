@@ -24,6 +24,8 @@ def command_of(arguments: list[str]) -> tuple[TyperCommand | TyperGroup, list[st
     command = PROGRAM
     rest = [word for word in arguments if word != "--debug"]
     while isinstance(command, TyperGroup) and rest:
+        if command.invoke_without_command and rest[0].startswith("-"):
+            break  # options of its own
         found = command.commands.get(rest[0])
         if found is None:
             pytest.fail(f"there is no command {' '.join(arguments)!r}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from v2a_dpo.cli.command_with_forms import CommandWithForms
 from v2a_dpo.cli.console import ProgressBars, peak_memory
 from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 from v2a_dpo.errors import UserError
@@ -68,7 +69,7 @@ def vggsound(
 ) -> None:
     """Make the paper's splits of VGGSound: a caption table each for `prepare`, and lists of missing and excluded clips.
 
-    Example: v2a-dpo vggsound --list vggsound.csv --videos /data/vggsound --test-list vgg-test.tsv --output artifacts/splits
+    Example: v2a-dpo prepare vggsound --list vggsound.csv --videos /data/vggsound --test-list vgg-test.tsv --output artifacts/splits
     """
     from v2a_dpo.stages.vggsound import vggsound as stage
 
@@ -88,6 +89,7 @@ def vggsound(
 
 
 def prepare(
+    context: typer.Context,
     videos: Annotated[str, folder("The videos")],
     generator: Annotated[str, folder("The generator whose conditions are cached")],
     clips: Annotated[str, folder("Where the clips table goes")],
@@ -107,6 +109,8 @@ def prepare(
     Example: v2a-dpo prepare --videos clips/ --captions clips/captions.tsv --generator artifacts/pretrained/generator
     --clips artifacts/clips/mine --conditions artifacts/conditions/mine
     """
+    if context.invoked_subcommand is not None:
+        return
     from v2a_dpo.stages.prepare import prepare as stage
 
     with ProgressBars() as progress:
@@ -252,5 +256,12 @@ def import_ratings(
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    for command in (world, pretrain, vggsound, prepare, generate, score, annotate, import_ratings):
+    app.command(rich_help_panel=DATA)(world)
+    app.command(rich_help_panel=DATA)(pretrain)
+    preparation = typer.Typer(
+        cls=CommandWithForms, invoke_without_command=True, callback=prepare, subcommand_metavar="[vggsound ...]"
+    )
+    preparation.command()(vggsound)
+    app.add_typer(preparation, name="prepare", rich_help_panel=DATA)
+    for command in (generate, score, annotate, import_ratings):
         app.command(rich_help_panel=DATA)(command)

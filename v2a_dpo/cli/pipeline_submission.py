@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from v2a_dpo.cli.options import read_params
 from v2a_dpo.cli.pipeline_options import DEFAULT_NAMESPACE
-from v2a_dpo.config import values_of
 from v2a_dpo.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ def submission_of(
     Raises UserError that names each wrong parameter or input.
     """
     from pipelines.submission import Submission
+    from v2a_dpo.config import values_of
 
     settings = read_params(params, overrides)
     given: dict[str, Any] = {"params": values_of(settings)}
