@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from v2a_dpo.artifacts.checksums import record_checksums
 from v2a_dpo.config import Params, params_from
 from v2a_dpo.serving.packaging import package_model
 from v2a_dpo.serving.settings import ServingSettings
@@ -67,6 +68,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
                 for weight in model.network.parameters():
                     weight.add_(0.05 * torch.randn(weight.shape))
         model.save(root / name)
+        record_checksums(root / name)
     write_clip_mp4(root / "clip.mp4", truths[0])
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     return Served(root / "base", root / "aligned", root / "clip.mp4", params_from(PARAMS), root / "params.yaml")

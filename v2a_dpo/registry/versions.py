@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from v2a_dpo.artifacts.checksums import CHECKSUMS_FILE
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import tree_names
 from v2a_dpo.errors import UserError
@@ -37,7 +38,7 @@ class ModelFolder:
     @staticmethod
     def of(folder: Path, *, role: str) -> ModelFolder:
         """The model in `folder`; raises UserError unless it holds configurations and safe weights and nothing else."""
-        suffixes = {Path(name).suffix for name in tree_names(folder)}
+        suffixes = {Path(name).suffix for name in tree_names(folder) if name != CHECKSUMS_FILE}
         if suffixes != {".json", ".safetensors"}:
             raise UserError(
                 f"A model folder holds config.json and *.safetensors, not {', '.join(sorted(suffixes)) or 'nothing'}.",
