@@ -20,6 +20,7 @@ from torch import Tensor
 from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.media.container import open_media, start_time_s
 from v2a_dpo.media.errors import VideoUnreadable
+from v2a_dpo.media.h264 import h264_options
 from v2a_dpo.media.video import frame_rate_of, timed_frames, upright_picture, video_stream
 
 #: What every current browser shows in an mp4, from containers whose packets an mp4 can take over as they are.
@@ -90,7 +91,7 @@ def _encoded_packets(
 ) -> Iterator[Packet]:
     """The upright frames of the clip as H.264 at their own times; an odd row or column is cut, since 4:2:0 has none."""
     rate = Fraction(frame_rate_of(stream) or 25).limit_denominator(1001)
-    encoder = sink.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "18"})
+    encoder = sink.add_stream("libx264", rate=rate, options=h264_options(crf=18))
     encoder.pix_fmt = "yuv420p"
     encoder.codec_context.time_base = _CLOCK
     converter = VideoReformatter()

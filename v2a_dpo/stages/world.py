@@ -37,6 +37,7 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
             "v2a_dpo.tiny.canvas",
             "v2a_dpo.tiny.sound",
             "v2a_dpo.tiny.media",
+            "v2a_dpo.media.h264",
         ),
     )
     truths = {split: make_split(params.seed, split, count) for split, count in splits.items()}

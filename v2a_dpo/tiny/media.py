@@ -11,20 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2a_dpo.media.h264 import h264_options
 from v2a_dpo.tiny.render import NETWORK_SIZE, VIDEO_SIZE, render_frames
 from v2a_dpo.tiny.sound import render_audio
 from v2a_dpo.tiny.world import FRAME_RATE, SAMPLE_RATE, ClipTruth
 
 _AUDIO_CHUNK = 1024
-#: From `veryfast` on x264's lookahead gives pictures this small other bytes in other processes.
-_ENCODING = {"preset": "superfast", "crf": "18"}
 
 
 def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> None:
     """Writes the clip as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound; appears by an atomic rename."""
     partial = path.with_name(f".{path.name}.partial")
     with av.open(str(partial), "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE, options=_ENCODING)
+        video = container.add_stream("libx264", rate=FRAME_RATE, options=h264_options(crf=18))
         video.width, video.height, video.pix_fmt = size, size, "yuv420p"
         video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
