@@ -70,6 +70,8 @@ class ClipFeatures(nn.Module):
             CLIPTextCfg(**asdict(config.text)),
             quick_gelu=config.quick_gelu,
         )
+        for tower in (self.clip.visual.transformer, self.clip.transformer):
+            _put_sequences_first(tower)
         # A network laid out on the meta device still needs real constants.
         length = config.text.context_length
         self.clip.attn_mask = torch.full((length, length), float("-inf"), device="cpu").triu_(1)
@@ -109,6 +111,17 @@ class ClipFeatures(nn.Module):
     def text(self, tokens_BN: Tensor) -> Tensor:
         """The text states L2-normalised per token, `[B, N, W]`."""
         return F.normalize(self.text_states(tokens_BN), dim=-1)
+
+
+def _put_sequences_first(tower: Any) -> None:
+    """Lets an open_clip transformer copy its input once into the order `[N, B, E]` that torch's attention works in.
+
+    Left batch first, each attention transposes a view, and a product of such a view in bfloat16 takes a CPU a hundred
+    times as long.
+    """
+    tower.batch_first = False
+    for block in tower.resblocks:
+        block.attn.batch_first = False
 
 
 def tokenize(texts: Sequence[str], *, context_length: int = 77) -> Tensor:
