@@ -2,7 +2,7 @@
 
     python -m benchmarks.tracking --artifacts artifacts --rounds 5
 
-Needs the artifacts of a finished tiny loop. Runs are interleaved, so that a busy machine slows both alike; what counts is the
+Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. Runs are interleaved, so that a busy machine slows both alike; what counts is the
 training's own time from its first step to its last. The server runs in a process of its own on the same machine.
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 from v2a_dpo.config import Params, load_params
@@ -25,11 +26,12 @@ from v2a_dpo.stages.align import align
 from v2a_dpo.stages.align_live import align_live
 from v2a_dpo.stages.layout import Layout
 
+RESULTS = Path(__file__).parent / "results"
 _PORT = 5678
 
 
 def main() -> None:
-    """Prints seconds a step of every run, and the ratio of the medians."""
+    """Prints seconds a step of every run, and writes the medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifacts", default="artifacts")
     parser.add_argument("--params", default="configs/tiny.yaml")
@@ -56,10 +58,20 @@ def _measure(params: Params, at: Layout, folder: Path, *, rounds: int) -> None:
             if number:
                 seconds[kind].append(taken)
     without, with_it = (statistics.median(seconds[kind]) for kind in ("without", "with"))
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {rounds} rounds")
-    print(
-        f"median without {1000 * without:.2f} ms, with {1000 * with_it:.2f} ms: {100 * (with_it / without - 1):+.1f}%"
-    )
+    times = {kind: ", ".join(f"{1000 * taken:.1f}" for taken in found) for kind, found in seconds.items()}
+    page = f"""# What live tracking costs the training
+
+{datetime.now(UTC).date().isoformat()}, {os.cpu_count()} cores of {platform.machine()}, the server on the same machine
+
+| tracking | ms a step, median of {rounds} runs of {params.align.steps} steps | the runs |
+| --- | ---: | --- |
+| without | {1000 * without:.1f} | {times["without"]} |
+| with | {1000 * with_it:.1f} ({100 * (with_it / without - 1):+.1f}%) | {times["with"]} |
+
+Runs in turns after one of each to warm up, the tiny profile. Made by `python -m benchmarks.tracking`.
+"""
+    (RESULTS / "tracking.md").write_text(page, encoding="utf-8")
+    print(page)
 
 
 def _train(params: Params, at: Layout, folder: Path, *, live: bool) -> float:
