@@ -74,7 +74,14 @@ class WorkerPool(Generic[Job, Result]):
         if self._executor is None:
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
-        return self._executor.submit(self._function, job)
+        try:
+            return self._executor.submit(self._function, job)
+        except (
+            BrokenProcessPool
+        ) as error:  # a worker died a moment ago: whoever waits for this job learns it as for the others
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _alone(self, job: Job) -> Result | WorkerDied:
         try:

@@ -68,10 +68,9 @@ class Layout:
 
     @property
     def ancestors(self) -> list[str]:
-        """The data sets between the videos and what the model learnt from, the last made first."""
-        return [
-            of(split) for of in (self.scores, self.conditions, self.clips) for split in ("preference", "annotation")
-        ]
+        """The data sets between the videos and the pairs, the last made first."""
+        kinds = (self.scores, self.conditions, self.clips)
+        return [self.ratings, *(of(split) for of in kinds for split in ("preference", "annotation"))]
 
     @property
     def audioscore(self) -> str:
