@@ -2,8 +2,8 @@
 
     python -m benchmarks.tracking --artifacts artifacts --rounds 5
 
-Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. Runs are interleaved, so that a busy machine slows both alike; what counts is the
-training's own time from its first step to its last. The server runs in a process of its own on the same machine.
+Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. Runs are interleaved, so that a busy machine slows
+both alike; what counts is the training's own time from its first step to its last. The server runs in a process of its own on the same machine.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _measure(params: Params, at: Layout, folder: Path, *, rounds: int) -> None:
 | without | {1000 * without:.1f} | {times["without"]} |
 | with | {1000 * with_it:.1f} ({100 * (with_it / without - 1):+.1f}%) | {times["with"]} |
 
-Runs in turns after one of each to warm up, the tiny profile. Made by `python -m benchmarks.tracking`.
+Runs in turns after one of each to warm up, the tiny profile. Made by `python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
 """
     (RESULTS / "tracking.md").write_text(page, encoding="utf-8")
     print(page)

@@ -76,9 +76,8 @@ class WorkerPool(Generic[Job, Result]):
             self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
         try:
             return self._executor.submit(self._function, job)
-        except (
-            BrokenProcessPool
-        ) as error:  # a worker died a moment ago: whoever waits for this job learns it as for the others
+        except BrokenProcessPool as error:
+            # A worker died a moment ago: whoever waits for this job learns it as for the jobs before.
             failed: Future[Result] = Future()
             failed.set_exception(error)
             return failed

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.command_with_forms import CommandWithForms
+from v2a_dpo.cli.command_or_subcommand import CommandOrSubcommand
 from v2a_dpo.cli.console import ProgressBars, peak_memory
 from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
 from v2a_dpo.errors import UserError
@@ -259,7 +259,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=DATA)(world)
     app.command(rich_help_panel=DATA)(pretrain)
     preparation = typer.Typer(
-        cls=CommandWithForms, invoke_without_command=True, callback=prepare, subcommand_metavar="[vggsound ...]"
+        cls=CommandOrSubcommand, invoke_without_command=True, callback=prepare, subcommand_metavar="[vggsound ...]"
     )
     preparation.command()(vggsound)
     app.add_typer(preparation, name="prepare", rich_help_panel=DATA)

@@ -54,7 +54,7 @@ def stage_records(
     ancestors: Sequence[str] = (),
 ) -> dict[str, StageRecord]:
     """The records of the stages whose artifacts are given, in the loop's order; of `ancestors` the data sets count."""
-    records = _sampling_records([*ancestors, *training_data, *evaluation_data])
+    records = _data_records([*ancestors, *training_data, *evaluation_data])
     if audioscore is not None:
         records["train-audioscore"] = _audioscore(join(audioscore, "metrics.json"))
     if pairs is not None:
@@ -81,7 +81,7 @@ def stage_records(
     return records
 
 
-def _sampling_records(folders: Sequence[str]) -> dict[str, StageRecord]:
+def _data_records(folders: Sequence[str]) -> dict[str, StageRecord]:
     """A record for each stage and split behind the data sets in `folders`: `prepare preference`, `annotate` and so on."""
     datasets = [(uri, Dataset.open(uri).manifest) for uri in dict.fromkeys(folders) if exists(join(uri, MANIFEST))]
     records: dict[str, StageRecord] = {}

@@ -7,7 +7,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 
-class CommandWithForms(TyperGroup):
+class CommandOrSubcommand(TyperGroup):
     """For a `Typer` app with `invoke_without_command`; its callback returns at once when `invoked_subcommand` is set."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
