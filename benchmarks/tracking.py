@@ -1,14 +1,16 @@
-"""What sending the curves to MLflow costs the training: the same alignment with and without it, in turns.
+"""What sending the curves to MLflow costs the training: the same alignment without it, with it, and with a server that is away.
 
-    python -m benchmarks.tracking --artifacts artifacts --rounds 5
+    python -m benchmarks.tracking --artifacts artifacts --rounds 8
 
-Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. Runs are interleaved, so that a busy machine slows
-both alike; what counts is the training's own time from its first step to its last. The server runs in a process of its own on the same machine.
+Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. The three take turns, so that a busy machine slows
+all alike; what counts is the training's own time from its first step to its last, in which the sender starts, too. The
+server runs on the same machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import statistics
@@ -21,60 +23,83 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from v2a_dpo.config import Params, load_params
 from v2a_dpo.stages.align import align
 from v2a_dpo.stages.align_live import align_live
 from v2a_dpo.stages.layout import Layout
 
 RESULTS = Path(__file__).parent / "results"
-_PORT = 5678
+KINDS = (WITHOUT, WITH, AWAY) = ("without", "with", "with, the server away")
+_PORT, _NOBODY = 5678, 5679
 
 
 def main() -> None:
-    """Prints seconds a step of every run, and writes the medians and their ratio."""
+    """Prints the time a step of every run takes, and writes the means and how they compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifacts", default="artifacts")
     parser.add_argument("--params", default="configs/tiny.yaml")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     params = load_params(arguments.params, [f"align.steps={arguments.steps}", "register.experiment=tracking-benchmark"])
     with tempfile.TemporaryDirectory() as temporary:
         server = _start_server(Path(temporary))
         try:
-            _measure(params, Layout(arguments.artifacts), Path(temporary), rounds=arguments.rounds)
+            at = Layout(arguments.artifacts)
+            _measure(params, at, Path(temporary), psutil.Process(server.pid), rounds=arguments.rounds)
         finally:
             server.terminate()
             server.wait()
 
 
-def _measure(params: Params, at: Layout, folder: Path, *, rounds: int) -> None:
-    seconds: dict[str, list[float]] = {"without": [], "with": []}
+def _measure(params: Params, at: Layout, folder: Path, server: psutil.Process, *, rounds: int) -> None:
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    server_seconds: list[float] = []
     for number in range(rounds + 1):  # the first round warms up
-        order = ("without", "with") if number % 2 else ("with", "without")
-        for kind in order:
-            taken = _train(params, at, folder / f"{kind}-{number}", live=kind == "with")
-            print(f"round {number}, {kind} tracking: {1000 * taken:.2f} ms a step", flush=True)
+        for kind in (*KINDS[number % 3 :], *KINDS[: number % 3]):
+            before = _processor_seconds(server)
+            taken = _train(params, at, folder / f"{KINDS.index(kind)}-{number}", kind=kind)
+            used = _processor_seconds(server) - before
+            print(f"round {number}, tracking {kind}: {1000 * taken:.2f} ms a step", flush=True)
             if number:
                 seconds[kind].append(taken)
-    without, with_it = (statistics.median(seconds[kind]) for kind in ("without", "with"))
-    times = {kind: ", ".join(f"{1000 * taken:.1f}" for taken in found) for kind, found in seconds.items()}
+                server_seconds += [used / params.align.steps] if kind == WITH else []
+    rows = [_row(kind, seconds[kind], seconds[WITHOUT]) for kind in KINDS]
+    plain, busy = statistics.mean(seconds[WITHOUT]), statistics.mean(server_seconds)
     page = f"""# What live tracking costs the training
 
 {datetime.now(UTC).date().isoformat()}, {os.cpu_count()} cores of {platform.machine()}, the server on the same machine
 
-| tracking | ms a step, median of {rounds} runs of {params.align.steps} steps | the runs |
-| --- | ---: | --- |
-| without | {1000 * without:.1f} | {times["without"]} |
-| with | {1000 * with_it:.1f} ({100 * (with_it / without - 1):+.1f}%) | {times["with"]} |
+| tracking | ms a step, mean of {rounds} runs of {params.align.steps} steps | against the run without in the same round, mean ± standard error | the runs |
+| --- | ---: | ---: | --- |
+{chr(10).join(rows)}
 
-Runs in turns after one of each to warm up, the tiny profile. Made by `python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
+The server used {1000 * busy:.1f} ms of processor time a step, its part in starting and ending a run included. If all of that came out
+of a training that needs every core, it would be {100 * busy / plain / (os.cpu_count() or 1):.1f}%; if each of these moments stopped all cores, {100 * busy / plain:.1f}%. The sender
+has the lowest priority, and counts only in the measured times. Runs in turns after one of each to warm up, the tiny profile. Made by
+`python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
 """
     (RESULTS / "tracking.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def _train(params: Params, at: Layout, folder: Path, *, live: bool) -> float:
+def _row(kind: str, seconds: list[float], without: list[float]) -> str:
+    slower = [100 * (taken / plain - 1) for taken, plain in zip(seconds, without, strict=True)]
+    error = statistics.stdev(slower) / math.sqrt(len(slower))
+    compared = "" if kind == WITHOUT else f"{statistics.mean(slower):+.1f}% ± {error:.1f}"
+    runs = ", ".join(f"{1000 * taken:.1f}" for taken in seconds)
+    return f"| {kind} | {1000 * statistics.mean(seconds):.1f} | {compared} | {runs} |"
+
+
+def _processor_seconds(server: psutil.Process) -> float:
+    """Processor time that the server and its workers have used."""
+    times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
+def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> float:
     """Seconds a step between the end of the first step and the end of the last."""
     ends: list[float] = []
 
@@ -83,7 +108,8 @@ def _train(params: Params, at: Layout, folder: Path, *, live: bool) -> float:
             ends.append(time.perf_counter())
 
     mined = ("annotation", "preference")
-    stage = align_live if live else align
+    os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{_NOBODY if kind == AWAY else _PORT}"
+    stage = align if kind == WITHOUT else align_live
     stage(
         params,
         pairs=at.pairs,
@@ -98,16 +124,15 @@ def _train(params: Params, at: Layout, folder: Path, *, live: bool) -> float:
 
 
 def _start_server(folder: Path) -> subprocess.Popen[bytes]:
-    """A server on SQLite; MLFLOW_TRACKING_URI names it from now on."""
+    """A server on SQLite that answers."""
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(_PORT), "--workers", "1"]
     stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = (folder / "server.log").open("wb")
     server = subprocess.Popen([*command, *stores], env=environment, stdout=log, stderr=subprocess.STDOUT)
-    os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{_PORT}"
     while True:
         try:
-            urllib.request.urlopen(f"{os.environ['MLFLOW_TRACKING_URI']}/health")
+            urllib.request.urlopen(f"http://127.0.0.1:{_PORT}/health")
             return server
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.2)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -15,7 +20,8 @@ from tests.mlflow_server import MLflowServer
 from v2a_dpo.alignment.log import LOG, read_log
 from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, RegisterConfig
 from v2a_dpo.errors import UserError
-from v2a_dpo.stages.align_live import align_live, sync
+from v2a_dpo.stages.align_live import align_live
+from v2a_dpo.stages.alignment_curves import sync
 
 STEPS = 60
 
@@ -76,7 +82,7 @@ def test_a_server_killed_in_the_middle_of_a_run_loses_and_doubles_nothing(
 
 
 def test_a_run_without_a_server_trains_and_is_sent_later(
-    params: Params, problem, mlflow_server: MLflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+    params: Params, problem, mlflow_server: MLflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     arguments = {**problem.arguments(), "log": str(tmp_path / "log"), "output": str(tmp_path / "aligned")}
     with socket.socket() as listener:
@@ -85,22 +91,20 @@ def test_a_run_without_a_server_trains_and_is_sent_later(
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", nowhere)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        # A database migration in an earlier test may have switched it off.
-        patch.setattr(logging.getLogger(align_live.__module__), "disabled", False)
         align_live(params, **arguments, interval_s=0.1)
         with pytest.raises(UserError, match="MLflow did not do"):
             sync(arguments["log"])
     assert (tmp_path / "aligned" / "model.safetensors").exists()
-    assert "v2a-dpo tracking sync" in caplog.text
+    assert f"v2a-dpo tracking sync --log {arguments['log']}" in capfd.readouterr().err
+    time_ms = {record["step"]: record["time_ms"] for record in read_log(Path(arguments["log"]) / LOG)}
     synced = sync(arguments["log"])
     assert (synced.records, synced.sent, synced.finished) == (STEPS + 1, STEPS + 1, True)
     assert sync(arguments["log"]).sent == 0
     client = MlflowClient(mlflow_server.uri)
-    client.log_metric(
-        client.search_runs([client.get_experiment_by_name(params.register_.experiment).experiment_id])[0].info.run_id,
-        "system/cpu_utilization_percentage",
-        1.0,
-    )
+    (run,) = client.search_runs([client.get_experiment_by_name(params.register_.experiment).experiment_id])
+    # When it happened, not when it was sent.
+    assert {item.step: item.timestamp for item in client.get_metric_history(run.info.run_id, "step")} == time_ms
+    client.log_metric(run.info.run_id, "system/cpu_utilization_percentage", 1.0)
     check_nothing_lost_or_doubled(params, arguments["log"], mlflow_server.uri)
 
 
@@ -118,6 +122,60 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_run(
     assert not sync(arguments["log"]).finished
     align_live(params, **arguments, interval_s=0.1)  # from the checkpoint at 20: 13 steps are done again
     check_nothing_lost_or_doubled(params, arguments["log"], mlflow_server.uri)
+
+
+KILLED_AT_33 = """
+import json, os, signal, sys
+from v2a_dpo.config import Params
+from v2a_dpo.stages.align_live import align_live
+
+def kill(description, done, total):
+    if description == "Aligning" and done == 33:
+        assert "mlflow" not in sys.modules
+        os.kill(os.getpid(), signal.SIGKILL)
+
+params, arguments = json.loads(sys.argv[1])
+align_live(Params.model_validate(params), **arguments, interval_s=600.0, progress=kill)
+"""
+
+
+def test_what_a_killed_training_has_written_is_sent_by_the_process_it_leaves(
+    params: Params, problem, mlflow_server: MLflowServer, tmp_path: Path
+) -> None:
+    arguments = {**problem.arguments(), "log": str(tmp_path / "log"), "output": str(tmp_path / "aligned")}
+    given = json.dumps([params.model_dump(mode="json", by_alias=True), arguments])
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_33, given], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    client = MlflowClient(mlflow_server.uri)
+    deadline = time.monotonic() + 120
+    steps: list[int] = []
+    while len(steps) < 33 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        experiment = client.get_experiment_by_name(params.register_.experiment)
+        for run in client.search_runs([experiment.experiment_id]) if experiment else []:
+            steps = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "loss"))
+    assert steps == list(range(33))
+
+
+def test_a_sender_that_is_killed_does_not_stop_the_training(
+    params: Params, problem, mlflow_server: MLflowServer, tmp_path: Path, caplog
+) -> None:
+    arguments = {**problem.arguments(), "log": str(tmp_path / "log"), "output": str(tmp_path / "aligned")}
+
+    def kill_the_sender(description: str, done: int, total: int) -> None:
+        if description == "Aligning" and done == 20:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            (sender,) = [
+                int(child)
+                for child in children
+                if arguments["log"].encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            ]
+            os.kill(sender, signal.SIGKILL)
+
+    align_live(params, **arguments, interval_s=600.0, progress=kill_the_sender)
+    assert "the log keeps them" in caplog.text
+    assert (tmp_path / "aligned" / "model.safetensors").exists()
+    assert sync(arguments["log"]).sent == STEPS + 1
 
 
 def test_a_folder_that_no_live_run_left_cannot_be_sent(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
             "loss": 0.7 - step / 9000,
             "gradient_norm": None,
             "alarms": ["slow"] * (step % 2),
+            "time_ms": 1_700_000_000_000 + 500 * step,
         }
         for step in range(1500)
     ]

@@ -11,11 +11,11 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.tracking.conftest import Loop
+from v2a_dpo.alignment.log import read_log
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.loop_record import interval_points, metric_tags
 from v2a_dpo.stages.register import Registration, register
-from v2a_dpo.tracking.live import timed
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload
 from v2a_dpo.tracking.values import MetricPoint
@@ -100,12 +100,14 @@ def test_curves_that_were_sent_while_training_ran_are_nested_and_not_sent_again(
 ) -> None:
     target = LiveTarget("key", "identity", "loops", "align", {"align.steps": "1500"})
     (loop.root / "alignment" / "tracking.json").write_text(target.to_text())
-    log = (loop.root / "alignment" / "log.jsonl").read_bytes()
     with MetricUpload.open(target) as upload:
-        upload.send(list(timed(log))[:700])  # the server was away for the rest
+        upload.send(read_log(loop.root / "alignment" / "log.jsonl")[:700])  # the server was away for the rest
     first = register(loop.params, **loop.arguments, output=str(tmp_path / "first.json"))
     assert first.runs["align"] == upload.run.run_id
-    assert len(client.get_metric_history(first.runs["align"], "loss")) == 1500
+    losses = client.get_metric_history(first.runs["align"], "loss")
+    assert {metric.step: metric.timestamp for metric in losses} == {
+        step: 1_700_000_000_000 + 500 * step for step in range(1500)
+    }
     assert client.get_run(first.runs["align"]).info.status == "FINISHED"
     assert len(active_runs(client)) == 7
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from v2a_dpo.artifacts.location import reported
 
 Record = Mapping[str, Any]
 
-#: Its name in a run's folder.
-LOG = "log.jsonl"
+#: Its name in a run's folder, and that of the summary, which is there when the run is finished.
+LOG, SUMMARY = "log.jsonl", "summary.json"
 
 
 class TrainingLog:
-    """A log file cut to a known length and continued from there; every record also goes to `on_record`."""
+    """A log file cut to a known length and continued from there; every record also goes to `on_record`.
+
+    Each gets `time_ms`, when it was written, in milliseconds since 1970.
+    """
 
     def __init__(self, path: Path, *, length: int, on_record: Callable[[Record], None]) -> None:
         self._path = path
@@ -29,7 +33,7 @@ class TrainingLog:
 
     def write(self, record: Record) -> None:
         """Appends a record; a number that is not finite becomes null. Raises UserError when the disk is full."""
-        plain = {name: _finite(value) for name, value in record.items()}
+        plain = {name: _finite(value) for name, value in record.items()} | {"time_ms": int(time.time() * 1000)}
         with reported("written", self._path), self._path.open("ab") as file:
             file.write((json.dumps(plain, allow_nan=False) + "\n").encode())
         self._on_record(plain)

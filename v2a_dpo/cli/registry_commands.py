@@ -193,7 +193,7 @@ def sync(
 
     Example: v2a-dpo tracking sync --log artifacts/alignment
     """
-    from v2a_dpo.stages.align_live import sync as stage
+    from v2a_dpo.stages.alignment_curves import sync as stage
 
     typer.echo(stage(log))
 

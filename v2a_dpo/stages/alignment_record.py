@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from v2a_dpo.alignment.log import SUMMARY
 from v2a_dpo.alignment.trainer import AlignmentSummary
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.config import Params
-
-#: Its name in the log folder.
-SUMMARY = "summary.json"
 
 
 def alignment_identity(params: Params, data: Sequence[Dataset], *, base: str) -> str:

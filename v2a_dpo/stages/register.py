@@ -16,7 +16,7 @@ from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.versions import ModelFolder, RegisteredVersion, Registry
 from v2a_dpo.serving.model_source import packaged_folder
 from v2a_dpo.serving.settings import ServingSettings
-from v2a_dpo.stages.align_live import live_run
+from v2a_dpo.stages.alignment_curves import live_run
 from v2a_dpo.stages.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
 from v2a_dpo.stages.lineage import trace
 from v2a_dpo.stages.loop_record import StageRecord, stage_records

@@ -2,8 +2,8 @@
 
 A record's numbers go in one request together with the metric `step`, and a request is one transaction of the server's
 database. So the history of `step` says which records are there, and it is read back before anything is sent: at the start, and
-again after every request whose answer did not come. A request that is repeated by the HTTP client has the same time stamps,
-and the database knows its numbers already.
+again after every request whose answer did not come. A request that is repeated by the HTTP client has the same time stamps
+(those of the records), and the database knows its numbers already.
 """
 
 from __future__ import annotations
@@ -52,12 +52,8 @@ class LiveTarget:
         return LiveTarget(**json.loads(text))
 
 
-@dataclass(frozen=True)
-class TimedRecord:
-    """A training record with its `step`, and when it was made in milliseconds since 1970."""
-
-    record: Mapping[str, Any]
-    time_ms: int
+#: A record of a training log, with its `step` and its `time_ms`.
+Record = Mapping[str, Any]
 
 
 class MetricUpload(AbstractContextManager["MetricUpload"]):
@@ -95,18 +91,17 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
     ) -> None:
         self.close()
 
-    def send(self, records: Sequence[TimedRecord]) -> int:
+    def send(self, records: Sequence[Record]) -> int:
         """Sends what is not there yet, and says how many records that were.
 
         Raises UserError when the server does not answer; the upload must be opened anew then.
         """
-        newest = {item.record[STEP]: item for item in records}  # a record may come from the log and from the trainer
-        missing = [item for step, item in newest.items() if step not in self._sent]
+        newest = {record[STEP]: record for record in records}  # one may come from the log and from the trainer
+        missing = [record for step, record in newest.items() if step not in self._sent]
         with failures_reported(self.tracking.uri):
             for batch in _requests(missing):
-                points = [point for item in batch for point in _points(item)]
-                self.run.log_metrics(points)
-                self._sent |= {item.record[STEP] for item in batch}
+                self.run.log_metrics(point for record in batch for point in _points(record))
+                self._sent |= {record[STEP] for record in batch}
         return len(missing)
 
     def log_now(self, points: Iterable[MetricPoint]) -> None:
@@ -153,24 +148,21 @@ def _locked(key: str) -> BinaryIO:
     return file
 
 
-def _points(item: TimedRecord) -> list[MetricPoint]:
-    step = item.record[STEP]
-    return [
-        MetricPoint(point.key, point.value, point.step, time_ms=item.time_ms)
-        for point in [*curve([item.record]), MetricPoint(STEP, step, step)]
-    ]
+def _points(record: Record) -> list[MetricPoint]:
+    step = record[STEP]
+    return [*curve([record]), MetricPoint(STEP, step, step, time_ms=record["time_ms"])]
 
 
-def _requests(records: Sequence[TimedRecord]) -> Iterable[list[TimedRecord]]:
+def _requests(records: Sequence[Record]) -> Iterable[list[Record]]:
     """The records in batches that fit one request; a record is never split."""
-    batch: list[TimedRecord] = []
+    batch: list[Record] = []
     size = 0
-    for item in records:
-        count = len(_points(item))
+    for record in records:
+        count = len(_points(record))
         if batch and size + count > _METRICS_A_REQUEST:
             yield batch
             batch, size = [], 0
-        batch.append(item)
+        batch.append(record)
         size += count
     if batch:
         yield batch

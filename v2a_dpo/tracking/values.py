@@ -44,13 +44,16 @@ def numbers(values: Mapping[str, Any], prefix: str = "") -> list[MetricPoint]:
 
 
 def curve(records: Iterable[Mapping[str, Any]], *, prefix: str = "") -> list[MetricPoint]:
-    """The numbers of a training log, one point each at the record's `step`; a list counts by its length."""
+    """The numbers of a training log, one point each at the record's `step`; a list counts by its length.
+
+    A record's `time_ms` is when it was made, and no metric.
+    """
     points: list[MetricPoint] = []
     for record in records:
         for key, value in record.items():
             number = len(value) if isinstance(value, list) else value
-            if key != "step" and _is_number(number):
-                points.append(MetricPoint(f"{prefix}{key}", number, record["step"]))
+            if key not in ("step", "time_ms") and _is_number(number):
+                points.append(MetricPoint(f"{prefix}{key}", number, record["step"], time_ms=record.get("time_ms")))
     return points
 
 
