@@ -13,6 +13,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import Tracking, public_uri, tracking_uri
 from v2a_dpo.tracking.run import DataInput
 from v2a_dpo.tracking.source import source_tags
+from v2a_dpo.tracking.upload import LiveTarget, MetricUpload
 from v2a_dpo.tracking.values import MetricPoint, curve, flatten, numbers
 
 
@@ -204,10 +205,16 @@ def test_without_a_setting_everything_stays_in_the_working_folder(
     assert sorted(item.name for item in folder.iterdir()) == ["mlflow.db", "mlruns", "model"]
 
 
-def test_an_image_without_mlflow_says_so_and_what_to_install(monkeypatch):
+@pytest.mark.parametrize(
+    "contact",
+    [lambda: Tracking.connect("anything"), lambda: MetricUpload.open(LiveTarget("key", "identity", "any", "run", {}))],
+)
+def test_an_image_without_mlflow_says_so_and_what_to_install(monkeypatch, contact):
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("mlflow", "boto3")]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UserError, match="not installed") as raised:
-        Tracking.connect("anything")
+        contact()
     assert "tracking" in raised.value.remedy
 
 

@@ -13,7 +13,7 @@ import queue
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.system_load import system_load
@@ -114,7 +114,7 @@ def _drained(arrived: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[
         yield arrived.get()
 
 
-def _input(process: subprocess.Popen[bytes]) -> BinaryIO:
+def _input(process: subprocess.Popen[bytes]) -> IO[bytes]:
     if process.stdin is None:
         raise BrokenPipeError("The sender has no input.")
     return process.stdin

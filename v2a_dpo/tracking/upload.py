@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking, failures_reported, tracking_uri
+from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking, failures_reported
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.values import MetricPoint, curve
@@ -73,8 +73,8 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
         """
         lock = _locked(target.key)
         try:
-            with failures_reported(tracking_uri()):
-                tracking = Tracking.connect(target.experiment)
+            tracking = Tracking.connect(target.experiment)
+            with failures_reported(tracking.uri):
                 run = find_run(tracking, target) or _create_run(tracking, target)
                 history = tracking.client.get_metric_history(run.run_id, STEP)
         except BaseException:
