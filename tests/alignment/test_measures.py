@@ -1,6 +1,7 @@
 """Alarms, the divergence stop, and the check of step zero."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -66,11 +67,15 @@ def test_a_policy_that_is_not_the_reference_at_step_zero_is_our_mistake():
 
 def test_a_log_goes_on_from_the_length_given_and_writes_null_for_what_is_not_finite(tmp_path):
     seen = []
+    before = int(time.time() * 1000)
     log = TrainingLog(tmp_path / "log.jsonl", length=0, on_record=seen.append)
     log.write({"step": 0, "loss": 0.7})
     length = log.flush()
     log.write({"step": 1, "loss": 0.6})
     resumed = TrainingLog(tmp_path / "log.jsonl", length=length, on_record=seen.append)
     resumed.write({"step": 1, "loss": math.nan, "alarms": []})
-    assert read_log(tmp_path / "log.jsonl") == [{"step": 0, "loss": 0.7}, {"step": 1, "loss": None, "alarms": []}]
-    assert len(seen) == 3
+    first, second = read_log(tmp_path / "log.jsonl")
+    started, ended = first.pop("time_ms"), second.pop("time_ms")
+    assert before <= started <= ended <= time.time() * 1000
+    assert [first, second] == [{"step": 0, "loss": 0.7}, {"step": 1, "loss": None, "alarms": []}]
+    assert [record["step"] for record in seen] == [0, 1, 1]

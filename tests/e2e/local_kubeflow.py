@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import shlex
 import sys
 import tempfile
 import traceback
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kfp import local
 from kfp.dsl import PipelineTask
 from kfp.local import subprocess_task_handler
@@ -57,8 +59,9 @@ def run(pipeline: Callable[..., PipelineTask], *, folder: Path, **arguments: obj
     Settings for Kubernetes mean nothing here, and KFP warns of each of them.
     """
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        patch.setattr(sys, "executable", shlex.quote(sys.executable))  # KFP puts it into a shell command as it is
         return dict(pipeline(**arguments).outputs)
 
 

@@ -63,10 +63,10 @@ class LiveMetrics:
 def send_as_they_come(
     lines: BinaryIO, target: LiveTarget, *, backlog: Sequence[Mapping[str, Any]], interval_s: float
 ) -> None:
-    """Sends the records of `lines` (JSON Lines) to the run of `target` every `interval_s` seconds, until the lines end.
+    """Sends the records of `lines` (JSON Lines) to the run of `target` every `interval_s` seconds, and when the lines end.
 
-    `backlog` are records of an earlier process. Records that could not be sent when the lines end are left to the caller,
-    who has the log.
+    `backlog` are records of an earlier process. Each time the machine's load goes with them. Records that cannot be sent when
+    the lines end are left to the caller, who has the log.
     """
     arrived: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     ended = threading.Event()
@@ -75,7 +75,8 @@ def send_as_they_come(
     waiting = list(backlog)
     upload: MetricUpload | None = None
     away = False
-    while not ended.wait(interval_s):
+    while True:
+        last_round = ended.wait(interval_s)
         waiting += _drained(arrived)
         try:
             upload = upload or MetricUpload.open(target)
@@ -90,6 +91,8 @@ def send_as_they_come(
             if not away:
                 _LOG.warning("Training goes on without MLflow; its records are kept. %s", error)
             away = True
+        if last_round:
+            break
     if upload is not None:
         upload.close()
 
