@@ -3,8 +3,9 @@
     python -m benchmarks.tracking --artifacts artifacts --rounds 8
 
 Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. The three take turns, so that a busy machine slows
-all alike; what counts is the training's own time from its first step to its last, in which the sender starts, too. The
-server runs on the same machine.
+all alike; what counts is the training's own time from its first step to its last, in which the sender starts, too. On a
+machine that others share this scatters more than what is looked for, so the kernel is asked as well how long the training's
+threads were ready to run and had no core: only sender and server can add to that. The server runs on the same machine.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,43 +56,59 @@ def main() -> None:
             server.wait()
 
 
+@dataclass(frozen=True)
+class _Run:
+    """One alignment: seconds a step, and seconds a step that its threads, added up, waited for a core."""
+
+    step_s: float
+    waited_s: float
+
+
 def _measure(params: Params, at: Layout, folder: Path, server: psutil.Process, *, rounds: int) -> None:
-    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    runs: dict[str, list[_Run]] = {kind: [] for kind in KINDS}
     server_seconds: list[float] = []
     for number in range(rounds + 1):  # the first round warms up
         for kind in (*KINDS[number % 3 :], *KINDS[: number % 3]):
             before = _processor_seconds(server)
-            taken = _train(params, at, folder / f"{KINDS.index(kind)}-{number}", kind=kind)
+            run = _train(params, at, folder / f"{KINDS.index(kind)}-{number}", kind=kind)
             used = _processor_seconds(server) - before
-            print(f"round {number}, tracking {kind}: {1000 * taken:.2f} ms a step", flush=True)
+            print(f"round {number}, tracking {kind}: {1000 * run.step_s:.1f} ms a step, "
+                  f"waited {1000 * run.waited_s:.2f} ms", flush=True)  # fmt: skip
             if number:
-                seconds[kind].append(taken)
+                runs[kind].append(run)
                 server_seconds += [used / params.align.steps] if kind == WITH else []
-    rows = [_row(kind, seconds[kind], seconds[WITHOUT]) for kind in KINDS]
-    plain, busy = statistics.mean(seconds[WITHOUT]), statistics.mean(server_seconds)
+    rows = [_row(kind, runs[kind], runs[WITHOUT]) for kind in KINDS]
     page = f"""# What live tracking costs the training
 
 {datetime.now(UTC).date().isoformat()}, {os.cpu_count()} cores of {platform.machine()}, the server on the same machine
 
-| tracking | ms a step, mean of {rounds} runs of {params.align.steps} steps | against the run without in the same round, mean ± standard error | the runs |
-| --- | ---: | ---: | --- |
+| tracking | ms a step, mean of {rounds} runs of {params.align.steps} steps | against the run without in the same round, mean ± standard error | threads waited for a core, ms a step | more than without, of a step | the runs, ms a step |
+| --- | ---: | ---: | ---: | ---: | --- |
 {chr(10).join(rows)}
 
-The server used {1000 * busy:.1f} ms of processor time a step, its part in starting and ending a run included. If all of that came out
-of a training that needs every core, it would be {100 * busy / plain / (os.cpu_count() or 1):.1f}%; if each of these moments stopped all cores, {100 * busy / plain:.1f}%. The sender
-has the lowest priority, and counts only in the measured times. Runs in turns after one of each to warm up, the tiny profile. Made by
-`python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
+The waiting is added up over the training's threads, so that a step grows by its increase at the most. The server used
+{1000 * statistics.mean(server_seconds):.1f} ms of processor time a step, its part in starting and ending a run included. Runs in turns after one of each to warm up,
+the tiny profile. Made by `python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
 """
     (RESULTS / "tracking.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def _row(kind: str, seconds: list[float], without: list[float]) -> str:
-    slower = [100 * (taken / plain - 1) for taken, plain in zip(seconds, without, strict=True)]
+def _row(kind: str, runs: list[_Run], without: list[_Run]) -> str:
+    slower = [100 * (run.step_s / plain.step_s - 1) for run, plain in zip(runs, without, strict=True)]
     error = statistics.stdev(slower) / math.sqrt(len(slower))
+    step, plain_step = (statistics.mean(run.step_s for run in some) for some in (runs, without))
+    waited, plain_waited = (statistics.mean(run.waited_s for run in some) for some in (runs, without))
     compared = "" if kind == WITHOUT else f"{statistics.mean(slower):+.1f}% ± {error:.1f}"
-    runs = ", ".join(f"{1000 * taken:.1f}" for taken in seconds)
-    return f"| {kind} | {1000 * statistics.mean(seconds):.1f} | {compared} | {runs} |"
+    more = "" if kind == WITHOUT else f"{100 * (waited - plain_waited) / plain_step:+.1f}%"
+    times = ", ".join(f"{1000 * run.step_s:.1f}" for run in runs)
+    return f"| {kind} | {1000 * step:.1f} | {compared} | {1000 * waited:.2f} | {more} | {times} |"
+
+
+def _waited() -> float:
+    """Seconds that the threads of this process were ready to run and had no core, so far."""
+    statistics_of_threads = [path.read_text().split() for path in Path("/proc/self/task").glob("*/schedstat")]
+    return sum(int(waited_ns) for _, waited_ns, _ in statistics_of_threads) / 1e9
 
 
 def _processor_seconds(server: psutil.Process) -> float:
@@ -99,13 +117,13 @@ def _processor_seconds(server: psutil.Process) -> float:
     return sum(time.user + time.system for time in times)
 
 
-def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> float:
-    """Seconds a step between the end of the first step and the end of the last."""
-    ends: list[float] = []
+def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> _Run:
+    """A run between the end of the first step and the end of the last."""
+    ends: list[tuple[float, float]] = []
 
     def progress(description: str, done: int, total: int) -> None:
         if description == "Aligning":
-            ends.append(time.perf_counter())
+            ends.append((time.perf_counter(), _waited()))
 
     mined = ("annotation", "preference")
     os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{_NOBODY if kind == AWAY else _PORT}"
@@ -120,7 +138,8 @@ def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> float:
         log=str(folder / "alignment"),
         progress=progress,
     )
-    return (ends[-1] - ends[0]) / (len(ends) - 1)
+    step_s, waited_s = ((last - first) / (len(ends) - 1) for first, last in zip(ends[0], ends[-1], strict=True))
+    return _Run(step_s, waited_s)
 
 
 def _start_server(folder: Path) -> subprocess.Popen[bytes]:
