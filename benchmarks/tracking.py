@@ -5,7 +5,7 @@
 Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. The three take turns, so that a busy machine slows
 all alike; what counts is the training's own time from its first step to its last, in which the sender starts, too. On a
 machine that others share this scatters more than what is looked for, so the kernel is asked as well how long the training's
-threads were ready to run and had no core: only sender and server can add to that. The server runs on the same machine.
+threads were ready to run and had no core. The server runs on the same machine.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def _measure(params: Params, at: Layout, folder: Path, server: psutil.Process, *
 | --- | ---: | ---: | ---: | ---: | --- |
 {chr(10).join(rows)}
 
-The waiting is added up over the training's threads, so that a step grows by its increase at the most. The server used
+The waiting is added up over the training's threads: waiting lengthens a step by its increase at the most. What sharing caches
+and memory costs is in the measured times alone. The server used
 {1000 * statistics.mean(server_seconds):.1f} ms of processor time a step, its part in starting and ending a run included. Runs in turns after one of each to warm up,
 the tiny profile. Made by `python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
 """
