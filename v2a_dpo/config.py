@@ -256,6 +256,9 @@ class Params(Section):
 
     profile: str = "mmaudio-large-44k"
     seed: int = Field(0, ge=0, description="root of all random numbers")
+    keep_artifacts: bool = Field(
+        False, description="keep finished work that other code made, and record that, instead of making it again"
+    )
     generator: GeneratorConfig = GeneratorConfig()
     world: WorldConfig = WorldConfig()
     pretrain: PretrainConfig = PretrainConfig()

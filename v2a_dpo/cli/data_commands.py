@@ -9,7 +9,7 @@ import typer
 
 from v2a_dpo.cli.command_or_subcommand import CommandOrSubcommand
 from v2a_dpo.cli.console import ProgressBars, peak_memory
-from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
+from v2a_dpo.cli.options import PARAMS_FILE, KeepArtifacts, Overrides, ParamsFile, folder, read_params
 from v2a_dpo.errors import UserError
 
 DATA = "Data"
@@ -19,6 +19,7 @@ def world(
     output: Annotated[str, folder("Where the videos go")],
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Render the tiny profile's procedural videos, captions and truth.
 
@@ -27,13 +28,16 @@ def world(
     from v2a_dpo.stages.world import world as stage
 
     with ProgressBars() as progress:
-        typer.echo(stage(read_params(params, overrides), output=output, progress=progress))
+        typer.echo(
+            stage(read_params(params, overrides, keep_artifacts=keep_artifacts), output=output, progress=progress)
+        )
 
 
 def pretrain(
     output: Annotated[str, folder("Where `scorers` and `generator` go")],
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Train the tiny profile's frozen scorers and its base generator.
 
@@ -42,7 +46,9 @@ def pretrain(
     from v2a_dpo.stages.pretrain import pretrain as stage
 
     with ProgressBars() as progress:
-        typer.echo(stage(read_params(params, overrides), output=output, progress=progress))
+        typer.echo(
+            stage(read_params(params, overrides, keep_artifacts=keep_artifacts), output=output, progress=progress)
+        )
 
 
 def vggsound(
@@ -103,6 +109,7 @@ def prepare(
     split: Annotated[str, typer.Option(help="The split these clips belong to.")] = "test",
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Read videos and captions into a clips table and cached conditions; bad files go to quarantine.
 
@@ -115,7 +122,7 @@ def prepare(
 
     with ProgressBars() as progress:
         summary = stage(
-            read_params(params, overrides),
+            read_params(params, overrides, keep_artifacts=keep_artifacts),
             videos=videos,
             captions=captions,
             split=split,
@@ -141,6 +148,7 @@ def generate(
     devices: Annotated[int, typer.Option(min=1, help="Processes, a GPU each, that share the shards.")] = 1,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Draw candidates for prepared clips, or sound for one video.
 
@@ -150,7 +158,7 @@ def generate(
 
     v2a-dpo generate --video dog.mp4 --prompt "dog barking" --generator artifacts/aligned --out sound/
     """
-    settings = read_params(params, overrides)
+    settings = read_params(params, overrides, keep_artifacts=keep_artifacts)
     with ProgressBars() as progress:
         if video is not None and out_folder is not None:
             from v2a_dpo.stages.generate_video import generate_video
@@ -198,6 +206,7 @@ def score(
     output: Annotated[str, folder("Where the scores go")],
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Give every candidate its five scores; one that does not apply is null, with the reason.
 
@@ -208,7 +217,7 @@ def score(
 
     with ProgressBars() as progress:
         summary = stage(
-            read_params(params, overrides),
+            read_params(params, overrides, keep_artifacts=keep_artifacts),
             clips=clips,
             candidates=candidates,
             scorers=scorers,
@@ -224,6 +233,7 @@ def annotate(
     output: Annotated[str, folder("Where the ratings go")],
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Rate candidates Good, Medium or Bad with the SIMULATED rater of the tiny profile.
 
@@ -233,7 +243,11 @@ def annotate(
 
     with ProgressBars() as progress:
         summary = stage(
-            read_params(params, overrides), candidates=candidates, truth=truth, output=output, progress=progress
+            read_params(params, overrides, keep_artifacts=keep_artifacts),
+            candidates=candidates,
+            truth=truth,
+            output=output,
+            progress=progress,
         )
     typer.echo(summary)
 
@@ -244,6 +258,7 @@ def import_ratings(
     output: Annotated[str, folder("Where the ratings go")],
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Import human ratings from a CSV file.
 
@@ -251,7 +266,11 @@ def import_ratings(
     """
     from v2a_dpo.stages.import_ratings import import_ratings as stage
 
-    typer.echo(stage(read_params(params, overrides), csv=csv, candidates=candidates, output=output))
+    typer.echo(
+        stage(
+            read_params(params, overrides, keep_artifacts=keep_artifacts), csv=csv, candidates=candidates, output=output
+        )
+    )
 
 
 def add_to(app: typer.Typer) -> None:

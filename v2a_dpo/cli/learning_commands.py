@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from v2a_dpo.cli.console import ProgressBars
-from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
+from v2a_dpo.cli.options import PARAMS_FILE, KeepArtifacts, Overrides, ParamsFile, folder, read_params
 
 LEARNING = "Learning"
 
@@ -45,6 +45,7 @@ def mine(
     ] = None,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Mine best-against-worst pairs by P(Good) and P(Bad), with complexity and curriculum phase.
 
@@ -54,7 +55,7 @@ def mine(
 
     with ProgressBars() as progress:
         summary = stage(
-            read_params(params, overrides),
+            read_params(params, overrides, keep_artifacts=keep_artifacts),
             scores=scores,
             audioscore=audioscore,
             output=output,
@@ -75,6 +76,7 @@ def align(
     live: Annotated[bool, typer.Option(help="Send the curves to MLflow while it runs.")] = True,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Align the generator by curriculum Flow-DPO; resumes exactly after a stop.
 
@@ -89,7 +91,7 @@ def align(
     stage = align_live if live else plain
     with ProgressBars() as progress:
         summary = stage(
-            read_params(params, overrides),
+            read_params(params, overrides, keep_artifacts=keep_artifacts),
             pairs=pairs,
             candidates=candidates,
             conditions=conditions,

@@ -15,6 +15,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Overrides one parameter, e.g. align.beta=200. May be repeated."),
 ]
+KeepArtifacts = Annotated[
+    bool,
+    typer.Option("--keep-artifacts", help="Keep finished work that other code made; lineage and model card tell."),
+]
 PARAMS_FILE = "params.yaml"
 
 
@@ -23,15 +27,19 @@ def folder(help_text: str) -> typer.models.OptionInfo:
     return typer.Option(..., help=help_text + " (folder or s3:// prefix).", metavar="FOLDER")
 
 
-def read_params(path: str, overrides: list[str] | None) -> Params:
-    """The parameters in the file `path`, local or remote, with the command line's overrides; imported late, so that `--help` answers at once."""
+def read_params(path: str, overrides: list[str] | None, *, keep_artifacts: bool = False) -> Params:
+    """The parameters in the file `path`, local or remote, with the command line's overrides.
+
+    Imported late, so that `--help` answers at once.
+    """
     from v2a_dpo.config import load_params
 
+    changes = [*(overrides or []), *(["keep_artifacts=true"] if keep_artifacts else [])]
     if "://" not in path:
-        return load_params(path, overrides or [])
+        return load_params(path, changes)
     from v2a_dpo.artifacts.location import read_bytes
 
     with NamedTemporaryFile(suffix=".yaml") as file:
         file.write(read_bytes(path))
         file.flush()
-        return load_params(file.name, overrides or [])
+        return load_params(file.name, changes)

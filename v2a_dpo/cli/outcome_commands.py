@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from v2a_dpo.cli.console import ProgressBars
-from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile, folder, read_params
+from v2a_dpo.cli.options import PARAMS_FILE, KeepArtifacts, Overrides, ParamsFile, folder, read_params
 
 OUTCOME = "Outcome"
 
@@ -28,6 +28,7 @@ def evaluate(
     curve_conditions: Annotated[str | None, typer.Option(metavar="FOLDER", help="Conditions for it.")] = None,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Compare base and aligned on held-out clips: every metric with its interval and paired difference.
 
@@ -43,7 +44,7 @@ def evaluate(
         curve = Models(base=curve_base, aligned=curve_aligned, conditions=curve_conditions)
     with ProgressBars() as progress:
         table = stage(
-            read_params(params, overrides),
+            read_params(params, overrides, keep_artifacts=keep_artifacts),
             clips=clips,
             scorers=scorers,
             base=(base_candidates, base_scores),
@@ -93,6 +94,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run, and on what.")] = False,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
+    keep_artifacts: KeepArtifacts = False,
 ) -> None:
     """Run the whole loop of the tiny profile in one process; finished shards are kept when it runs again.
 
@@ -101,7 +103,7 @@ def run(
     from v2a_dpo.stages.loop import plan
     from v2a_dpo.stages.loop import run as run_loop
 
-    settings = read_params(params, overrides)
+    settings = read_params(params, overrides, keep_artifacts=keep_artifacts)
     if dry_run:
         for step in plan(settings, root=root):
             typer.echo(f"{step.name}: {' '.join(step.outputs)}")
