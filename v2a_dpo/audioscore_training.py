@@ -13,7 +13,7 @@ from v2a_dpo.audioscore import BAD, GOOD, LABELS, SCORE_NAMES, AudioScore, netwo
 from v2a_dpo.classification import calibration, confusion_matrix, cross_entropy, pair_accuracy, rank_correlation
 from v2a_dpo.config import AudioScoreConfig
 from v2a_dpo.errors import UserError
-from v2a_dpo.randomness import row_generator, row_seed
+from v2a_dpo.randomness import row_generator, row_seed, uniform
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ def standardisation(scores_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_S.astype(np.float32), np.where(std_S > 1e-6, std_S, 1).astype(np.float32)
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> list[torch.Tensor]:
+def _linear(inputs: int, outputs: int, generator: np.random.Generator) -> list[torch.Tensor]:
     """Weight and bias of a linear layer, drawn uniformly within 1 / sqrt(inputs) as torch's own are."""
     bound = inputs**-0.5
     shapes = [(outputs, inputs), (outputs,)]
-    return [((2 * torch.rand(shape, generator=generator) - 1) * bound).requires_grad_() for shape in shapes]
+    return [((2 * uniform(shape, generator) - 1) * bound).requires_grad_() for shape in shapes]
 
 
 def _logits(weights: list[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ from v2a_dpo.artifacts.schema import tensor_column, tensor_type
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.randomness import row_generator
+from v2a_dpo.randomness import normal, row_generator, uniform
 
 _LATENTS = "latents"
 _CACHE = "pairs-"
@@ -51,8 +51,8 @@ class PairData:
         for row, number in zip(pair.tolist(), visit, strict=True):
             key = (self.clip_id[row], int(self.winner[row]), int(self.loser[row]), str(number))
             generator = row_generator(seed, "align", "visit", *key)
-            times.append(torch.rand((), generator=generator))
-            noises.append(torch.randn(latents.shape[2:], generator=generator))
+            times.append(uniform((), generator))
+            noises.append(normal(latents.shape[2:], generator))
         return PairBatch(latents.flatten(0, 1), Conditions(conditions), torch.stack(times), torch.stack(noises))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from v2a_dpo.preference import EASY, HARD
 from v2a_dpo.randomness import row_generator, row_seed
@@ -86,9 +85,9 @@ def _share_steps(pairs: dict[str, int], steps: int) -> dict[str, int]:
 def _epochs(pairs: np.ndarray, seed: int, phase: str) -> Iterator[tuple[int, int]]:
     epoch = 0
     while True:
-        shuffled = torch.randperm(len(pairs), generator=row_generator(seed, "align", "order", phase, epoch))
-        for index in shuffled.tolist():
-            yield int(pairs[index]), epoch
+        shuffled = row_generator(seed, "align", "order", phase, epoch).permutation(pairs)
+        for pair in shuffled.tolist():
+            yield pair, epoch
         epoch += 1
 
 

@@ -17,7 +17,7 @@ from v2a_dpo.artifacts.checksums import record_checksums
 from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.flow import interpolate, velocity_target
 from v2a_dpo.models.base import Conditions
-from v2a_dpo.randomness import row_generator
+from v2a_dpo.randomness import normal, row_generator, uniform
 from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import train_encoders
 from v2a_dpo.tiny.generator import TinyModel, build
@@ -129,20 +129,20 @@ def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: Pr
 def flow_matching_loss(model: TinyModel, data: PretrainData, settings: PretrainSettings, step: int) -> Tensor:
     """The mean squared velocity error of step `step`'s rows, whose draws depend on the seed and the step alone."""
     generator = row_generator(settings.seed, "pretrain", step)
-    rows = torch.randperm(data.latents.shape[0], generator=generator)[: settings.batch_size]
+    rows = torch.from_numpy(generator.permutation(data.latents.shape[0])[: settings.batch_size])
     latents_BLC = data.latents[rows]
-    noise_BLC = torch.randn(latents_BLC.shape, generator=generator)
+    noise_BLC = normal(latents_BLC.shape, generator)
     # Uniform times, not MMAudio's logit-normal ones: near pure noise is where a short training must learn the conditions.
-    t_B = torch.rand(rows.numel(), generator=generator)
+    t_B = uniform((rows.numel(),), generator)
     conditions = _drop_conditions(model, data.conditions.rows(data.clip_of_recording[rows]), generator)
     velocity = model.velocity(interpolate(latents_BLC, noise_BLC, t_B), t_B, model.embed(conditions))
     return (velocity - velocity_target(latents_BLC, noise_BLC)).square().mean()
 
 
-def _drop_conditions(model: TinyModel, conditions: Conditions, generator: torch.Generator) -> Conditions:
+def _drop_conditions(model: TinyModel, conditions: Conditions, generator: np.random.Generator) -> Conditions:
     """The conditions with the video (both streams together) and the text of some rows replaced by the empty ones."""
     empty = model.empty_conditions(DURATION_S).tensors
-    keep_video, keep_text = torch.rand(2, conditions.batch, 1, 1, generator=generator) >= _NULL_SHARE
+    keep_video, keep_text = uniform((2, conditions.batch, 1, 1), generator) >= _NULL_SHARE
     keep = {"clip": keep_video, "sync": keep_video, "text": keep_text}
     return Conditions(
         {name: torch.where(keep[name], tensor, empty[name]) for name, tensor in conditions.tensors.items()}

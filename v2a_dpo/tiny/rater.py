@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import torch
 import torchaudio
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
@@ -178,8 +177,8 @@ def rate(
     blurred, flip_draws = [], []
     for quality, (clip_id, sample) in zip(qualities, rows, strict=True):
         generator = row_generator(seed, "simulated rater", clip_id, sample)
-        blurred.append(quality + sigma * float(torch.randn((), generator=generator)))
-        flip_draws.append(torch.rand(2, generator=generator).tolist())
+        blurred.append(quality + sigma * generator.standard_normal())
+        flip_draws.append(generator.random(2).tolist())
     low, high = np.quantile(blurred, [1 / 3, 2 / 3])
     order: tuple[Rating, ...] = ("bad", "medium", "good")
     ratings: list[Rating] = []
