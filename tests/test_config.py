@@ -11,8 +11,28 @@ ROOT = Path(__file__).parents[1]
 def test_the_defaults_are_the_papers():
     params = Params()
     assert (params.generate.candidates, params.align.beta, params.align.learning_rate) == (5, 600.0, 5e-6)
-    assert (params.align.steps, params.align.batch_size) == (12_000, 8)
+    assert (params.align.steps, params.align.batch_size, params.align.warmup_steps) == (12_000, 8, 1000)
+    assert (params.align.held_out, params.generate.guidance_scale) == (0.0, 4.5)
     assert params.mine.threshold == Threshold(value=0.7)
+    assert (params.vggsound.annotation_clips, params.vggsound.preference_clips) == (2000, 50_000)
+
+
+@pytest.mark.parametrize("preset", ["mmaudio-large-44k", "mmaudio-small-16k"])
+def test_the_presets_of_the_papers_generators_train_as_the_paper_says(preset):
+    """Sections 2.2, 2.3 and 3.1: what a preset leaves out it takes from the defaults, what it names must agree."""
+    params = load_params(ROOT / "configs" / f"{preset}.yaml")
+    assert params.generate.candidates == 5
+    assert params.generate.guidance_scale == 4.5
+    assert params.mine.threshold == Threshold(value=0.7)
+    assert params.mine.human_pairs
+    assert params.align.beta == 600
+    assert params.align.steps == 12_000
+    assert params.align.batch_size == 8
+    assert params.align.learning_rate == 5e-6
+    assert params.align.warmup_steps == 1000
+    assert params.align.curriculum
+    assert params.align.held_out == 0, "the paper trains on all pairs"
+    assert (params.vggsound.annotation_clips, params.vggsound.preference_clips) == (2000, 50_000)
 
 
 def test_the_active_parameters_are_the_tiny_preset():

@@ -6,6 +6,7 @@ import pytest
 
 from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.config import Threshold
+from v2a_dpo.errors import UserError
 from v2a_dpo.preference import complexity, mine_pairs, rated_pairs, split_threshold, with_phases
 
 
@@ -31,11 +32,26 @@ def test_the_winner_is_likeliest_good_and_the_loser_likeliest_bad():
     assert pair["winner_bad"] == pytest.approx(0.1)
     assert pair["loser_good"] == pytest.approx(0.2)
     assert pair["loser_bad"] == pytest.approx(0.6)
-    assert pair["complexity"] == pytest.approx(0.7 * 0.6)
+    assert pair["complexity"] == pytest.approx(((0.7 - 0.2) + (0.6 - 0.1)) / 2)
 
 
-def test_complexity_is_the_product_of_the_winners_good_and_the_losers_bad():
-    np.testing.assert_allclose(complexity(np.array([1.0, 0.9, 0.0]), np.array([1.0, 0.5, 0.8])), [1.0, 0.45, 0.0])
+def test_complexity_is_half_the_gap_in_good_plus_half_the_gap_in_bad():
+    """Worked out by hand: a certain pair, an ordinary one, two candidates that AudioScore cannot tell apart, a wrong order."""
+    found = complexity(
+        winner_good=np.array([1.0, 0.9, 0.4, 0.1]),
+        winner_bad=np.array([0.0, 0.05, 0.3, 0.7]),
+        loser_good=np.array([0.0, 0.2, 0.4, 0.6]),
+        loser_bad=np.array([1.0, 0.5, 0.3, 0.2]),
+    )
+    np.testing.assert_allclose(found, [1.0, (0.7 + 0.45) / 2, 0.0, -0.5])
+
+
+def test_complexity_of_mined_pairs_lies_between_zero_and_one():
+    draws = np.random.default_rng(1).dirichlet([0.3, 0.3, 0.3], size=5000).astype(np.float32)
+    rows = [(f"clip{i // 5}", i % 5, float(good), float(bad)) for i, (good, _, bad) in enumerate(draws)]
+    found = mine(rows).pairs["complexity"].to_numpy()
+    assert 0 < found.min() < 0.2
+    assert 0.9 < found.max() <= 1
 
 
 def test_the_least_good_candidate_is_not_the_loser_when_another_is_likelier_bad():
@@ -81,7 +97,8 @@ def test_mining_agrees_with_a_loop_over_clips_in_any_order_of_rows():
         own = [row for row in rows if row[0] == clip]
         winner, loser = max(own, key=lambda row: row[2]), max(own, key=lambda row: row[3])
         if winner != loser and winner[2] - loser[2] >= 0.2:
-            expected[clip] = (winner[1], loser[1], pytest.approx(winner[2] * loser[3], rel=1e-5))
+            gaps = (winner[2] - loser[2], loser[3] - winner[3])
+            expected[clip] = (winner[1], loser[1], pytest.approx(sum(gaps) / 2, abs=1e-6))
     for order in (range(2000), random.permutation(2000)):
         pairs = mine([rows[i] for i in order], min_margin=0.2).pairs.to_pylist()
         assert {pair["clip_id"]: (pair["winner"], pair["loser"], pair["complexity"]) for pair in pairs} == expected
@@ -160,8 +177,19 @@ def test_pairs_above_the_threshold_are_easy_and_rated_pairs_are_always_hard():
     assert with_phases(pairs, -1.0)["phase"].to_pylist() == ["easy", "easy", "easy", "hard"]
 
 
-def test_a_quantile_threshold_leaves_that_share_of_the_mined_pairs_hard():
-    pairs = pa.concat_tables([pairs_of(np.linspace(0, 1, 101).tolist()), pairs_of([0.0] * 50, source="simulated")])
-    threshold = split_threshold(pairs, Threshold(quantile=0.19))
-    assert threshold == pytest.approx(0.19)
-    assert with_phases(pairs, threshold)["phase"].to_pylist()[:101].count("easy") == 81
+def test_a_quantile_threshold_leaves_that_share_of_all_pairs_hard_rated_ones_counted():
+    """The paper's proportions in small: 960 mined pairs, 40 rated ones, 81% easy."""
+    mined = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 960)).tolist()
+    pairs = pa.concat_tables([pairs_of(mined), pairs_of([0.0] * 40, source="human")])
+    phases = with_phases(pairs, split_threshold(pairs, Threshold(quantile=0.19)))["phase"].to_pylist()
+    assert (phases.count("easy"), phases.count("hard")) == (810, 190)
+    assert phases[960:] == ["hard"] * 40
+
+
+def test_a_quantile_below_the_share_of_rated_pairs_is_refused_with_that_share():
+    pairs = pa.concat_tables([pairs_of([0.5, 0.6, 0.7]), pairs_of([0.0], source="simulated")])
+    with pytest.raises(UserError, match="0.250 of them come from ratings") as caught:
+        split_threshold(pairs, Threshold(quantile=0.19))
+    assert caught.value.where == "mine.threshold.quantile"
+    at_the_limit = with_phases(pairs, split_threshold(pairs, Threshold(quantile=0.25)))["phase"].to_pylist()
+    assert at_the_limit.count("hard") >= 1

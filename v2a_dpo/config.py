@@ -123,10 +123,12 @@ class AudioScoreConfig(Section):
 
 
 class Threshold(Section):
-    """Where the curriculum splits: an absolute complexity score, or the quantile of the mined pairs that is `hard`."""
+    """Where the curriculum splits: an absolute complexity score, or the share of all pairs that is `hard`."""
 
-    value: float | None = None
-    quantile: Fraction | None = None
+    value: float | None = Field(None, description="pairs whose complexity score exceeds it are easy")
+    quantile: Fraction | None = Field(
+        None, description="share of all pairs, rated ones counted, that is hard; never less than the rated pairs' share"
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> Threshold:
@@ -136,7 +138,7 @@ class Threshold(Section):
 
 
 class MineConfig(Section):
-    """Best-against-worst pairs (paper Eq. 1-3) and their curriculum."""
+    """Best-against-worst pairs (paper 2.2) and their split into the phases of the curriculum (2.3)."""
 
     min_margin: Fraction = Field(0.0, description="least P(Good) difference between winner and loser")
     threshold: Threshold = Threshold(value=0.7)
@@ -144,17 +146,19 @@ class MineConfig(Section):
 
 
 class AlignConfig(Section):
-    """Curriculum Flow-DPO (paper Eq. 5, corrected; errors are means over latent dimensions and frames)."""
+    """Curriculum Flow-DPO (paper 2.3 and Eq. 5, corrected; errors are means over latent dimensions and frames)."""
 
     beta: Positive = 600.0
     learning_rate: Positive = 5e-6
     steps: Count = 12_000
     batch_size: Count = Field(8, description="pairs a step")
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: int = Field(1000, ge=0, description="steps of the linear rise of the learning rate")
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: Positive = 1.0
     curriculum: bool = Field(True, description="easy pairs first; False shuffles all pairs")
-    held_out: Fraction = Field(0.05, description="share of clips whose pairs only measure implicit accuracy")
+    held_out: Fraction = Field(
+        0.0, description="share of clips whose pairs only measure implicit accuracy; 0 trains on all pairs, as the paper"
+    )
     validate_every: Count = 250
     checkpoint_every: Count = 500
 

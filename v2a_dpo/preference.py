@@ -1,4 +1,4 @@
-"""Best-against-worst pairs of a clip's candidates, their complexity, and the curriculum split (paper Eq. 1-3).
+"""Best-against-worst pairs of a clip's candidates (paper 2.2, Eq. 2), their complexity and the curriculum split (2.3, Eq. 3).
 
 Columns in, columns out, shard by shard. Letters in array names: R candidates (rows), G clips (groups), K labels.
 """
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.audioscore import BAD, GOOD, LABELS
 from v2a_dpo.config import Threshold
+from v2a_dpo.errors import UserError
 
 AUDIOSCORE, HUMAN, SIMULATED = "audioscore", "human", "simulated"
 EASY, HARD = "easy", "hard"
@@ -37,12 +38,15 @@ class Mined:
     dropped: Counter[str]
 
 
-def complexity(winner_good: np.ndarray, loser_bad: np.ndarray) -> np.ndarray:
-    """P(Good | winner) * P(Bad | loser), in [0, 1]: the probability that a rater calls the winner Good and the loser Bad.
+def complexity(
+    winner_good: np.ndarray, winner_bad: np.ndarray, loser_good: np.ndarray, loser_bad: np.ndarray
+) -> np.ndarray:
+    """The complexity score of pairs (paper Eq. 3): how far AudioScore sees winner and loser apart; high means an easy pair.
 
-    It stands for the paper's Eq. 3, whose printed formula was not at hand. A high value means an easy pair.
+    1/2 [(P(Good | winner) - P(Good | loser)) + (P(Bad | loser) - P(Bad | winner))]: in [-1, 1], and in [0, 1] where the
+    winner is the likeliest Good candidate of its clip and the loser the likeliest Bad one.
     """
-    return winner_good * loser_bad
+    return ((winner_good - loser_good) + (loser_bad - winner_bad)) / 2
 
 
 def mine_pairs(
@@ -53,7 +57,7 @@ def mine_pairs(
     *,
     min_margin: float = 0.0,
 ) -> Mined:
-    """One pair for each clip: winner = argmax P(Good) (Eq. 1), loser = argmax P(Bad) (Eq. 2) among its scored candidates.
+    """One pair for each clip: winner = argmax P(Good), loser = argmax P(Bad) among its scored candidates (Eq. 2).
 
     A clip gives none when fewer than two candidates are scored (`scored_R` false: no score at all), when the best or the
     worst is not unique, when both are the same candidate, or when P(Good) of winner and loser differ by less than
@@ -87,7 +91,9 @@ def mine_pairs(
         "winner_bad": good_G[keep_G, BAD],
         "loser_good": bad_G[keep_G, GOOD],
         "loser_bad": bad_G[keep_G, BAD],
-        "complexity": complexity(good_G[keep_G, GOOD], bad_G[keep_G, BAD]),
+        "complexity": complexity(
+            good_G[keep_G, GOOD], good_G[keep_G, BAD], bad_G[keep_G, GOOD], bad_G[keep_G, BAD]
+        ),
         "source": pa.repeat(AUDIOSCORE, int(keep_G.sum())),
     }
     return Mined(pa.table(pairs).cast(_COLUMNS), dropped)
@@ -153,11 +159,20 @@ def rated_pairs(ratings: pa.Table, probabilities: Mapping[tuple[str, int], np.nd
 
 
 def split_threshold(pairs: pa.Table, threshold: Threshold) -> float:
-    """The complexity above which a pair is easy: the given value, or the given quantile of AudioScore's own pairs."""
-    if threshold.value is not None:
-        return threshold.value
-    mined = pairs.filter(pc.equal(pairs["source"], AUDIOSCORE))["complexity"].to_numpy()
-    return float(np.quantile(mined, threshold.quantile or 0.0)) if len(mined) else 0.0
+    """The complexity above which a pair is easy: the given value, or the given quantile over all pairs, rated ones counted.
+
+    Raises UserError when more than the quantile's share of the pairs is rated: rated pairs are hard whatever the threshold.
+    """
+    if threshold.quantile is None:
+        return float(threshold.value or 0.0)
+    rated = 1 - pc.mean(pc.equal(pairs["source"], AUDIOSCORE)).as_py()
+    if rated > threshold.quantile:
+        raise UserError(
+            f"{threshold.quantile:g} of all pairs are to be hard, but {rated:.3f} of them come from ratings and always are.",
+            where="mine.threshold.quantile",
+            remedy=f"Set it above {rated:.3f}, give mine.threshold.value instead, or mine more clips.",
+        )
+    return float(np.quantile(pairs["complexity"].to_numpy(), threshold.quantile))
 
 
 def with_phases(pairs: pa.Table, threshold: float) -> pa.Table:

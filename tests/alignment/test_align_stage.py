@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from v2a_dpo.alignment.log import read_log
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.report.training import training_section
 from v2a_dpo.stages.align import align
 
 SETTINGS = {
@@ -129,6 +130,20 @@ def test_a_finished_run_leaves_model_log_and_summary_and_is_not_done_again(probl
     assert (summary.training_pairs, summary.held_out_pairs) == (20, 4)
     assert summary.before["held_out_accuracy"] == 0.5
     assert "0.500 ->" in str(summary)
+
+
+def test_a_run_without_held_out_pairs_trains_on_all_of_them_and_measures_none(problem):
+    """The paper's presets hold nothing out."""
+    params = PARAMS.model_copy(update={"align": PARAMS.align.model_copy(update={"held_out": 0.0, "steps": 3})})
+    summary = align(params, **problem.arguments("all pairs"))
+    assert (summary.training_pairs, summary.held_out_pairs) == (24, 0)
+    assert (summary.before, summary.after) == (None, None)
+    assert str(summary) == "Aligned on 24 pairs in 2 easy, 1 hard steps"
+    log = log_of(problem, "all pairs")
+    assert [record["step"] for record in log] == [0, 1, 2]
+    section = training_section(log)
+    assert "held-out" not in section.explanation
+    assert "Held out" not in "".join(section.blocks)
 
 
 def test_another_beta_trains_anew_but_reuses_the_reference(problem, uninterrupted):
