@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 
 import av
@@ -19,12 +20,23 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.media.container import open_media, reason, start_time_s
 from v2a_dpo.media.errors import AudioMissing, AudioUnreadable
 
+#: Timestamps are rounded (Matroska to 1 ms) and waver; sound within this of the end of what was read follows at once.
+_JITTER_S = 0.01
+#: No recording has more; a header that says so is damaged, and positions in samples would fill the memory.
+_HIGHEST_RATE = 1_000_000
+#: The most weights that torchaudio may make for a pair of rates: it needs a kernel for every phase between them.
+_KERNEL_WEIGHTS = 10**6
+#: How many weights are made at once for other pairs.
+_BLOCK_WEIGHTS = 2**20
+#: torchaudio's defaults: zero crossings on each side of the windowed sinc, and the share of the band that it keeps.
+_ZERO_CROSSINGS, _ROLLOFF = 6, 0.99
+
 
 def read_audio(path: str, *, sample_rate: int, start_s: float = 0.0, duration_s: float | None = None) -> Tensor:
     """The sound of the file at `path` (local or URI) as mono float32 `[S]`: the mean of its channels at `sample_rate`.
 
-    With `duration_s`, S = round(duration_s * sample_rate) exactly: silence stands where the sound starts later than the
-    picture or ends before the clip does. Raises AudioMissing when there is no sound in that range at all,
+    Every piece lies where its timestamp says; silence stands where there is none. With `duration_s`, S =
+    round(duration_s * sample_rate) exactly. Raises AudioMissing when there is no sound in that range at all,
     AudioUnreadable when it is damaged, VideoMissing and VideoUnreadable as for the picture.
     """
     with open_media(path) as container:
@@ -32,25 +44,49 @@ def read_audio(path: str, *, sample_rate: int, start_s: float = 0.0, duration_s:
         if not isinstance(stream, AudioStream):
             raise AudioMissing("This file has no sound.", where=path, remedy="Nothing to do if none is expected.")
         try:
-            pieces = list(_mono_pieces(container, stream, start_s=start_s, duration_s=duration_s))
+            placed = _placed(_mono_pieces(path, container, stream, start_s=start_s, duration_s=duration_s))
         except av.FFmpegError as error:
-            raise AudioUnreadable(
-                f"The sound is damaged: {reason(error)}.", where=path, remedy="Download or export the file again."
-            ) from error
-    if not pieces:
+            raise _damaged(path, reason(error)) from error
+    if placed is None:
         raise AudioMissing(
             f"This file has no sound from second {start_s:g} on.", where=path, remedy="Start the clip earlier."
         )
-    rate = pieces[0][1]
-    first = max(0, round(pieces[0][0] * rate))
-    samples = torch.from_numpy(np.concatenate([np.zeros(first, np.float32), *(piece for _, _, piece in pieces)]))
+    samples, rate = placed
     resampled = resample(samples if duration_s is None else samples[: round(duration_s * rate)], rate, sample_rate)
     return resampled if duration_s is None else exactly(resampled, round(duration_s * sample_rate))
 
 
 def resample(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
-    """`audio` `[..., S]` at `rate` brought to `wanted_rate` by torchaudio's windowed sinc with its default settings."""
-    return torchaudio.functional.resample(audio, rate, wanted_rate)
+    """`audio` `[..., S]` at `rate` brought to `wanted_rate` by torchaudio's windowed sinc with its default settings.
+
+    torchaudio keeps the weights of all phases, too many for a pair of rates such as 44,099 and 16,000 Hz; there the same
+    weights are made block by block.
+    """
+    common = math.gcd(rate, wanted_rate)
+    if (rate // common) * (wanted_rate // common) <= _KERNEL_WEIGHTS:
+        return torchaudio.functional.resample(audio, rate, wanted_rate)
+    return _resample_in_blocks(audio, rate // common, wanted_rate // common)
+
+
+def _resample_in_blocks(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
+    """What torchaudio gives for these rates, which have no common divisor, with the weights of few samples at a time."""
+    base = _ROLLOFF * min(rate, wanted_rate)
+    width = math.ceil(_ZERO_CROSSINGS * rate / base)
+    offsets = torch.arange(-width, width + 2, dtype=torch.float64, device=audio.device)
+    padded = torch.nn.functional.pad(audio, (width, width + 2))
+    total = math.ceil(audio.shape[-1] * wanted_rate / rate)
+    weights_of_one = len(offsets) * max(1, audio.shape[:-1].numel())
+    blocks = [audio[..., :0]]
+    for start in range(0, total, block := max(1, _BLOCK_WEIGHTS // weights_of_one)):
+        position = torch.arange(start, min(start + block, total), device=audio.device) * rate
+        nearest = position // wanted_rate
+        phase = (position - nearest * wanted_rate).double() / wanted_rate
+        t = ((offsets - phase[:, None]) * (base / rate)).clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS)
+        window = torch.cos(t * (math.pi / _ZERO_CROSSINGS / 2)) ** 2
+        weights = (torch.sinc(t) * window * (base / rate)).to(audio.dtype)
+        windows = padded.unfold(-1, len(offsets), 1)[..., nearest, :]
+        blocks.append((windows * weights).sum(dim=-1))
+    return torch.cat(blocks, dim=-1)
 
 
 def exactly(audio: Tensor, num_samples: int) -> Tensor:
@@ -59,23 +95,54 @@ def exactly(audio: Tensor, num_samples: int) -> Tensor:
     return torch.nn.functional.pad(cut, (0, num_samples - cut.shape[-1]))
 
 
+def _placed(pieces: Iterable[tuple[float | None, int, np.ndarray]]) -> tuple[Tensor, int] | None:
+    """The samples of `pieces` from second 0 on and their rate; None where there are none.
+
+    A piece starts at the second given, or at once with None; missing ones leave silence, and of two that overlap the first
+    one counts.
+    """
+    placed: list[np.ndarray] = []
+    end = rate = 0
+    for time_s, rate, piece in pieces:
+        gap = 0 if time_s is None else round(time_s * rate) - end
+        if placed and abs(gap) <= _JITTER_S * rate:
+            gap = 0
+        new = piece[max(0, -gap) :]
+        if new.size:
+            placed += [np.zeros(max(0, gap), np.float32), new]
+            end += max(0, gap) + new.size
+    return (torch.from_numpy(np.concatenate(placed)), rate) if placed else None
+
+
 def _mono_pieces(
-    container: InputContainer, stream: AudioStream, *, start_s: float, duration_s: float | None
-) -> Iterator[tuple[float, int, np.ndarray]]:
-    """Decoded pieces in order: seconds after `start_s`, sample rate, mono float32 samples; the first one is cut to the range."""
+    path: str, container: InputContainer, stream: AudioStream, *, start_s: float, duration_s: float | None
+) -> Iterator[tuple[float | None, int, np.ndarray]]:
+    """Decoded pieces in order: seconds after `start_s` (None: the file does not tell), sample rate, mono float32 samples.
+
+    All have the rate of the first one.
+    """
     origin_s = start_time_s(container) + start_s
     if start_s > 0:
         container.seek(int(origin_s * av.time_base))
-    to_float = AudioResampler(format="fltp")
+    rate, converter, converted = 0, AudioResampler(), None
     for frame in container.decode(stream):
-        time_s = (frame.time if frame.time is not None else origin_s) - origin_s
-        if duration_s is not None and time_s >= duration_s:
+        time_s = None if frame.time is None else frame.time - origin_s
+        if duration_s is not None and time_s is not None and time_s >= duration_s:
             return
-        for piece in to_float.resample(frame):
-            mono = piece.to_ndarray().mean(axis=0, dtype=np.float32)
-            late = max(0, round(-time_s * piece.sample_rate))
-            if late < mono.size:
-                yield max(0.0, time_s), piece.sample_rate, mono[late:]
+        rate = rate or frame.sample_rate
+        if rate > _HIGHEST_RATE:
+            raise _damaged(path, f"it declares {rate:,} samples a second")
+        if (kind := (frame.format.name, frame.layout.name, frame.sample_rate)) != converted:
+            # Broadcasts change from stereo to 5.1 in mid-stream; a converter takes one kind of frames.
+            converter, converted = AudioResampler(format="flt", rate=rate), kind
+        for piece in converter.resample(frame):
+            # Interleaved: PyAV ends the process where a frame has more than eight planes.
+            channels = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
+            yield time_s, rate, np.ascontiguousarray(channels).mean(axis=0, dtype=np.float32)
+
+
+def _damaged(path: str, reason: str) -> AudioUnreadable:
+    return AudioUnreadable(f"The sound is damaged: {reason}.", where=path, remedy="Download or export the file again.")
 
 
 def encode_flac(audio: Tensor, sample_rate: int) -> bytes:
