@@ -22,6 +22,7 @@ from v2a_dpo.artifacts.location import join
 from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.config import load_params
 from v2a_dpo.evaluation.bootstrap import Difference, difference, resample_indices, resampled_means
+from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, PER_CLIP, Comparison, Metric, verdict
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
 from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER
@@ -64,7 +65,8 @@ def main() -> None:
     params = load_params(options.params)
     text = (
         f"Base → aligned on {params.world.test_clips} held-out clips a seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
-        "base with its paired 95% bootstrap interval over clips. Made by `make seeds`; every seed run with these settings is here, and the settings were chosen on seed 0.\n\n"
+        "base with its paired 95% bootstrap interval over clips. The last rows say how loud the sounds are, the real ones in "
+        "brackets: levels are judged neither better nor worse. Made by `make seeds`; every seed run with these settings is here, and the settings were chosen on seed 0.\n\n"
         + table(comparisons, pooled)
         + "\nBase → aligned at other guidance scales, "
         f"means over the seeds, {params.evaluate.curve_clips} clips each:\n\n" + curve_table(content["curves"])
@@ -106,7 +108,10 @@ def _pooled(layouts: list[Layout], metric: Metric) -> Difference:
 
 
 def table(comparisons: dict[int, Comparison], pooled: dict[str, Difference]) -> str:
-    """A row a metric: base -> aligned of each seed with its paired 95% interval, then all clips together."""
+    """A row a metric: base -> aligned of each seed with its paired 95% interval, then all clips together; then levels.
+
+    Levels are means over clips, with the real audio's in brackets.
+    """
     head = ["metric", *(f"seed {seed}" for seed in comparisons), "together: aligned - base"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for metric in METRICS:
@@ -123,6 +128,14 @@ def table(comparisons: dict[int, Comparison], pooled: dict[str, Difference]) -> 
     if all(wins):
         cells = [f"{win.value:.3f} [{win.low:.3f}, {win.high:.3f}]" for win in wins if win]
         lines.append("| win rate (simulated rater) | " + " | ".join(cells) + " | |")
+    for level in LEVELS:
+        cells = [level.title]
+        for comparison in comparisons.values():
+            base, aligned, real = (
+                level.shown(comparison.levels[name][level.key]) for name in ("base", "aligned", "real")
+            )
+            cells.append(f"{base} → {aligned} (real {real})")
+        lines.append("| " + " | ".join([*cells, ""]) + " |")
     return "\n".join(lines) + "\n"
 
 

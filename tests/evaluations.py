@@ -12,6 +12,7 @@ from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.evaluation.features import FEATURES, TENSORS
+from v2a_dpo.evaluation.levels import MEASURED
 from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
 from v2a_dpo.evaluation.systems import SystemClips
@@ -58,12 +59,12 @@ def write_evaluation(
     comparison = compare(real, systems, SETTINGS)
     schema = TableSchema(
         FEATURES,
-        1,
+        2,
         pa.schema(
             [
                 pa.field("clip_id", pa.string(), nullable=False),
                 *(tensor_field(name, TensorType("float32", (SIZE,))) for name in TENSORS),
-                pa.field("quality", pa.float32()),
+                *(pa.field(name, pa.float32()) for name in ("quality", *MEASURED)),
             ]
         ),
     )
@@ -73,6 +74,9 @@ def write_evaluation(
                 "clip_id": clip_id,
                 **{tensor: system.columns[tensor][row].tobytes() for tensor in TENSORS},
                 "quality": None,
+                "rms": 0.1,
+                "lufs": -20.0,
+                "clipped_share": 0.0,
             }
             for row, clip_id in enumerate(clip_ids)
         ]

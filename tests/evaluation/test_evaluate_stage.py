@@ -9,6 +9,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.metrics import Comparison
+from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.stages.evaluate import evaluate
 from v2a_dpo.stages.guidance_curve import Models
 
@@ -42,6 +43,22 @@ def test_metrics_table_and_summary_are_written_and_honest(loop, evaluated):
     table = Path(output, "table.md").read_text()
     assert "| Base |" in table
     assert "| Metric |" in table
+    assert set(metrics["levels"]) == {"real", "base", "aligned"}
+    assert "| Real |" in table
+    assert "neither better nor worse" in text
+
+
+def test_levels_are_the_means_of_what_is_kept_for_each_clip(loop, evaluated):
+    levels = json.loads(Path(evaluated[0], "metrics.json").read_text())["levels"]
+    for name, folder in (("real", "truth"), ("base", "base"), ("aligned", "aligned")):
+        table = Dataset.open(f"{evaluated[0]}/features/{folder}").table()
+        for key in ("rms", "lufs", "clipped_share"):
+            assert levels[name][key] == pytest.approx(np.mean(table[key].to_numpy()))
+    first = Dataset.open(loop.folder("candidates", "base")).table().to_pylist()[0]
+    sound, _ = decode_flac(first["audio"]["bytes"])
+    kept = Dataset.open(f"{evaluated[0]}/features/base").table().to_pylist()[0]
+    assert kept["clip_id"] == first["clip_id"]
+    assert kept["rms"] == pytest.approx(np.sqrt(np.mean(np.square(sound.numpy()))), rel=1e-5)
 
 
 def test_per_clip_numbers_average_to_the_metrics(evaluated):

@@ -1,8 +1,13 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from v2a_dpo.evaluation.features import TENSORS, ClipAudio, FeatureExtractor
+from v2a_dpo.evaluation.levels import MEASURED
+from v2a_dpo.media.errors import AudioMissing
 
 SAMPLE_RATE, DURATION_S = 100, 2.0
 
@@ -56,16 +61,16 @@ def test_what_cannot_be_used_is_quarantined_with_its_reason():
     broken = [
         ClipAudio("nan", SAMPLE_RATE, torch.full((200,), float("nan"))),
         ClipAudio("empty", SAMPLE_RATE, torch.zeros(0)),
-        ClipAudio("unread", SAMPLE_RATE, OSError("disk on fire")),
+        ClipAudio("unread", SAMPLE_RATE, AudioMissing("no sound")),
     ]
     content, _ = extract(broken[0], good, *broken[1:])
     assert [row["clip_id"] for row in content.rows] == ["good"]
     assert [(row.clip_id, row.error) for row in content.quarantined] == [
-        ("nan", "ValueError"),
-        ("empty", "ValueError"),
-        ("unread", "OSError"),
+        ("nan", "AudioUnreadable"),
+        ("empty", "AudioUnreadable"),
+        ("unread", "AudioMissing"),
     ]
-    assert content.quarantined[2].message == "disk on fire"
+    assert "no sound" in content.quarantined[2].message
 
 
 @pytest.mark.parametrize("rated", [False, True])
@@ -85,6 +90,34 @@ def test_the_rater_hears_the_audio_as_it_is(rated):
 
 def test_the_schema_has_the_taggers_dimensions():
     schema = FeatureExtractor({"panns": Recorder(), "passt": Recorder()}, duration_s=DURATION_S).schema(SAMPLE_RATE)
-    assert schema.arrow.names == ["clip_id", *TENSORS, "quality"]
+    assert schema.arrow.names == ["clip_id", *TENSORS, "quality", *MEASURED]
     assert schema.arrow.field("passt_embedding").type.byte_width == 2 * 4
     assert schema.arrow.field("panns_logits").type.byte_width == 3 * 4
+
+
+def test_no_more_sounds_are_held_than_are_tagged_at_once():
+    alive, most = [], 0
+
+    def clips():
+        nonlocal most
+        for number in range(80):
+            audio = torch.randn(200)
+            alive.append(weakref.ref(audio))
+            yield ClipAudio(f"clip-{number}", SAMPLE_RATE, audio)
+            del audio
+            gc.collect()
+            most = max(most, sum(reference() is not None for reference in alive))
+
+    tagger = Recorder()
+    extractor = FeatureExtractor({"panns": tagger, "passt": tagger}, duration_s=DURATION_S)
+    assert len(extractor.extract(clips()).rows) == 80
+    assert most <= 17
+    assert max(shape[0] for shape, _ in tagger.heard) == 16
+
+
+def test_levels_are_of_the_excerpt_before_its_mean_is_subtracted():
+    audio = torch.full((400,), 0.5)
+    audio[200:] = 1.0
+    content, _ = extract(ClipAudio("steady", SAMPLE_RATE, audio))
+    assert content.rows[0]["rms"] == pytest.approx(0.5)
+    assert content.rows[0]["clipped_share"] == 0.0

@@ -1,12 +1,13 @@
 """What the two audio taggers make of real and generated audio: embeddings for FD, logits for KL and the Inception Score.
 
 Audio is prepared as for the published numbers: mean over channels, the mean of the whole excerpt subtracted, at most
-`duration_s` seconds, no padding. Letters in tensor names: B clips, S samples, D dimensions, K classes.
+`duration_s` seconds, no padding; its levels are measured before the subtraction. Letters in tensor names: B clips, S samples, D dimensions,
+K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
+from v2a_dpo.evaluation.levels import MEASURED, sound_levels
+from v2a_dpo.media.errors import AudioUnreadable, MediaError
 from v2a_dpo.scoring.base import AudioTagger
 
 FEATURES = "features"
@@ -30,11 +33,26 @@ Quality = Callable[[str, Tensor, int], float]
 
 @dataclass(frozen=True)
 class ClipAudio:
-    """One clip's audio `[S]` or `[channels, S]` in [-1, 1] as it was read, or the error that prevented it."""
+    """One clip's audio `[S]` or `[channels, S]` in [-1, 1] as it was read, or what is wrong with the clip."""
 
     clip_id: str
     sample_rate: int
-    audio: Tensor | Exception
+    audio: Tensor | MediaError
+
+
+@dataclass(frozen=True)
+class _Excerpt:
+    """What the taggers hear of a clip `[S]`, how loud it is, and the rater's quality of its sound."""
+
+    clip_id: str
+    sample_rate: int
+    audio_S: Tensor
+    levels: Mapping[str, float | None]
+    quality: float | None
+
+    def fits(self, other: _Excerpt) -> bool:
+        """Whether the taggers can hear both at once."""
+        return self.sample_rate == other.sample_rate and self.audio_S.shape == other.audio_S.shape
 
 
 class FeatureExtractor:
@@ -49,48 +67,68 @@ class FeatureExtractor:
 
     def schema(self, sample_rate: int) -> TableSchema:
         """The features' table; the taggers' dimensions are found by tagging silence."""
-        silence = ClipAudio("silence", sample_rate, torch.zeros(int(sample_rate * self._duration_s)))
-        tensors = self._tag(silence.sample_rate, torch.stack([_prepared(silence, self._duration_s)]))
+        silence = torch.zeros(1, int(sample_rate * self._duration_s))
+        tensors = self._tag(sample_rate, silence)
         fields = [tensor_field(name, TensorType("float32", tuple(tensors[name].shape[1:]))) for name in TENSORS]
-        clip_id, quality = pa.field("clip_id", pa.string(), nullable=False), pa.field("quality", pa.float32())
-        return TableSchema(FEATURES, 1, pa.schema([clip_id, *fields, quality]))
+        numbers = [pa.field(name, pa.float32()) for name in ("quality", *MEASURED)]
+        return TableSchema(
+            FEATURES, 2, pa.schema([pa.field("clip_id", pa.string(), nullable=False), *fields, *numbers])
+        )
 
     def extract(self, clips: Iterable[ClipAudio]) -> ShardContent:
-        """The rows of `clips`; those that cannot be read, are not finite or defeat a tagger go to quarantine."""
+        """The rows of `clips`; those that cannot be read, are not finite or make a tagger's output so go to quarantine.
+
+        The sounds of no more than 16 clips are held at once, however many there are.
+        """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []
-        batch: list[tuple[ClipAudio, Tensor]] = []
+        batch: list[_Excerpt] = []
         for clip in clips:
             try:
-                audio_S = _prepared(clip, self._duration_s)
-            except Exception as error:
+                excerpt = self._excerpt(clip)
+            except MediaError as error:
                 quarantined.append(QuarantinedRow.of(clip.clip_id, error))
                 continue
-            if batch and not _fit_together(batch[0], clip, audio_S):
+            if batch and (len(batch) == _TAGGED_AT_ONCE or not batch[0].fits(excerpt)):
                 rows += self._rows(batch, quarantined)
                 batch = []
-            batch.append((clip, audio_S))
+            batch.append(excerpt)
         if batch:
             rows += self._rows(batch, quarantined)
         return ShardContent(rows, quarantined)
 
-    def _rows(
-        self, batch: Sequence[tuple[ClipAudio, Tensor]], quarantined: list[QuarantinedRow]
-    ) -> list[dict[str, Any]]:
-        rows = []
-        for start in range(0, len(batch), _TAGGED_AT_ONCE):
-            part = batch[start : start + _TAGGED_AT_ONCE]
-            tensors = self._tag(part[0][0].sample_rate, torch.stack([audio for _, audio in part]))
-            for place, (clip, _) in enumerate(part):
-                outputs = {name: tensors[name][place] for name in TENSORS}
-                if not all(bool(torch.isfinite(output).all()) for output in outputs.values()):
-                    quarantined.append(
-                        QuarantinedRow(clip.clip_id, "NonFiniteFeatures", "a tagger's output is not finite")
-                    )
-                    continue
-                row: dict[str, Any] = {name: output.numpy().tobytes() for name, output in outputs.items()}
-                rows.append({"clip_id": clip.clip_id, **row, "quality": self._rate(clip)})
-        return rows
+    def _excerpt(self, clip: ClipAudio) -> _Excerpt:
+        """Raises MediaError when the clip has no usable sound."""
+        if isinstance(clip.audio, MediaError):
+            raise clip.audio
+        audio_S = clip.audio.float().mean(dim=0) if clip.audio.ndim == 2 else clip.audio.float()
+        if audio_S.numel() == 0 or not bool(torch.isfinite(audio_S).all()):
+            raise AudioUnreadable(
+                f"The sound has {audio_S.numel()} samples, or some that are not finite.",
+                where=clip.clip_id,
+                remedy="Make it again.",
+            )
+        length = int(clip.sample_rate * self._duration_s)
+        rate = self._quality
+        return _Excerpt(
+            clip.clip_id,
+            clip.sample_rate,
+            (audio_S - audio_S.mean())[:length],
+            sound_levels(audio_S[:length], clip.sample_rate),
+            None if rate is None else rate(clip.clip_id, clip.audio, clip.sample_rate),
+        )
+
+    def _rows(self, batch: Sequence[_Excerpt], quarantined: list[QuarantinedRow]) -> Iterator[dict[str, Any]]:
+        tensors = self._tag(batch[0].sample_rate, torch.stack([excerpt.audio_S for excerpt in batch]))
+        for place, excerpt in enumerate(batch):
+            outputs = {name: tensors[name][place] for name in TENSORS}
+            if not all(bool(torch.isfinite(output).all()) for output in outputs.values()):
+                quarantined.append(
+                    QuarantinedRow(excerpt.clip_id, "NonFiniteFeatures", "a tagger's output is not finite")
+                )
+                continue
+            row: dict[str, Any] = {name: output.numpy().tobytes() for name, output in outputs.items()}
+            yield {"clip_id": excerpt.clip_id, **row, "quality": excerpt.quality, **excerpt.levels}
 
     def _tag(self, sample_rate: int, audio_BS: Tensor) -> dict[str, Tensor]:
         tensors = {}
@@ -100,21 +138,3 @@ class FeatureExtractor:
                 tensors[f"{name}_embedding"] = embedding_BD.float().cpu().contiguous()
                 tensors[f"{name}_logits"] = logits_BK.float().cpu().contiguous()
         return tensors
-
-    def _rate(self, clip: ClipAudio) -> float | None:
-        if self._quality is None or isinstance(clip.audio, Exception):
-            return None
-        return self._quality(clip.clip_id, clip.audio, clip.sample_rate)
-
-
-def _prepared(clip: ClipAudio, duration_s: float) -> Tensor:
-    if isinstance(clip.audio, Exception):
-        raise clip.audio
-    audio_S = clip.audio.float().mean(dim=0) if clip.audio.ndim == 2 else clip.audio.float()
-    if audio_S.numel() == 0 or not bool(torch.isfinite(audio_S).all()):
-        raise ValueError(f"the audio has {audio_S.numel()} samples, or some that are not finite")
-    return (audio_S - audio_S.mean())[: int(clip.sample_rate * duration_s)]
-
-
-def _fit_together(first: tuple[ClipAudio, Tensor], clip: ClipAudio, audio_S: Tensor) -> bool:
-    return first[0].sample_rate == clip.sample_rate and first[1].shape == audio_S.shape

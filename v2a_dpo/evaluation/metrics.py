@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,20 +86,23 @@ class Comparison:
     """Both systems' metrics on the same clips, and their paired differences, aligned minus base.
 
     `intervals` maps system -> metric key, `differences` metric key. `win_rate` is the share of clips where the rater
-    prefers the aligned system, ties counting one half, tested against one half. Metrics no clip has are absent.
+    prefers the aligned system, ties counting one half, tested against one half. Metrics no clip has are absent. `levels`
+    maps `real` and the systems -> key of LEVELS, None where no clip has it; it is empty where no sound was at hand.
     """
 
     clips: int
     intervals: dict[str, dict[str, Interval]]
     differences: dict[str, Difference]
     win_rate: Difference | None
+    levels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries with numbers only, the content of `metrics.json`."""
+        """Nested dictionaries with numbers (and null for a missing level) only, the content of `metrics.json`."""
         content: dict[str, Any] = {"clips": self.clips}
         for system, metrics in self.intervals.items():
             content[system] = {key: asdict(value) for key, value in metrics.items()}
         content["difference"] = {key: asdict(value) for key, value in self.differences.items()}
+        content["levels"] = {name: dict(levels) for name, levels in self.levels.items()}
         return content if self.win_rate is None else {**content, "win_rate": asdict(self.win_rate)}
 
     @staticmethod
@@ -112,6 +115,7 @@ class Comparison:
             },
             differences={key: Difference(**value) for key, value in content["difference"].items()},
             win_rate=Difference(**content["win_rate"]) if "win_rate" in content else None,
+            levels=content.get("levels", {}),
         )
 
 

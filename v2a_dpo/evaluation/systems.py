@@ -13,6 +13,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import SCORES, tensor_column
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.features import FEATURES, TENSORS
+from v2a_dpo.evaluation.levels import MEASURED
 
 #: The scores of a candidate that a metric averages.
 AVERAGED_SCORES = ("imagebind", "clap", "desync")
@@ -33,10 +34,11 @@ class SystemClips:
 
 
 def load_features(folder: str) -> SystemClips:
-    """The taggers' outputs in a features folder, and the quality where somebody rated it (else NaN)."""
-    table = Dataset.open(folder, FEATURES).table()
+    """The taggers' outputs and levels in a features folder, and the quality where somebody rated it; NaN is missing."""
+    numbers = ("quality", *MEASURED)
+    table = Dataset.open(folder, FEATURES).table(["clip_id", *TENSORS, *numbers])
     columns: dict[str, NDArray[np.floating]] = {name: tensor_column(table, name) for name in TENSORS}
-    columns["quality"] = _floats(table, "quality")
+    columns |= {name: _floats(table, name) for name in numbers}
     return SystemClips(_unique_ids(table, folder), columns)
 
 
@@ -49,7 +51,8 @@ def load_scores(folder: str) -> SystemClips:
 
 def join_columns(first: SystemClips, second: SystemClips) -> SystemClips:
     """The clips both have, with the columns of both."""
-    clip_ids = [clip_id for clip_id in first.clip_ids if clip_id in set(second.clip_ids)]
+    held = set(second.clip_ids)
+    clip_ids = [clip_id for clip_id in first.clip_ids if clip_id in held]
     columns = {**first.select(clip_ids).columns, **second.select(clip_ids).columns}
     return SystemClips(clip_ids, columns)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from v2a_dpo.evaluation.bootstrap import Difference
+from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, SYSTEMS, WIN_RATE, Comparison, Metric, verdict
 
 #: How a verdict is written: never by colour alone.
@@ -66,6 +67,16 @@ def difference_table(comparison: Comparison, *, caption: str, rater: str) -> Tab
         rate = Cell(_number(comparison.win_rate.value, metric))
         rows.append((_title(metric), [Cell("–"), rate, *_change_cells(metric, comparison.win_rate, no_change=0.5)]))
     return Table(caption, ["Metric", "Base", "Aligned", "Difference", "p", "Aligned is"], rows)
+
+
+def level_table(comparison: Comparison, *, caption: str) -> Table:
+    """How loud the real audio and the systems are, one row each; nothing is marked: no level is better than another."""
+    titles = {"real": "Real", **SYSTEM_TITLES}
+    rows = [
+        (titles[name], [Cell(level.shown(levels[level.key])) for level in LEVELS])
+        for name, levels in comparison.levels.items()
+    ]
+    return Table(caption, ["", *(level.title for level in LEVELS)], rows)
 
 
 def _change_cells(metric: Metric, change: Difference, *, no_change: float) -> list[Cell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
@@ -11,10 +12,11 @@ from v2a_dpo.artifacts.location import join, remove, write_atomically
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.levels import mean_levels
 from v2a_dpo.evaluation.metrics import Comparison, compare
 from v2a_dpo.evaluation.pairing import Pairing
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
-from v2a_dpo.evaluation.tables import Table, difference_table, paper_table, to_markdown, to_text
+from v2a_dpo.evaluation.tables import Table, difference_table, level_table, paper_table, to_markdown, to_text
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System, bootstrap_settings
 from v2a_dpo.stages.guidance_curve import Models, guidance_curve
@@ -35,7 +37,7 @@ def evaluate(
     curve: Models | None = None,
     progress: Progress = silent,
 ) -> str:
-    """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the table of differences.
+    """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the tables of differences and levels.
 
     `base` and `aligned` are (candidates, scores) folders of sample 0, generated with the same noise. `truth` lets the
     simulated rater of the tiny profile judge. `curve` names what the guidance curve is generated from; without it there
@@ -51,7 +53,10 @@ def evaluate(
     real = everything.select(pairing.clip_ids)
     systems = {name: system.select(pairing.clip_ids) for name, system in systems.items()}
     progress("Comparing", 0, 1)
-    comparison = compare(real, systems, bootstrap_settings(params))
+    comparison = replace(
+        compare(real, systems, bootstrap_settings(params)),
+        levels={name: mean_levels(source.columns) for name, source in {"real": real, **systems}.items()},
+    )
     progress("Comparing", 1, 1)
     rows = per_clip_rows(real, systems)
     build_dataset(
@@ -75,7 +80,7 @@ def evaluate(
     tables = _tables(comparison, summary)
     write_atomically(join(output, TABLE_FILE), "\n".join(to_markdown(table) for table in tables).encode())
     _write_json(join(output, METRICS_FILE), comparison.to_dict())
-    return to_text(tables[1])
+    return f"{to_text(tables[1])}\n{to_text(tables[2])}"
 
 
 def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str
     }
 
 
-def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Table]:
+def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Table, Table]:
     percent = f"{100 * summary['confidence']:g}%"
     rater = summary["rater"] or "rater"
     settings = (
@@ -113,6 +118,7 @@ def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Tab
             caption=f"Aligned minus base ({settings}): paired differences on the same clips and noise, {percent} bootstrap intervals.",
             rater=rater,
         ),
+        level_table(comparison, caption=f"Levels ({settings}): means over clips, neither better nor worse."),
     )
 
 

@@ -24,6 +24,7 @@ from v2a_dpo.evaluation.metrics import BootstrapSettings
 from v2a_dpo.evaluation.pairing import Pairing, pair_clips
 from v2a_dpo.evaluation.systems import SystemClips, join_columns, load_features, load_scores
 from v2a_dpo.media.audio import decode_flac, read_audio, resample
+from v2a_dpo.media.errors import MediaError
 from v2a_dpo.progress import Progress
 from v2a_dpo.randomness import row_seed
 from v2a_dpo.scoring.catalog import KINDS, load_taggers
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from v2a_dpo.tiny.world import ClipTruth
 
 #: The code that a features shard depends on, besides the taggers' and the rater's.
-_CODE = ("v2a_dpo.evaluation.features", "v2a_dpo.media.audio")
+_CODE = ("v2a_dpo.evaluation.features", "v2a_dpo.evaluation.levels", "v2a_dpo.media.audio")
 #: Yields the audio of one shard's clips.
 Reader = Callable[[Dataset, ShardEntry], Iterator[ClipAudio]]
 #: Folders of one system on the test clips: (candidates, scores).
@@ -61,12 +62,13 @@ class EvaluationInputs:
         self.clips = Dataset.open(clips, CLIPS)
         self.clip_ids: list[str] = self.clips.table(["clip_id"]).column("clip_id").to_pylist()
         kind = params.score.scorers
+        taggers = load_taggers(kind, scorers)  # refuses a kind that there is not
         self.scorers_fingerprint = folder_fingerprint(scorers)
         self._made_by = [self.scorers_fingerprint, code_fingerprint(*_CODE, KINDS[kind])]
         if truth:
             self._made_by += [file_checksum(truth), code_fingerprint("v2a_dpo.tiny.rater")]
         self._extractor = FeatureExtractor(
-            load_taggers(kind, scorers),
+            taggers,
             duration_s=params.prepare.duration_s,
             quality=_simulated_rater(truth) if truth else None,
         )
@@ -129,20 +131,26 @@ def _sample_rate(candidates: Dataset) -> int:
 
 def _real(source: Dataset, entry: ShardEntry, *, sample_rate: int) -> Iterator[ClipAudio]:
     for row in source.shard(entry, ["clip_id", "video", "start_s", "duration_s"]).to_pylist():
-        audio: Tensor | Exception
+        audio: Tensor | MediaError
         try:
             audio = read_audio(
                 row["video"], sample_rate=sample_rate, start_s=row["start_s"], duration_s=row["duration_s"]
             )
-        except Exception as error:
+        except MediaError as error:
             audio = error
         yield ClipAudio(row["clip_id"], sample_rate, audio)
 
 
 def _generated(source: Dataset, entry: ShardEntry) -> Iterator[ClipAudio]:
     table: pa.Table = source.shard(entry, ["clip_id", "sample", "audio"])
-    for row in table.filter(pc.equal(table.column("sample"), 0)).to_pylist():
-        audio, sample_rate = decode_flac(row["audio"]["bytes"])
+    table = table.filter(pc.equal(table.column("sample"), 0))
+    for place in range(table.num_rows):
+        (row,) = table.slice(place, 1).to_pylist()
+        audio: Tensor | MediaError
+        try:
+            audio, sample_rate = decode_flac(row["audio"]["bytes"])
+        except MediaError as error:
+            audio, sample_rate = error, 0
         yield ClipAudio(row["clip_id"], sample_rate, audio)
 
 

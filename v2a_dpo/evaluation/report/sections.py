@@ -23,6 +23,7 @@ from v2a_dpo.evaluation.report.page import Section
 from v2a_dpo.evaluation.tables import (
     SYSTEM_TITLES,
     difference_table,
+    level_table,
     paper_table,
     shown_metrics,
     to_html,
@@ -50,12 +51,13 @@ def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]
 
 
 def result_section(comparison: Comparison, *, rater: str, confidence: float) -> Section:
-    """The paper's table, the paired differences, and the differences relative to the base as a forest chart."""
+    """The paper's table, the paired differences, the levels, and the differences relative to the base as a forest chart."""
     percent = f"{100 * confidence:g}%"
     paper = paper_table(comparison, caption=f"Values with {percent} bootstrap intervals over clips.", rater=rater)
     change = difference_table(
         comparison, caption=f"Aligned minus base on the same clips, with {percent} intervals.", rater=rater
     )
+    levels = level_table(comparison, caption="Levels: means over the clips; a level is neither better nor worse.")
     bars = []
     for metric in shown_metrics(comparison, rater=rater):
         found, base = comparison.differences[metric.key], comparison.intervals["base"][metric.key].value
@@ -75,6 +77,7 @@ def result_section(comparison: Comparison, *, rater: str, confidence: float) -> 
         [
             f'<div class="scroll" tabindex="0">{to_html(paper)}</div>',
             f'<div class="scroll">{to_html(change, css_class="reflow")}</div>',
+            f'<div class="scroll" tabindex="0">{to_html(levels)}</div>',
             f'<div class="forest">{forest}</div>',
         ],
         wide=True,
