@@ -188,7 +188,7 @@ def test_a_quantile_threshold_leaves_that_share_of_all_pairs_hard_rated_ones_cou
 
 def test_a_quantile_below_the_share_of_rated_pairs_is_refused_with_that_share():
     pairs = pa.concat_tables([pairs_of([0.5, 0.6, 0.7]), pairs_of([0.0], source="simulated")])
-    with pytest.raises(UserError, match="0.250 of them come from ratings") as caught:
+    with pytest.raises(UserError, match=r"0\.250 of them come from ratings") as caught:
         split_threshold(pairs, Threshold(quantile=0.19))
     assert caught.value.where == "mine.threshold.quantile"
     at_the_limit = with_phases(pairs, split_threshold(pairs, Threshold(quantile=0.25)))["phase"].to_pylist()

@@ -82,6 +82,9 @@ class GenerateConfig(Section):
     candidates: Count = Field(5, description="N, candidates a clip")
     steps: Count = Field(25, description="Euler steps")
     guidance_scale: Positive = 4.5
+    use_text: bool = Field(
+        True, description="False samples every clip as if it had no prompt: the starred rows of the paper's Table 1"
+    )
     clips_per_batch: Count | Literal["auto"] = Field(
         "auto",
         description="clips sampled at once; auto goes by the device and its free memory; halved when it runs out",
@@ -157,7 +160,8 @@ class AlignConfig(Section):
     gradient_clip: Positive = 1.0
     curriculum: bool = Field(True, description="easy pairs first; False shuffles all pairs")
     held_out: Fraction = Field(
-        0.0, description="share of clips whose pairs only measure implicit accuracy; 0 trains on all pairs, as the paper"
+        0.0,
+        description="share of clips whose pairs only measure implicit accuracy; 0 trains on all pairs, as the paper",
     )
     validate_every: Count = 250
     checkpoint_every: Count = 500

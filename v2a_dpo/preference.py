@@ -91,9 +91,7 @@ def mine_pairs(
         "winner_bad": good_G[keep_G, BAD],
         "loser_good": bad_G[keep_G, GOOD],
         "loser_bad": bad_G[keep_G, BAD],
-        "complexity": complexity(
-            good_G[keep_G, GOOD], good_G[keep_G, BAD], bad_G[keep_G, GOOD], bad_G[keep_G, BAD]
-        ),
+        "complexity": complexity(good_G[keep_G, GOOD], good_G[keep_G, BAD], bad_G[keep_G, GOOD], bad_G[keep_G, BAD]),
         "source": pa.repeat(AUDIOSCORE, int(keep_G.sum())),
     }
     return Mined(pa.table(pairs).cast(_COLUMNS), dropped)

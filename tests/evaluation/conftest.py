@@ -136,6 +136,7 @@ def candidate_row(clip_id, audio):
         "seed": 1,
         "steps": 12,
         "guidance_scale": 2.0,
+        "use_text": True,
         "sample_rate": SAMPLE_RATE,
         "latent": bytes(8),
         "audio": {"bytes": encode_flac(audio, SAMPLE_RATE), "path": None},

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.schema import TensorType, conditions_schema, tensor_column
+from v2a_dpo.artifacts.schema import TensorType, conditions_schema, tensor_column, tensor_type
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.media.audio import decode_flac
@@ -31,6 +32,11 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("loop")
     (root / "generator").mkdir()
     model = build(TinyEncoders(), PatchCodec.fit(torch.randn(8, 32_000) * 0.1), seed=0)
+    with torch.no_grad():
+        model.network.empty_string_feat.normal_(generator=torch.Generator().manual_seed(0))
+        # An untrained network's output layer is zero.
+        for parameter in model.network.final_layer.parameters():
+            parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
     model.save(root / "generator")
     empty = {name: row[0].shape for name, row in model.empty_conditions(2.0).tensors.items()}
 
@@ -79,6 +85,41 @@ def test_another_batch_size_keeps_what_is_there_and_would_make_the_same(folders,
     )
     assert np.abs(ours.astype(np.float32) - others).max() <= 2e-3 * np.abs(ours).max()
     assert generate(_params(precision="bfloat16"), **folders, output=str(first)).made == SHARDS
+
+
+def test_without_text_a_clip_is_sampled_as_if_it_had_no_prompt_and_its_rows_say_so(folders, tmp_path):
+    """The made-up conditions have text; a copy of them with the model's empty text is what clips without a prompt have."""
+    source = Dataset.open(folders["conditions"], "conditions").table()
+    empty_text = load_file(f"{folders['generator']}/model.safetensors")["empty_string_feat"]
+    build_dataset(
+        str(tmp_path / "wordless"),
+        conditions_schema({name: tensor_type(source.schema.field(name)) for name in ("clip", "sync", "text")}),
+        parameters={},
+        inputs={},
+        tasks=[ShardTask([row | {"text": empty_text.numpy().tobytes()} for row in source.to_pylist()], [])],
+        make=ShardContent,
+    )
+    made = {}
+    for name, params, conditions in (
+        ("with text", _params(), folders["conditions"]),
+        ("switched off", _params(use_text=False), folders["conditions"]),
+        ("no prompt", _params(), str(tmp_path / "wordless")),
+    ):
+        generate(params, conditions=conditions, generator=folders["generator"], output=str(tmp_path / name))
+        made[name] = Dataset.open(str(tmp_path / name), "candidates").table()
+    latents = {name: tensor_column(table, "latent") for name, table in made.items()}
+    np.testing.assert_allclose(latents["switched off"], latents["no prompt"], atol=2e-3)
+    assert np.abs(latents["switched off"] - latents["with text"]).max() > 0.01
+    assert {name: table["use_text"].unique().to_pylist() for name, table in made.items()} == {
+        "with text": [True], "switched off": [False], "no prompt": [True],
+    }  # fmt: skip
+
+
+def test_the_switch_for_text_is_part_of_what_candidates_are(folders, tmp_path):
+    output = str(tmp_path / "out")
+    generate(_params(), **folders, output=output)
+    assert generate(_params(use_text=False), **folders, output=output).made == SHARDS
+    assert generate(_params(), **folders, output=output, use_text=False).kept == SHARDS
 
 
 def test_several_processes_make_the_same_bytes_as_one(folders, tmp_path):

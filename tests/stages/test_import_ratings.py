@@ -17,7 +17,7 @@ def imported(tmp_path):
     """Imports a CSV text for the candidates 0 and 1 of the clips `a` and `ß`; returns the rows."""
     rows = [
         {
-            "clip_id": clip, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "sample_rate": 16000,
+            "clip_id": clip, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "use_text": True, "sample_rate": 16000,
             "latent": bytes(8), "audio": {"bytes": b"", "path": None},
         }
         for clip in ("a", "ß")

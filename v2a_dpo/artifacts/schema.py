@@ -168,7 +168,7 @@ def candidates_schema(latent: TensorType) -> TableSchema:
     """The schema of generated candidates: the latent `[L, C]` as sampled, and the audio as FLAC bytes."""
     return TableSchema(
         "candidates",
-        1,
+        2,
         pa.schema(
             [
                 pa.field("clip_id", pa.string(), nullable=False),
@@ -176,6 +176,7 @@ def candidates_schema(latent: TensorType) -> TableSchema:
                 pa.field("seed", pa.int64(), nullable=False),
                 pa.field("steps", pa.int16(), nullable=False),
                 pa.field("guidance_scale", pa.float32(), nullable=False),
+                pa.field("use_text", pa.bool_(), nullable=False),
                 pa.field("sample_rate", pa.int32(), nullable=False),
                 tensor_field("latent", latent),
                 pa.field("audio", _AUDIO, nullable=False),

@@ -143,6 +143,10 @@ def generate(
     out_folder: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="Where wav and mp4 go.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Candidates a clip instead of generate.candidates.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Instead of generate.guidance_scale.")] = None,
+    use_text: Annotated[
+        bool | None,
+        typer.Option("--text/--no-text", help="Use prompts or ignore them, instead of generate.use_text."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first clips of each shard.")] = None,
     shard: Annotated[list[int] | None, typer.Option(help="Make only this shard, without manifest. Repeatable.")] = None,
     devices: Annotated[int, typer.Option(min=1, help="Processes, a GPU each, that share the shards.")] = 1,
@@ -171,6 +175,7 @@ def generate(
                 output=out_folder,
                 candidates=candidates or 1,
                 guidance_scale=guidance_scale,
+                use_text=use_text,
                 progress=progress,
             ):
                 typer.echo(path)
@@ -190,6 +195,7 @@ def generate(
                 output=output,
                 candidates=candidates,
                 guidance_scale=guidance_scale,
+                use_text=use_text,
                 limit=limit,
                 progress=progress,
             )

@@ -22,12 +22,16 @@ from v2a_dpo.randomness import row_noise
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How candidates are drawn: N candidates a clip, Euler `steps`, `guidance_scale`, and the root `seed` of their noise."""
+    """How candidates are drawn: N candidates a clip, Euler `steps`, `guidance_scale`, and the root `seed` of their noise.
+
+    Without `use_text` every clip is sampled as if it had no prompt.
+    """
 
     candidates: int
     steps: int
     guidance_scale: float
     seed: int
+    use_text: bool = True
 
 
 class CandidateSampler:
@@ -90,6 +94,8 @@ class CandidateSampler:
             owners = torch.cat([owners, torch.full_like(owners, clips)])
         owners = self._on_device(owners)
         on_device = Conditions({name: self._on_device(tensor) for name, tensor in conditions.tensors.items()})
+        if not self.settings.use_text:
+            on_device = self.model.without_text(on_device)
         with autocast(self.device, self.precision):
             rows = Conditions.concatenate([self.model.embed(on_device), self._empty])
 

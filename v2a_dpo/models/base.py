@@ -1,4 +1,4 @@
-"""The interface every video-to-audio generator offers; sampling, Flow-DPO and DDPO are written once against it.
+"""The interface every video-to-audio generator offers; sampling and Flow-DPO are written once against it.
 
 Letters in tensor names: B rows of a batch, L latent length, C latent channels, S audio samples.
 Time runs as in the paper: `a_t = (1 - t) a_0 + t eps`, t = 0 is data, t = 1 is noise, velocity target `eps - a_0`.
@@ -81,6 +81,10 @@ class VideoToAudioModel(ABC):
     @abstractmethod
     def empty_conditions(self, duration_s: float) -> Conditions:
         """The raw conditions of one row (B = 1) that stand for no video and no text."""
+
+    @abstractmethod
+    def without_text(self, conditions: Conditions) -> Conditions:
+        """Raw conditions with every row's text replaced by the model's own empty text; the video stays."""
 
     @abstractmethod
     def embed(self, conditions: Conditions) -> Conditions:

@@ -32,13 +32,14 @@ def generate(
     output: str,
     candidates: int | None = None,
     guidance_scale: float | None = None,
+    use_text: bool | None = None,
     limit: int | None = None,
     shards: list[int] | None = None,
     progress: Progress = silent,
 ) -> BuildSummary:
     """Writes the candidates of all clips in the `conditions` folder to `output` and says what was done.
 
-    `candidates` and `guidance_scale` override the parameters, `limit` keeps the first clips of each shard (for guidance
+    `candidates`, `guidance_scale` and `use_text` override the parameters, `limit` keeps the first clips of each shard (for guidance
     curves), `shards` makes only these and leaves the manifest to a later call without it. A clip whose audio is not
     finite, or that does not fit into memory alone, goes to quarantine.
     """
@@ -48,6 +49,7 @@ def generate(
         steps=params.generate.steps,
         guidance_scale=guidance_scale or params.generate.guidance_scale,
         seed=params.seed,
+        use_text=params.generate.use_text if use_text is None else use_text,
     )
     with local_copy(generator) as files:
         model = load_generator(files, device=params.generator.device)
@@ -117,6 +119,7 @@ def _rows(candidates: ClipCandidates, settings: SamplingSettings, sample_rate: i
             "seed": row_seed(settings.seed, clip_id, sample),
             "steps": settings.steps,
             "guidance_scale": settings.guidance_scale,
+            "use_text": settings.use_text,
             "sample_rate": sample_rate,
             "latent": candidates.latents[sample].tobytes(),
             "audio": {"bytes": flac, "path": None},

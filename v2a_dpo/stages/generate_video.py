@@ -23,6 +23,7 @@ def generate_video(
     output: str,
     candidates: int = 1,
     guidance_scale: float | None = None,
+    use_text: bool | None = None,
     progress: Progress = silent,
 ) -> list[str]:
     """Writes `<video's name>-<sample>.wav` and `.mp4` for each candidate into `output` and returns their paths.
@@ -37,6 +38,7 @@ def generate_video(
         steps=params.generate.steps,
         guidance_scale=guidance_scale or params.generate.guidance_scale,
         seed=params.seed,
+        use_text=params.generate.use_text if use_text is None else use_text,
     )
     name = Path(video).stem
     progress("Sampling", 0, 1)

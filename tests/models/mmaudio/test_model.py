@@ -109,6 +109,17 @@ def test_no_prompt_takes_the_empty_text_and_a_prompt_its_own(model: MMAudioModel
     torch.testing.assert_close(text[1].norm(dim=-1), torch.ones(20))
 
 
+def test_without_text_is_what_no_prompt_gives_and_leaves_the_video(
+    model: MMAudioModel, frames: dict[str, Tensor]
+) -> None:
+    with_text = model.extract_conditions(frames, ["a dog barks", "rain"])
+    without = model.without_text(with_text)
+    expected = model.extract_conditions(frames, [None, ""])
+    assert not torch.equal(with_text.tensors["text"], expected.tensors["text"])
+    for name, tensor in expected.tensors.items():
+        assert torch.equal(without.tensors[name], tensor)
+
+
 def test_features_do_not_depend_on_how_many_frames_go_in_one_pass(
     encoders: MMAudioEncoders, frames: dict[str, Tensor]
 ) -> None:

@@ -112,8 +112,7 @@ class MMAudioModel(VideoToAudioModel):
         A prompt of None or "" takes the features of the empty string that the network carries.
         """
         clip, sync = self.encoders.video(frames)
-        empty_text = self.network.empty_string_feat
-        text = empty_text.expand(len(prompts), -1, -1).to(clip.dtype).clone()
+        text = self._empty_text(len(prompts)).to(clip.dtype).clone()
         written = [row for row, prompt in enumerate(prompts) if prompt]
         if written:
             text[written] = self.encoders.text([prompt for prompt in prompts if prompt]).to(text)
@@ -122,6 +121,15 @@ class MMAudioModel(VideoToAudioModel):
     def empty_conditions(self, duration_s: float) -> Conditions:
         """The raw conditions of one row (B = 1) that stand for no video and no text; gradients flow into the null."""
         return Conditions(self.network.empty_conditions(*self.encoders.feature_lengths(duration_s)))
+
+    @torch.no_grad()
+    def without_text(self, conditions: Conditions) -> Conditions:
+        """The conditions with the features of the empty string that the network carries as `text`; the video stays."""
+        text = conditions.tensors["text"]
+        return Conditions({**conditions.tensors, "text": self._empty_text(conditions.batch).to(text)})
+
+    def _empty_text(self, batch: int) -> Tensor:
+        return self.network.empty_string_feat.expand(batch, -1, -1)
 
     def embed(self, conditions: Conditions) -> Conditions:
         """The network's own embedding of raw conditions; differentiable, independent of time and noise."""
