@@ -46,13 +46,13 @@ class _Excerpt:
 
     clip_id: str
     sample_rate: int
-    audio_S: Tensor
+    audio: Tensor
     levels: Mapping[str, float | None]
     quality: float | None
 
     def fits(self, other: _Excerpt) -> bool:
         """Whether the taggers can hear both at once."""
-        return self.sample_rate == other.sample_rate and self.audio_S.shape == other.audio_S.shape
+        return self.sample_rate == other.sample_rate and self.audio.shape == other.audio.shape
 
 
 class FeatureExtractor:
@@ -119,7 +119,7 @@ class FeatureExtractor:
         )
 
     def _rows(self, batch: Sequence[_Excerpt], quarantined: list[QuarantinedRow]) -> Iterator[dict[str, Any]]:
-        tensors = self._tag(batch[0].sample_rate, torch.stack([excerpt.audio_S for excerpt in batch]))
+        tensors = self._tag(batch[0].sample_rate, torch.stack([excerpt.audio for excerpt in batch]))
         for place, excerpt in enumerate(batch):
             outputs = {name: tensors[name][place] for name in TENSORS}
             if not all(bool(torch.isfinite(output).all()) for output in outputs.values()):
