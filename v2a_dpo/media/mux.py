@@ -106,7 +106,7 @@ def _encoded_packets(
         upright = av.VideoFrame.from_ndarray(
             np.ascontiguousarray(picture[:, :height, :width].permute(1, 2, 0).numpy()), format="rgb24"
         )
-        last_pts = max(last_pts + 1, round(time_s / _CLOCK))
+        last_pts = max(last_pts + 1, round(max(0.0, time_s) / _CLOCK))
         upright.pts, upright.time_base = last_pts, _CLOCK
         yield from encoder.encode(upright)
     if last_pts >= 0:

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from v2a_dpo.media.container import open_media, start_time_s
+from v2a_dpo.media.container import TIME_SLACK_S, decode_from, open_media
 from v2a_dpo.media.errors import VideoTooShort, VideoUnreadable
 from v2a_dpo.media.frames import FrameStream
 
@@ -113,7 +113,7 @@ def read_frames(
             if time_s > duration_s:
                 break
             num_frames, last_s = num_frames + 1, time_s
-            wanted = [(stream, count) for stream in streams if (count := pickers[stream.name].take(time_s))]
+            wanted = [(stream, count) for stream in streams if (count := pickers[stream.name].take(max(0.0, time_s)))]
             if wanted:
                 picture = upright_picture(frame, converter)
                 for stream, count in wanted:
@@ -166,18 +166,20 @@ def frame_rate_of(stream: VideoStream) -> float:
 def timed_frames(
     container: InputContainer, stream: VideoStream, *, start_s: float
 ) -> Iterator[tuple[VideoFrame, float]]:
-    """The frames from `start_s` on with their times counted from there."""
-    origin_s = start_time_s(container) + start_s
-    if start_s > 0:
-        container.seek(int(origin_s * av.time_base))
-    rate = frame_rate_of(stream)
-    for index, frame in enumerate(container.decode(stream)):
-        absolute_s = frame.time
-        if absolute_s is None:  # raw streams carry no times; only their order counts, from the start of the file
-            absolute_s = start_time_s(container) + index / (rate or 25.0)
-        time_s = absolute_s - origin_s
-        if time_s > -1e-6:
-            yield frame, max(0.0, time_s)
+    """The frames shown from `start_s` on with their times counted from there; the first one may have begun before (< 0)."""
+    current: tuple[VideoFrame, float] | None = None
+    for index, (frame, known_s) in enumerate(decode_from(container, stream, start_s=start_s)):
+        # Raw streams carry no times; only the order of their frames counts, from the start of the file.
+        time_s = index / (frame_rate_of(stream) or 25.0) - start_s if known_s is None else known_s
+        if current and time_s > TIME_SLACK_S:
+            yield current
+            current = None
+        if time_s > TIME_SLACK_S:
+            yield frame, time_s
+        else:
+            current = frame, time_s
+    if current:
+        yield current
 
 
 def upright_picture(frame: VideoFrame, converter: VideoReformatter) -> Tensor:
