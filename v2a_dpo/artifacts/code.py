@@ -10,6 +10,7 @@ are not followed; the stage that chooses one names it as a root.
 from __future__ import annotations
 
 import ast
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
@@ -42,6 +43,8 @@ _PLUMBING = tuple(
 )
 _DIGEST_DIGITS = 12
 
+_log = logging.getLogger(__name__)
+
 #: A function or class, or its name as `module:name` or `module:Class.member`.
 Root: TypeAlias = Callable[..., object] | str
 
@@ -61,6 +64,17 @@ class Code:
         """The sorted names of definitions that differ from `other`, or that only one of the two has."""
         names = self.functions.keys() | other.keys()
         return sorted(name for name in names if self.functions.get(name) != other.get(name))
+
+
+NO_CODE = Code()
+
+
+def warn_of_other_code(where: str, amount: str, changed: list[str]) -> None:
+    """Says before it happens that finished work at `where` is made again for a change in these definitions alone."""
+    _log.warning(
+        "%s: %s were made by other code and are made again; changed: %s. --keep-artifacts keeps them as they are.",
+        where, amount, ", ".join(changed),
+    )  # fmt: skip
 
 
 def code_of(*roots: Root) -> Code:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-from functools import lru_cache
-from importlib.util import find_spec
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
@@ -71,24 +68,3 @@ def content_probe(uri: str | Path) -> str:
         file.seek(max(0, size - (1 << 16)))
         tail = file.read(1 << 16)
     return fingerprint(size, checksum(head), checksum(tail))
-
-
-@lru_cache
-def code_fingerprint(*modules: str) -> str:
-    """A digest of the source of `modules` (a package counts with all its modules), so that changed code re-makes its artifacts.
-
-    Comments and layout do not count. The modules are found, not imported.
-    """
-    return fingerprint([[name, [_syntax_digest(file) for file in _source_files(name)]] for name in modules])
-
-
-def _source_files(name: str) -> list[Path]:
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"there is no module {name}")
-    origin = Path(spec.origin)
-    return sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-
-
-def _syntax_digest(file: Path) -> str:
-    return checksum(ast.dump(ast.parse(file.read_bytes())).encode())

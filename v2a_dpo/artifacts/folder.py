@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from v2a_dpo.artifacts.code import NO_CODE, Code, warn_of_other_code
 from v2a_dpo.artifacts.location import (
     exists,
     is_remote,
@@ -121,20 +123,20 @@ _MADE_WITH = ".made-with"
 
 
 @contextmanager
-def working_folder(uri: str | Path, made_with: str) -> Iterator[Path]:
+def working_folder(uri: str | Path, made_with: str, *, code: Code = NO_CODE, keep: bool = False) -> Iterator[Path]:
     """The local folder that a stage fills with many files, claimed by `claim_folder`; a remote `uri` is filled from it.
 
-    For a remote `uri` it is a scratch copy: what the same parameters made before is downloaded, what is new is uploaded
-    when the block ends without an error, JSON files last, because they say that the files beside them are whole.
+    For a remote `uri` it is a scratch copy: what the same parameters and code made before is downloaded, what is new is
+    uploaded when the block ends without an error, JSON files last, because they say that the files beside them are whole.
     """
     if not is_remote(uri):
         folder = local_path(uri)
-        claim_folder(folder, made_with)
+        claim_folder(folder, made_with, code=code, keep=keep)
         yield folder
         return
     names = tree_names(uri)
     marker = join(uri, _MADE_WITH)
-    known = read_bytes(marker).decode() if exists(marker) else None
+    known = read_bytes(marker) if exists(marker) else None
     if known is None and names:
         raise UserError(
             f"This prefix is not empty and no stage made it: it holds {names[0]}.",
@@ -143,13 +145,14 @@ def working_folder(uri: str | Path, made_with: str) -> Iterator[Path]:
         )
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        kept = names if known == made_with else []
+        reused = known is not None and _is_reusable(known, made_with, code, keep=keep, where=str(uri))
+        kept = names if reused else []
         for name in kept:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             fetch_file(join(uri, name), folder / name)
         before = {name: (folder / name).stat().st_mtime_ns for name in kept}
         yield folder
-        write_atomically(marker, made_with.encode())
+        write_atomically(marker, known if reused and known is not None else _marker(made_with, code))
         for name in set(names) - set(kept):
             remove(join(uri, name))
         made = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
@@ -158,11 +161,12 @@ def working_folder(uri: str | Path, made_with: str) -> Iterator[Path]:
                 send_file(folder / name, join(uri, name))
 
 
-def claim_folder(folder: Path, made_with: str) -> None:
-    """Makes the local `folder` ready for files made with the parameters digested in `made_with`.
+def claim_folder(folder: Path, made_with: str, *, code: Code = NO_CODE, keep: bool = False) -> None:
+    """Makes the local `folder` ready for files made by `code` with the parameters digested in `made_with`.
 
-    What other parameters made is cleared away; what the same ones made stays, so that a killed stage goes on. Raises
-    UserError for a folder with files that no stage has claimed: nobody's other files are deleted.
+    What other parameters or other code made is cleared away (with `keep` not for the code); what the same ones made
+    stays, so that a killed stage goes on. Raises UserError for a folder with files that no stage has claimed: nobody's
+    other files are deleted.
     """
     marker = folder / _MADE_WITH
     items = list(folder.iterdir()) if folder.is_dir() else []
@@ -172,9 +176,24 @@ def claim_folder(folder: Path, made_with: str) -> None:
             where=str(folder),
             remedy="Choose another output folder, or delete this one if nobody needs it.",
         )
-    if marker in items and marker.read_text() == made_with:
+    if marker in items and _is_reusable(marker.read_bytes(), made_with, code, keep=keep, where=str(folder)):
         return
     for item in items:
         if item != marker:  # stays until the new one takes its place: a kill in between leaves a claimed folder
             shutil.rmtree(item) if item.is_dir() else item.unlink()
-    write_atomically(marker, made_with.encode())
+    write_atomically(marker, _marker(made_with, code))
+
+
+def _marker(made_with: str, code: Code) -> bytes:
+    return json.dumps({"made_with": made_with, "code": dict(code.functions)}, indent=1).encode()
+
+
+def _is_reusable(marker: bytes, made_with: str, code: Code, *, keep: bool, where: str) -> bool:
+    """Whether the files beside this marker may stay; warns about those that only the code makes stale."""
+    known = json.loads(marker)
+    if known["made_with"] != made_with:
+        return False
+    changed = code.changed(known["code"])
+    if changed and not keep:
+        warn_of_other_code(where, "its files", changed)
+    return keep or not changed

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from v2a_dpo.artifacts.code import Code
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.location import join, list_names, read_bytes, write_atomically
 from v2a_dpo.errors import UserError
@@ -15,7 +17,7 @@ QUARANTINE_FILE = "_quarantine.parquet"
 
 
 class ShardEntry(BaseModel):
-    """One shard: its file name, rows, size, the SHA-256 of its data, and the fingerprint of what it was made from.
+    """One shard: its file name, rows, size, the SHA-256 of its data, and the fingerprints of what and which code made it.
 
     `sha256` covers the file up to the Parquet footer. The footer repeats it, so whoever finishes a folder that many
     workers filled learns every checksum without reading the data again.
@@ -28,16 +30,34 @@ class ShardEntry(BaseModel):
     num_bytes: int
     sha256: str
     fingerprint: str
+    code: str
+
+
+@dataclass(frozen=True)
+class KeptShards:
+    """How many shards were kept although code had changed since they were made, and the names of what had changed."""
+
+    shards: int
+    changed: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.shards} shards kept from before a change of {', '.join(self.changed)}"
 
 
 class Manifest(BaseModel):
-    """The whole data set; the same content always gives the same bytes, so no time stamps."""
+    """The whole data set; the same content always gives the same bytes, so no time stamps.
+
+    `code` is the digest of the code that completed it, `codes` the definitions (name -> digest) of each code that made a
+    shard. They differ where finished shards were kept on request although the code had changed.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     schema_name: str
     schema_version: int
     parameters: str
+    code: str
+    codes: dict[str, dict[str, str]]
     inputs: dict[str, str]
     shards: list[ShardEntry]
     quarantined: int
@@ -53,6 +73,14 @@ class Manifest(BaseModel):
         """A digest of the content of all shards; what they were made from does not count, only what they hold."""
         content = [[shard.name, shard.rows, shard.sha256] for shard in self.shards]
         return fingerprint(self.schema_name, self.schema_version, content)
+
+    @property
+    def kept(self) -> KeptShards:
+        """The shards that other code made than the code that completed the data set."""
+        current = Code(self.codes[self.code])
+        others = [shard.code for shard in self.shards if shard.code != self.code]
+        changed = {name for code in others for name in current.changed(self.codes[code])}
+        return KeptShards(len(others), sorted(changed))
 
 
 def software_versions() -> dict[str, str]:

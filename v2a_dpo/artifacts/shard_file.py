@@ -1,23 +1,26 @@
-"""One shard as a file: Parquet whose footer says what the shard was made from, what its data's checksum is, and which clips failed."""
+"""One shard as a file: Parquet whose footer holds what it was made from, its data's checksum, and the clips that failed."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from v2a_dpo.artifacts.code import Code
 from v2a_dpo.artifacts.location import file_sizes, join, open_input
 from v2a_dpo.artifacts.manifest import QUARANTINE_FILE, ShardEntry
 from v2a_dpo.artifacts.schema import QUARANTINE, TableSchema
+from v2a_dpo.artifacts.whole_file import whole_file
 
 _META = b"v2a_dpo.shard"
 _ROW_GROUP_ROWS = 8192
+_ROW_GROUP_BYTES = 32 << 20
 _FOOTER_GUESS = 1 << 16
 
 
@@ -38,49 +41,88 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """What making a shard returns: its rows, and the clips that failed."""
+    """What making a shard returns: its rows, one after the other or in a table, and the clips that failed.
 
-    rows: pa.Table | Sequence[Mapping[str, Any]]
+    Failed clips may also stand among the rows, in the order in which they come up. Rows that are made while they are read
+    are written while they are made, so that memory holds few of them.
+    """
+
+    rows: pa.Table | Iterable[Mapping[str, Any] | QuarantinedRow]
     quarantined: Sequence[QuarantinedRow] = ()
 
 
 @dataclass(frozen=True)
 class StoredShard:
-    """What a shard's footer says, without reading its data."""
+    """What a shard's footer says, without reading its data: also the definitions of the code that made it."""
 
     entry: ShardEntry
     quarantined: list[dict[str, str]]
+    code: Code
 
 
-def encode_shard(
-    content: ShardContent, schema: TableSchema, *, name: str, fingerprint: str
-) -> tuple[bytes, StoredShard]:
-    """The bytes of the shard `name`, and what their footer says; the same content gives the same bytes.
+def write_shard(
+    folder: str, name: str, content: ShardContent, schema: TableSchema, *, fingerprint: str, code: Code
+) -> StoredShard:
+    """Writes the shard `name` and returns what its footer says; the same content gives the same bytes.
 
-    Raises ValueError when the rows do not fit `schema`.
+    Rows are encoded in groups of at most 8,192 rows or about 32 MiB. Raises ValueError when they do not fit `schema`.
     """
-    quarantined = [asdict(row) for row in content.quarantined]
-    table = _table(content.rows, schema)
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema.arrow, compression="zstd", write_page_checksum=True) as writer:
-        writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
-        sha256 = hashlib.sha256(sink.getbuffer()).hexdigest()
-        meta = {"fingerprint": fingerprint, "quarantined": quarantined, "sha256": sha256}
-        writer.add_key_value_metadata({_META: json.dumps(meta, sort_keys=True)})
-    encoded = sink.getvalue()
-    entry = ShardEntry(name=name, rows=table.num_rows, num_bytes=len(encoded), sha256=sha256, fingerprint=fingerprint)
-    return encoded, StoredShard(entry, quarantined)
+    failed = [asdict(row) for row in content.quarantined]
+    rows = 0
+    with whole_file(join(folder, name)) as file:
+        with pq.ParquetWriter(file, schema.arrow, compression="zstd", write_page_checksum=True) as writer:
+            for part in _tables(content.rows, schema, failed):
+                writer.write_table(part, row_group_size=_ROW_GROUP_ROWS)
+                rows += part.num_rows
+            sha256 = file.digest.hexdigest()
+            meta = {"fingerprint": fingerprint, "code": code.functions, "quarantined": failed, "sha256": sha256}
+            writer.add_key_value_metadata({_META: json.dumps(meta, sort_keys=True)})
+        num_bytes = file.tell()
+    entry = ShardEntry(
+        name=name, rows=rows, num_bytes=num_bytes, sha256=sha256, fingerprint=fingerprint, code=code.digest
+    )
+    return StoredShard(entry, failed, code)
 
 
-def _table(rows: pa.Table | Sequence[Mapping[str, Any]], schema: TableSchema) -> pa.Table:
-    names = schema.arrow.names
+def _tables(
+    rows: pa.Table | Iterable[Mapping[str, Any] | QuarantinedRow], schema: TableSchema, failed: list[dict[str, str]]
+) -> Iterator[pa.Table]:
+    """The rows as tables of bounded size, at least one; failed clips among them go to `failed`."""
     if isinstance(rows, pa.Table):
-        table = rows.select(names).cast(schema.arrow)
-    else:
-        for row in rows:
-            if row.keys() != set(names):  # Arrow would drop what it does not know and fill what it misses with nulls
-                raise ValueError(f"a row of {schema.name} has the fields {sorted(row)}, not {sorted(names)}")
-        table = pa.Table.from_pylist(list(rows), schema=schema.arrow)
+        yield _checked(rows.select(schema.arrow.names).cast(schema.arrow), schema)
+        return
+    group: list[Mapping[str, Any]] = []
+    size = written = 0
+    for row in rows:
+        if isinstance(row, QuarantinedRow):
+            failed.append(asdict(row))
+            continue
+        group.append(row)
+        size += _num_bytes(row)
+        if size >= _ROW_GROUP_BYTES or len(group) == _ROW_GROUP_ROWS:
+            yield _table(group, schema)
+            written += len(group)
+            group, size = [], 0
+    if group or not written:
+        yield _table(group, schema)
+
+
+def _num_bytes(value: Any) -> int:
+    """About how many bytes the large fields of a row take."""
+    if isinstance(value, Mapping):
+        return sum(map(_num_bytes, value.values()))
+    return len(value) if isinstance(value, bytes | str | list) else 0
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pa.Table:
+    names = schema.arrow.names
+    for row in rows:
+        if row.keys() != set(names):  # Arrow would drop what it does not know and fill what it misses with nulls
+            raise ValueError(f"a row of {schema.name} has the fields {sorted(row)}, not {sorted(names)}")
+    return _checked(pa.Table.from_pylist(list(rows), schema=schema.arrow), schema)
+
+
+def _checked(table: pa.Table, schema: TableSchema) -> pa.Table:
     for item in schema.arrow:
         if not item.nullable and table.column(item.name).null_count:
             raise ValueError(f"the column {item.name} of {schema.name} has nulls")
@@ -99,14 +141,16 @@ def stored_shard(folder: str, name: str, num_bytes: int) -> StoredShard | None:
     if meta is None:
         return None
     content = json.loads(meta)
+    code = Code(content["code"])
     entry = ShardEntry(
         name=name,
         rows=parsed.num_rows,
         num_bytes=num_bytes,
         sha256=content["sha256"],
         fingerprint=content["fingerprint"],
+        code=code.digest,
     )
-    return StoredShard(entry, content["quarantined"])
+    return StoredShard(entry, content["quarantined"], code)
 
 
 def _footer(file: BinaryIO, num_bytes: int) -> bytes:

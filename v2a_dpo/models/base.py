@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from v2a_dpo.artifacts.code import Root
+from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.media.frames import FrameStream
 
 
@@ -53,6 +56,15 @@ class Conditions:
         """The rows of all `parts`, one after the other."""
         names = parts[0].tensors.keys()
         return Conditions({name: torch.cat([part.tensors[name] for part in parts]) for name in names})
+
+
+#: What a stage uses a generator for: raw conditions of clips, its velocity, audio from latents.
+Use = Literal["conditions", "velocity", "decoding"]
+_MEMBERS: dict[Use, tuple[str, ...]] = {
+    "conditions": ("extract_conditions",),
+    "velocity": ("latent_shape", "empty_conditions", "embed", "velocity"),
+    "decoding": ("num_samples", "decode"),
+}
 
 
 class VideoToAudioModel(ABC):
@@ -111,6 +123,24 @@ class VideoToAudioModel(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `model.safetensors` (and what else the family needs) so that `catalog.load` restores it."""
+
+    @abstractmethod
+    def part(self, use: Use) -> object:
+        """The part of the generator that does the work of `use`: its encoders, its network or its codec."""
+
+    @abstractmethod
+    def frozen_files(self, use: Use) -> Mapping[str, Path]:
+        """Files with frozen weights of that part, by name, which are not in the model folder."""
+
+    def code(self, *uses: Use) -> list[Root]:
+        """Where the code of these uses starts, for the identity of what is made with it."""
+        members = [getattr(type(self), name) for use in uses for name in _MEMBERS[use]]
+        return [*members, *(type(self.part(use)) for use in uses)]
+
+    def frozen_weights(self, *uses: Use) -> dict[str, str]:
+        """The SHA-256 of the frozen weights outside the model folder, as they lie on the disk, by name."""
+        files = {name: path for use in uses for name, path in self.frozen_files(use).items()}
+        return {f"weights {name}": file_checksum(path) for name, path in sorted(files.items())}
 
     @abstractmethod
     def to(self, device: torch.device | str) -> VideoToAudioModel:

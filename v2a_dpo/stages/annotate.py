@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.location import read_bytes
@@ -51,5 +52,6 @@ def annotate(params: Params, *, candidates: str, truth: str, output: str, progre
         inputs=inputs,
         tasks=[ShardTask(None, list(inputs.values()))],
         make=make,
-        code=["v2a_dpo.stages.annotate", "v2a_dpo.tiny.rater", "v2a_dpo.tiny.sound"],
+        code=code_of(annotate),
+        keep=params.keep_artifacts,
     )

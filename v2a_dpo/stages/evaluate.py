@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.location import join, remove, write_atomically
@@ -66,6 +67,8 @@ def evaluate(
         inputs={"clips": Dataset.open(clips, CLIPS).fingerprint},
         tasks=[ShardTask(None, [fingerprint(rows)])],
         make=lambda _: ShardContent(rows),
+        code=code_of(per_clip_rows),
+        keep=params.keep_artifacts,
     )
     # A curve of an earlier run does not belong to these numbers.
     remove(join(output, CURVE_FILE))

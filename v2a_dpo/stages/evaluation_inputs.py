@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
+from v2a_dpo.artifacts.code import Root, code_of
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import code_fingerprint, file_checksum, fingerprint, folder_fingerprint
+from v2a_dpo.artifacts.fingerprint import file_checksum, fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.artifacts.manifest import ShardEntry
 from v2a_dpo.artifacts.schema import CLIPS
@@ -32,8 +33,6 @@ from v2a_dpo.scoring.catalog import KINDS, load_taggers
 if TYPE_CHECKING:
     from v2a_dpo.tiny.world import ClipTruth
 
-#: The code that a features shard depends on, besides the taggers' and the rater's.
-_CODE = ("v2a_dpo.evaluation.features", "v2a_dpo.evaluation.levels", "v2a_dpo.media.audio")
 #: Yields the audio of one shard's clips.
 Reader = Callable[[Dataset, ShardEntry], Iterator[ClipAudio]]
 #: Folders of one system on the test clips: (candidates, scores).
@@ -64,9 +63,9 @@ class EvaluationInputs:
         kind = params.score.scorers
         taggers = load_taggers(kind, scorers)  # refuses a kind that there is not
         self.scorers_fingerprint = folder_fingerprint(scorers)
-        self._made_by = [self.scorers_fingerprint, code_fingerprint(*_CODE, KINDS[kind])]
-        if truth:
-            self._made_by += [file_checksum(truth), code_fingerprint("v2a_dpo.tiny.rater")]
+        self._made_by = [self.scorers_fingerprint, *([file_checksum(truth)] if truth else [])]
+        roots: list[Root] = [EvaluationInputs, f"{KINDS[kind]}:load_taggers", *([_simulated_rater] if truth else [])]
+        self._code = code_of(*roots)
         self._extractor = FeatureExtractor(
             taggers,
             duration_s=params.prepare.duration_s,
@@ -114,6 +113,8 @@ class EvaluationInputs:
             inputs={"source": source.fingerprint, "scorers": self.scorers_fingerprint},
             tasks=[ShardTask(entry, [entry.sha256, *self._made_by]) for entry in source.shards],
             make=lambda entry: self._extractor.extract(read(source, entry)),
+            code=self._code,
+            keep=self.params.keep_artifacts,
             progress=partial(self.progress, description),
         )
 

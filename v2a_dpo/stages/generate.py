@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
 import torch
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy
@@ -57,34 +59,22 @@ def generate(
     chosen = params.generate.clips_per_batch
     engine = CandidateEngine(sampler, clips_per_batch=None if chosen == "auto" else chosen)
     model_fingerprint = folder_fingerprint(generator)
+    frozen = model.frozen_weights("velocity", "decoding")
     schema = candidates_schema(TensorType("float16", sampler.latent_shape))
 
     def make(entry: ShardEntry) -> ShardContent:
-        table = source.shard(entry).slice(0, limit)
-        rows: list[dict[str, Any]] = []
-        quarantined: list[QuarantinedRow] = []
-        for result in engine.generate(table.column("clip_id").to_pylist(), _conditions(table)):
-            if isinstance(result, QuarantinedRow):
-                quarantined.append(result)
-            else:
-                rows += _rows(result, settings, model.sample_rate)
-        return ShardContent(rows, quarantined)
+        return ShardContent(_rows(engine, source.shard(entry).slice(0, limit), settings, model.sample_rate))
 
     return build_dataset(
         output,
         schema,
         # The batch size is left out: it changes rounding at most.
         parameters=[vars(settings), params.prepare.duration_s, limit, params.generator.precision],
-        inputs={"conditions": source.fingerprint, "generator": model_fingerprint},
-        tasks=[ShardTask(entry, [entry.sha256, model_fingerprint]) for entry in source.shards],
+        inputs={"conditions": source.fingerprint, "generator": model_fingerprint, **frozen},
+        tasks=[ShardTask(entry, [entry.sha256, model_fingerprint, *frozen.values()]) for entry in source.shards],
         make=make,
-        code=[
-            "v2a_dpo.stages.generate",
-            "v2a_dpo.generation",
-            "v2a_dpo.flow",
-            "v2a_dpo.models",
-            type(model).__module__,
-        ],
+        code=code_of(generate, *model.code("velocity", "decoding")),
+        keep=params.keep_artifacts,
         only=shards,
         progress=partial(progress, "Generating"),
     )
@@ -110,7 +100,18 @@ def _conditions(clips: pa.Table) -> Conditions:
     return Conditions({name: torch.from_numpy(tensor_column(clips, name).copy()) for name in names})
 
 
-def _rows(candidates: ClipCandidates, settings: SamplingSettings, sample_rate: int) -> list[dict[str, Any]]:
+def _rows(
+    engine: CandidateEngine, clips: pa.Table, settings: SamplingSettings, sample_rate: int
+) -> Iterator[dict[str, Any] | QuarantinedRow]:
+    """The rows of the clips' candidates, and the clips that failed, as they come out of the engine."""
+    for result in engine.generate(clips.column("clip_id").to_pylist(), _conditions(clips)):
+        if isinstance(result, QuarantinedRow):
+            yield result
+        else:
+            yield from _rows_of_clip(result, settings, sample_rate)
+
+
+def _rows_of_clip(candidates: ClipCandidates, settings: SamplingSettings, sample_rate: int) -> list[dict[str, Any]]:
     clip_id = candidates.clip_id
     return [
         {

@@ -6,6 +6,7 @@ import csv as csv_format
 import io
 from collections.abc import Iterator
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.location import read_bytes
@@ -51,7 +52,16 @@ def import_ratings(
     progress("Importing ratings", len(rows), len(rows))
     checksum = file_checksum(csv)
     tasks = [ShardTask([rows[key] for key in sorted(rows)], [checksum])]
-    return build_dataset(output, RATINGS, parameters={}, inputs={"csv": checksum}, tasks=tasks, make=ShardContent)
+    return build_dataset(
+        output,
+        RATINGS,
+        parameters={},
+        inputs={"csv": checksum},
+        tasks=tasks,
+        make=ShardContent,
+        code=code_of(import_ratings),
+        keep=params.keep_artifacts,
+    )
 
 
 def _lines(csv: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -28,6 +28,8 @@ class Node:
     shards: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     software: dict[str, str] = field(default_factory=dict)
+    #: Shards kept on request from before a change of the code, and what had changed; "" for none.
+    kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def _node(uri: str) -> Node:
         shards={shard.name: shard.sha256 for shard in manifest.shards},
         inputs=manifest.inputs,
         software=manifest.software,
+        kept=str(manifest.kept) if manifest.kept.shards else "",
     )
 
 
@@ -121,6 +124,8 @@ def _walk(node: Node, known: Mapping[str, Node], *, depth: int, role: str, seen:
         return
     seen.add(node.fingerprint)
     yield f"{indent}  at {node.uri}"
+    if node.kept:
+        yield f"{indent}  {node.kept}"
     for name, sha256 in node.shards.items():
         yield f"{indent}  {name} sha256 {sha256}"
     for name, digest in node.inputs.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import join, write_atomically
@@ -122,6 +123,8 @@ def mine(
             for start in range(0, pairs.num_rows, _PAIRS_PER_SHARD)
         ],
         make=ShardContent,
+        code=code_of(mine),
+        keep=params.keep_artifacts,
     )
     return summary
 

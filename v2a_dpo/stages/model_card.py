@@ -62,7 +62,10 @@ def _purpose(params: Params, role: str) -> str:
 def _data(lineage: Lineage) -> str:
     sets = [node for node in lineage.nodes if node.rows is not None]
     lines = [f"| {node.name} | {node.rows} | {node.fingerprint} |" for node in sets]
-    return "\n".join(["| data set | rows | fingerprint |", "| --- | --- | --- |", *lines]) if lines else ""
+    if not lines:
+        return ""
+    kept = [f"\n{node.name}: {node.kept}." for node in sets if node.kept]
+    return "\n".join(["| data set | rows | fingerprint |", "| --- | --- | --- |", *lines, *kept])
 
 
 def _method(params: Params, role: str) -> str:

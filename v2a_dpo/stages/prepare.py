@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pyarrow.parquet as pq
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import file_sizes, join, open_input
@@ -19,8 +20,6 @@ from v2a_dpo.media.captions import read_clips
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.preparation import ConditionExtractor
 from v2a_dpo.progress import Progress, silent
-
-_CODE = ("v2a_dpo.stages.prepare", "v2a_dpo.clip_table", "v2a_dpo.preparation", "v2a_dpo.media")
 
 
 def prepare(
@@ -67,7 +66,8 @@ def prepare(
             for index, part in enumerate(parts)
         ],
         make=make,
-        code=_CODE,
+        code=code_of(prepare),
+        keep=params.keep_artifacts,
         only=shards,
     )
     if shards is None and not summary.rows:
@@ -91,6 +91,7 @@ def _prepare_conditions(
 ) -> None:
     with local_copy(generator) as folder:
         model = load_generator(folder, device=params.generator.device)
+    frozen = model.frozen_weights("conditions")
     settings = params.prepare
     extractor = ConditionExtractor(
         model,
@@ -115,10 +116,11 @@ def _prepare_conditions(
             output,
             extractor.schema,
             parameters=[settings.duration_s, settings.clips_per_batch, params.generator.precision],
-            inputs={"generator": model_fingerprint},
-            tasks=[ShardTask(part, [model_fingerprint, identity(part)]) for part in parts],
+            inputs={"generator": model_fingerprint, **frozen},
+            tasks=[ShardTask(part, [model_fingerprint, *frozen.values(), identity(part)]) for part in parts],
             make=make,
-            code=[*_CODE, type(model).__module__],
+            code=code_of(_prepare_conditions, *model.code("conditions")),
+            keep=params.keep_artifacts,
             progress=lambda done, _: report(done * settings.clips_per_shard),
             only=shards,
         )

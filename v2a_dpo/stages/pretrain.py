@@ -9,7 +9,8 @@ from queue import Empty, Queue
 
 import torch
 
-from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
+from v2a_dpo.artifacts.code import code_of
+from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
@@ -27,11 +28,11 @@ def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str
     A killed run goes on: finished scorers are kept and the generator resumes from its checkpoint with the same result
     (on S3, where only whole results are kept, it starts again).
     """
-    made_with = fingerprint(params.seed, params.world.training_clips, params.pretrain, code_fingerprint("v2a_dpo.tiny"))
+    made_with = fingerprint(params.seed, params.world.training_clips, params.pretrain)
     # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with (
-        working_folder(output, made_with) as folder,
+        working_folder(output, made_with, code=code_of(pretrain), keep=params.keep_artifacts) as folder,
         context.Manager() as manager,
         ProcessPoolExecutor(2, mp_context=context) as pool,
     ):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.manifest import ShardEntry
@@ -18,7 +19,6 @@ from v2a_dpo.scoring.catalog import KINDS, load_scorers
 from v2a_dpo.scoring.engine import CandidateScorer
 from v2a_dpo.scoring.speech_quality import SpeechQuality
 
-_CODE = ("v2a_dpo.stages.score", "v2a_dpo.scoring", "v2a_dpo.media")
 _COLUMNS = ("clip_id", "sample", "sample_rate", "audio")
 
 
@@ -69,7 +69,8 @@ def score(
                 for entry, ids in zip(source.shards, clip_ids, strict=True)
             ],
             make=make,
-            code=[*_CODE, KINDS[params.score.scorers]],
+            code=code_of(score, f"{KINDS[params.score.scorers]}:load_scorers"),
+            keep=params.keep_artifacts,
             progress=lambda done, _: report(sum(map(len, clip_ids[:done]))),
             only=shards,
         )

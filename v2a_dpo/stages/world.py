@@ -9,7 +9,8 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from v2a_dpo.artifacts.fingerprint import code_fingerprint, fingerprint
+from v2a_dpo.artifacts.code import code_of
+from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
@@ -28,20 +29,9 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
         "preference": params.world.preference_clips,
         "test": params.world.test_clips,
     }
-    made_with = fingerprint(
-        params.seed,
-        splits,
-        code_fingerprint(
-            "v2a_dpo.tiny.world",
-            "v2a_dpo.tiny.render",
-            "v2a_dpo.tiny.canvas",
-            "v2a_dpo.tiny.sound",
-            "v2a_dpo.tiny.media",
-            "v2a_dpo.media.h264",
-        ),
-    )
     truths = {split: make_split(params.seed, split, count) for split, count in splits.items()}
-    with working_folder(output, made_with) as folder:
+    made_with = fingerprint(params.seed, splits)
+    with working_folder(output, made_with, code=code_of(world), keep=params.keep_artifacts) as folder:
         wanted = [
             (folder / split / f"{truth.clip_id}.mp4", truth) for split, clips in truths.items() for truth in clips
         ]

@@ -62,6 +62,10 @@ class Store:
         """Where the file called `name` lives once imported."""
         return self.root / name
 
+    def files(self, *names: str) -> dict[str, Path]:
+        """The files with the weights called `names`, by name."""
+        return {name: self.folder(name) / MODEL_FILE for name in names}
+
     def downloads(self) -> Path:
         """Where downloads wait for their import."""
         return self.root / ".downloads"

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from v2a_dpo.errors import UserError
+from v2a_dpo.models.base import Use
 from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
@@ -52,7 +53,11 @@ def load(folder: Path) -> MMAudioModel:
     store = Store.default()
     codec = codec_name(_read_config(folder)[1])
     store.require(*_CODEC_FILES[codec], *_ENCODER_FILES)
-    return MMAudioModel(load_network(folder), _load_encoders(store), _load_codec(store, codec))
+    frozen: dict[Use, dict[str, Path]] = {
+        "conditions": store.files(*_ENCODER_FILES),
+        "decoding": store.files(*_CODEC_FILES[codec]),
+    }
+    return MMAudioModel(load_network(folder), _load_encoders(store), _load_codec(store, codec), frozen_files=frozen)
 
 
 def _read_config(folder: Path) -> tuple[MMAudioConfig, int]:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.models.base import Conditions, VideoToAudioModel
+from v2a_dpo.models.base import Conditions, Use, VideoToAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 
 
@@ -90,8 +90,16 @@ class MMAudioModel(VideoToAudioModel):
     #: The family that `config.json` names, for the catalog.
     family = "mmaudio"
 
-    def __init__(self, network: MMAudioNetwork, encoders: ConditionEncoders, codec: LatentCodec) -> None:
+    def __init__(
+        self,
+        network: MMAudioNetwork,
+        encoders: ConditionEncoders,
+        codec: LatentCodec,
+        *,
+        frozen_files: Mapping[Use, Mapping[str, Path]] | None = None,
+    ) -> None:
         self.network = network
+        self._frozen_files = frozen_files or {}
         self.encoders = encoders
         self.codec = codec
         self.sample_rate = codec.sample_rate
@@ -165,6 +173,14 @@ class MMAudioModel(VideoToAudioModel):
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         state = {key: value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
         save_file(state, str(folder / "model.safetensors"))
+
+    def part(self, use: Use) -> object:
+        """The encoders, the network or the codec."""
+        return {"conditions": self.encoders, "velocity": self.network, "decoding": self.codec}[use]
+
+    def frozen_files(self, use: Use) -> Mapping[str, Path]:
+        """Files with frozen weights of that part which are not in the model folder."""
+        return self._frozen_files.get(use, {})
 
     def to(self, device: torch.device | str) -> MMAudioModel:
         """Moves all parts to `device` and returns self."""

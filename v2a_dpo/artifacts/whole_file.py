@@ -1,0 +1,71 @@
+"""A large file that is written bit by bit and appears whole or not at all, locally or on S3."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from v2a_dpo.artifacts.location import is_remote, local_path, reported
+from v2a_dpo.artifacts.transfer import send_file
+
+
+class HashedFile(io.RawIOBase):
+    """A file opened for writing, with the SHA-256 of what was written so far in `digest`."""
+
+    def __init__(self, file: BinaryIO, uri: str) -> None:
+        self._file = file
+        self._uri = uri
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Writes all of `content`; raises UserError when the disk is full."""
+        with reported("written", self._uri):
+            self._file.write(content)
+        self.digest.update(content)
+        return len(content)
+
+    def tell(self) -> int:
+        """The number of bytes written."""
+        return self._file.tell()
+
+
+@contextmanager
+def whole_file(uri: str) -> Iterator[HashedFile]:
+    """A file to write to, which takes the place of `uri` when the block ends without an error; else nothing is left.
+
+    Locally it grows beside its place and is renamed after fsync; for a remote `uri` it grows in the temporary folder and
+    is uploaded. Raises UserError when the disk is full or the location cannot be written.
+    """
+    if is_remote(uri):
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / uri.rsplit("/", 1)[-1]
+            with file.open("wb") as opened:
+                yield HashedFile(opened, uri)
+            send_file(file, uri)
+        return
+    target = local_path(uri)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with reported("written", uri):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            opened = partial.open("wb")
+        with opened:
+            yield HashedFile(opened, uri)
+            with reported("written", uri):
+                opened.flush()
+                os.fsync(opened.fileno())
+        with reported("written", uri):
+            partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
