@@ -81,6 +81,17 @@ def test_audio_has_the_length_of_the_clip(model, conditions, sampler):
     assert audio.abs().max() <= 1
 
 
+@pytest.mark.parametrize(("length", "sizes"), [(64, [3, 3]), (128, [2, 1, 2, 1]), (250, [1] * 6), (1000, [1] * 6)])
+def test_a_cpu_decodes_no_more_steps_at_once_than_pay(length, sizes, model, sampler, monkeypatch):
+    drawing = sampler(model)
+    met = []
+    monkeypatch.setattr(drawing, "_decode", lambda latents: met.append(len(latents)) or model.decode(latents))
+    latents = torch.randn(2, 3, length, drawing.latent_shape[1], generator=torch.Generator().manual_seed(4))
+    audio = drawing.audio(latents)
+    assert met == sizes
+    assert (audio - model.decode(latents.flatten(0, 1)).unflatten(0, (2, 3))).abs().max() < 1e-3 * rms(audio)
+
+
 def test_rounded_weights_give_what_autocast_over_float32_weights_gives(model, conditions, sampler):
     rounded = copy.deepcopy(model)
     round_weights(rounded.network, torch.bfloat16)
