@@ -10,8 +10,11 @@ import pytest
 import typer
 import yaml
 
+from v2a_dpo.artifacts.code import source_files
 from v2a_dpo.cli.main import app
 from v2a_dpo.config import load_params
+from v2a_dpo.models.catalog import FAMILIES
+from v2a_dpo.scoring.catalog import KINDS
 from v2a_dpo.stages.layout import SPLITS, Layout
 from v2a_dpo.stages.loop import plan
 
@@ -52,6 +55,38 @@ def test_every_command_is_one_that_the_command_line_takes(stages):
             program, name, *arguments = shlex.split(command)
             assert program == "v2a-dpo"
             group.commands[name].make_context(name, arguments)  # raises for unknown and missing options
+
+
+def entry_points(command):
+    """Where the code of a stage's command starts: its stage, and every implementation that it may choose."""
+    words = shlex.split(command)[1:]
+    name = "vggsound" if words[:2] == ["prepare", "vggsound"] else words[0].replace("-", "_")
+    generators = [f"{module}:load" for module in FAMILIES.values()]
+    scorers = [f"{module}:{name}" for module in KINDS.values() for name in ("load_scorers", "load_taggers")]
+    chosen = {"prepare": generators, "generate": generators, "align": generators}
+    chosen |= {"score": scorers, "evaluate": generators + scorers}
+    return [f"v2a_dpo.stages.{name}:{name}", *chosen.get(name, [])]
+
+
+def test_stages_depend_on_all_code_that_they_import_and_on_no_other(stages):
+    _, by_name = stages
+    for stage in by_name.values():
+        commands = [stage.cmd] if isinstance(stage.cmd, str) else stage.cmd
+        roots = [root for command in commands for root in entry_points(command)]
+        used = [file.relative_to(ROOT).as_posix() for file in source_files(*roots)]
+        named = [dep.def_path for dep in stage.deps if dep.def_path.startswith("v2a_dpo")]
+        assert [file for file in used if not any(file == dep or file.startswith(f"{dep}/") for dep in named)] == []
+        assert [dep for dep in named if not any(file == dep or file.startswith(f"{dep}/") for file in used)] == []
+
+
+def test_what_uses_frozen_weights_depends_on_them(stages):
+    preset, by_name = stages
+    users = [
+        stage for name, stage in by_name.items() if name.split("@")[0] in ("prepare", "generate", "test", "evaluate")
+    ]
+    assert len(users) == 8
+    weights = "artifacts/pretrained" if preset == "tiny" else "weights"
+    assert all(weights in [dep.def_path for dep in stage.deps] for stage in users)
 
 
 def test_code_that_stages_depend_on_exists_and_other_inputs_are_made_or_brought(stages):

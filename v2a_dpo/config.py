@@ -255,6 +255,7 @@ class DvcConfig(Section):
     ratings: dict[str, str] = Field({}, description="name -> the CSV file of people's ratings")
     judge: dict[Literal["truth"], str] = Field({}, description="truth: truth.json of the tiny profile")
     generator: str = Field(description="folder of the base generator")
+    weights: str = Field(description="folder of the frozen weights that the generator uses beside its own: WEIGHTS_DIR")
     scorers: str = Field(description="folder of the scorers")
     splits: dict[Literal["annotation", "preference", "test"], DvcSplit]
 

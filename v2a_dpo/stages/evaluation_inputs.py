@@ -64,7 +64,8 @@ class EvaluationInputs:
         taggers = load_taggers(kind, scorers)  # refuses a kind that there is not
         self.scorers_fingerprint = folder_fingerprint(scorers)
         self._made_by = [self.scorers_fingerprint, *([file_checksum(truth)] if truth else [])]
-        roots: list[Root] = [EvaluationInputs, f"{KINDS[kind]}:load_taggers", *([_simulated_rater] if truth else [])]
+        roots: list[Root] = [FeatureExtractor, _real, _generated, f"{KINDS[kind]}:load_taggers"]
+        roots += [_simulated_rater] if truth else []
         self._code = code_of(*roots)
         self._extractor = FeatureExtractor(
             taggers,
