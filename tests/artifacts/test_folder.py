@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import boto3
 import pytest
 
 from v2a_dpo.artifacts.folder import claim_folder, local_copy, new_folder
@@ -83,6 +85,17 @@ def test_a_model_folder_goes_to_s3_and_back(bucket: str) -> None:
         assert names(folder) == ["config.json", "weights.json"]
         assert (folder / "weights.json").read_text() == "2"
     assert not folder.exists()
+
+
+def test_a_model_folder_beside_a_consoles_folder_marker_is_fetched_and_leaves_nothing_behind(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key="model/", Body=b"")
+    fill(f"{bucket}/model", config="1", weights="2")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with local_copy(f"{bucket}/model") as folder:
+        assert names(folder) == ["config.json", "weights.json"]
+    assert names(tmp_path) == []
 
 
 def test_a_local_model_folder_is_its_own_copy(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -15,6 +16,7 @@ from v2a_dpo.artifacts.location import (
     open_input,
     read_bytes,
     remove,
+    reported,
     tree_names,
     write_atomically,
 )
@@ -84,6 +86,30 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path: Pat
     assert os.listdir(tmp_path) == ["data"]
 
 
+@pytest.mark.parametrize(
+    ("number", "cause", "remedy"),
+    [
+        (errno.ENOSPC, "the disk is full", "df -h"),
+        (errno.EROFS, "the file system is read-only", "another place"),
+        (errno.EACCES, "this user has no right to do that", "ls -l"),
+        (errno.EMFILE, "too many files are open", "ulimit -n"),
+    ],
+)
+def test_what_the_operating_system_refuses_is_told_with_its_cause(number: int, cause: str, remedy: str) -> None:
+    with pytest.raises(UserError) as caught, reported("written", "out/data"):
+        raise OSError(number, os.strerror(number), "out/.data.partial")
+    assert caught.value.what == f"This cannot be written: {cause} (out/.data.partial)."
+    assert caught.value.where == "out/data"
+    assert remedy in caught.value.remedy
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match="a file stands where a folder is needed") as caught:
+        write_atomically(tmp_path / "out" / "data", b"x")
+    assert str(tmp_path / "out") in caught.value.what
+
+
 def test_an_unknown_scheme_is_the_users_error() -> None:
     with pytest.raises(UserError, match="Cannot open this location"):
         read_bytes("nosuchscheme://bucket/key")
@@ -110,5 +136,5 @@ def test_an_unreachable_s3_is_the_users_error_wherever_it_shows(
 
 
 def test_a_bucket_that_does_not_exist_cannot_be_written(s3_environment: None) -> None:
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match=r"cannot be written: .* has no bucket no-such-bucket-here"):
         write_atomically("s3://no-such-bucket-here/file", b"x")

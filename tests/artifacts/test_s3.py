@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import boto3
 import pytest
 from s3fs import S3FileSystem
 
 from tests.artifacts.builds import SCHEMA, Build
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import content_probe, file_checksum, folder_fingerprint
-from v2a_dpo.artifacts.location import exists, list_names, read_bytes, remove, tree_names, write_atomically
+from v2a_dpo.artifacts.location import exists, file_sizes, list_names, read_bytes, remove, tree_names, write_atomically
 from v2a_dpo.errors import UserError
 
 
@@ -95,6 +96,21 @@ def test_a_model_folder_and_a_video_on_s3_have_the_fingerprints_of_their_local_c
     file = "model/clap/model.safetensors"
     assert file_checksum(f"{bucket}/{file}") == file_checksum(tmp_path / file)
     assert content_probe(f"{bucket}/{file}") == content_probe(tmp_path / file)
+
+
+def test_the_empty_objects_that_consoles_make_for_folders_are_no_files(bucket: str, tmp_path: Path) -> None:
+    client, name = boto3.client("s3"), bucket.removeprefix("s3://")
+    for key in ("model/", "model/clap/", "model/empty/", "model/config.json", "model/clap/model.safetensors", "alone/"):
+        client.put_object(Bucket=name, Key=key, Body=b"" if key.endswith("/") else b"{}")
+    for folder in (f"{bucket}/model", f"{bucket}/model/"):
+        assert file_sizes(folder) == {"config.json": 2}
+        assert tree_names(folder) == ["clap/model.safetensors", "config.json"]
+    assert list_names(f"{bucket}/alone") == []
+    assert tree_names(f"{bucket}/alone") == []
+    (tmp_path / "model" / "clap").mkdir(parents=True)
+    for file in ("config.json", "clap/model.safetensors"):
+        (tmp_path / "model" / file).write_bytes(b"{}")
+    assert folder_fingerprint(f"{bucket}/model") == folder_fingerprint(tmp_path / "model")
 
 
 def test_missing_things_on_s3_are_told_as_locally(bucket: str) -> None:

@@ -1,5 +1,6 @@
 """Folders of many files that a stage fills: what the same parameters made is kept, locally and on S3."""
 
+import boto3
 import pytest
 
 from v2a_dpo.artifacts.folder import working_folder
@@ -53,3 +54,9 @@ def test_nobodys_other_files_are_touched(uri):
     with pytest.raises(UserError, match="no stage made it"), working_folder(uri, "a"):
         pass
     assert read_bytes(f"{uri}/precious") == b"mine"
+
+
+def test_a_prefix_with_nothing_but_a_consoles_folder_marker_is_empty(bucket):
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key="made/", Body=b"")
+    assert fill(f"{bucket}/made", "a", one="1") == []
+    assert tree_names(f"{bucket}/made") == ["inner/one"]

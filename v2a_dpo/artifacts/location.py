@@ -13,14 +13,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from v2a_dpo.artifacts.causes import local_cause
+from v2a_dpo.artifacts.s3 import S3_CONFIG, is_bucket_missing, s3_cause, s3_endpoint, s3_failures
 from v2a_dpo.errors import UserError
-
-#: An endpoint that does not answer is given up after about half a minute, not after botocore's five.
-S3_CONFIG: dict[str, object] = {
-    "connect_timeout": 5,
-    "read_timeout": 60,
-    "retries": {"max_attempts": 3, "mode": "standard"},
-}
 
 
 def is_remote(uri: str | Path) -> bool:
@@ -58,43 +53,60 @@ def filesystem(uri: str | Path) -> tuple[AbstractFileSystem, str]:
 
 def _storage_options(uri: str) -> dict[str, object]:
     """S3 settings: time limits, and the endpoint from the environment, so that any S3-compatible service will do."""
-    if not uri.startswith("s3://"):
+    if not _is_s3(uri):
         return {}
     endpoint = s3_endpoint()
     return {"config_kwargs": S3_CONFIG, "client_kwargs": {"endpoint_url": endpoint} if endpoint else {}}
 
 
-def s3_endpoint() -> str | None:
-    """The address of the S3 service that the environment names; None for Amazon's own."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
 @contextmanager
 def reported(action: str, uri: str | Path) -> Iterator[None]:
     """Turns what the file system raises while it does `action` ("read", "written") at `uri` into a UserError."""
-    remedy = "Check the rights and the space left."
-    failures: tuple[type[Exception], ...] = (OSError,)
-    if is_remote(uri):
-        remedy = "Check the address, the credentials and, if set, AWS_ENDPOINT_URL."
-        failures = (*failures, *_remote_failures(str(uri)))
+    failures: tuple[type[Exception], ...] = (OSError, *_remote_failures(str(uri)))
     try:
         yield
-    except FileNotFoundError as error:
-        if action != "read":
-            raise UserError(f"This cannot be {action}: {error}.", where=str(uri), remedy=remedy) from error
-        raise UserError("This file does not exist.", where=str(uri), remedy="Check the path.") from error
     except failures as error:
-        raise UserError(f"This cannot be {action}: {error}.", where=str(uri), remedy=remedy) from error
+        raise _refusal(error, action, str(uri)) from error
+
+
+def _refusal(error: Exception, action: str, uri: str) -> UserError:
+    """The error in words: its cause and the remedy."""
+    cause = s3_cause(error, action, uri) if _is_s3(uri) else None
+    cause = cause or local_cause(error)
+    if cause is not None:
+        return UserError(f"This cannot be {action}: {cause.what}.", where=uri, remedy=cause.remedy)
+    if isinstance(error, FileNotFoundError) and action == "read":
+        return UserError("This file does not exist.", where=uri, remedy="Check the path.")
+    remedy = (
+        "Check the address, the credentials and, if set, AWS_ENDPOINT_URL." if is_remote(uri) else "Check the path."
+    )
+    return UserError(f"This cannot be {action}: {error}.", where=uri, remedy=remedy)
+
+
+def _is_s3(uri: str) -> bool:
+    return uri.startswith("s3://")
 
 
 def _remote_failures(uri: str) -> tuple[type[Exception], ...]:
-    """What botocore raises for an unreachable service or missing credentials, which is no OSError."""
-    if not uri.startswith("s3://"):
+    """What is raised for a remote `uri`, and is no OSError."""
+    if not _is_s3(uri):
         return ()
     filesystem(uri)  # says so when the S3 packages are missing
-    from botocore.exceptions import BotoCoreError, ClientError
+    return s3_failures()
 
-    return (BotoCoreError, ClientError)
+
+def require_bucket(error: FileNotFoundError, uri: str | Path) -> None:
+    """Raises `error` again when nothing was found at `uri` because there is no such bucket.
+
+    That is a mistake in the address, and neither an empty folder nor a file that is missing.
+    """
+    if _is_s3(str(uri)) and is_bucket_missing(error, str(uri)):
+        raise error
+
+
+def _is_folder_marker(name: str) -> bool:
+    """Whether this is the empty object that S3 consoles make for a folder, so that it is there before its first file."""
+    return name.endswith("/")
 
 
 def exists(uri: str | Path) -> bool:
@@ -102,7 +114,12 @@ def exists(uri: str | Path) -> bool:
     with reported("looked up", uri):
         fs, path = filesystem(uri)
         fs.invalidate_cache()
-        return bool(fs.exists(path))
+        try:
+            fs.info(path)
+        except FileNotFoundError as error:
+            require_bucket(error, uri)
+            return False
+        return True
 
 
 @contextmanager
@@ -139,8 +156,10 @@ def file_sizes(uri: str | Path) -> dict[str, int]:
             else:
                 fs.invalidate_cache()
                 listing = fs.ls(path, detail=True)
-                sizes = {item["name"].rsplit("/", 1)[-1]: item["size"] for item in listing if item["type"] == "file"}
-        except FileNotFoundError:
+                files = [item for item in listing if item["type"] == "file" and not _is_folder_marker(item["name"])]
+                sizes = {item["name"].rsplit("/", 1)[-1]: item["size"] for item in files}
+        except FileNotFoundError as error:
+            require_bucket(error, uri)
             return {}
         return dict(sorted(sizes.items()))
 
@@ -155,7 +174,8 @@ def tree_names(uri: str | Path) -> list[str]:
     with reported("listed", uri):
         fs, path = filesystem(uri)
         fs.invalidate_cache()
-        names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name in fs.find(path)]
+        found = [name for name in fs.find(path) if not _is_folder_marker(name)]
+        names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name in found]
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
 
@@ -193,6 +213,6 @@ def remove(uri: str | Path) -> None:
         fs, path = filesystem(uri)
         try:
             fs.rm_file(path)
-        except FileNotFoundError:
-            return
+        except FileNotFoundError as error:
+            require_bucket(error, uri)
         fs.invalidate_cache()

@@ -1,9 +1,8 @@
 """Large files to and from S3: in parts that are checked, tried again and, after a stop, not sent twice.
 
-The one module that makes S3's own calls. An object appears when its last part is there, or not at all. Every part is sent
-with its SHA-256, which S3 checks; a download is compared, part by part, with what S3 stores about the object. An upload that
-was killed is found by the next one of the same file and continued; a lifecycle rule on the bucket should delete what nobody
-continues.
+An object appears when its last part is there, or not at all. Every part is sent with its SHA-256, which S3 checks; a
+download is compared, part by part, with what S3 stores about the object. An upload that was killed is found by the next one
+of the same file and continued; a lifecycle rule on the bucket should delete what nobody continues.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from v2a_dpo.artifacts.location import S3_CONFIG, filesystem, reported, s3_endpoint
+from v2a_dpo.artifacts.location import filesystem, reported
+from v2a_dpo.artifacts.s3 import s3_client, s3_place
 from v2a_dpo.errors import UserError
 
 #: Bytes of a part; S3 takes at least 5 MiB and at most 10,000 parts.
@@ -49,7 +49,7 @@ def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
             fs, path = filesystem(uri)
             fs.put_file(str(file), path)
             return
-        client, place = _client(), _place(uri)
+        client, place = s3_client(max_pool_connections=_AT_ONCE), s3_place(uri)
         size = file.stat().st_size
         step = max(part_bytes, -(-size // _MAX_PARTS))
         if size <= step:
@@ -77,7 +77,7 @@ def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
             fs, path = filesystem(uri)
             fs.get_file(path, str(file))
             return
-        client, place = _client(), _place(uri)
+        client, place = s3_client(max_pool_connections=_AT_ONCE), s3_place(uri)
         try:
             head = client.head_object(**place, ChecksumMode="ENABLED")
         except client.exceptions.ClientError as error:
@@ -100,18 +100,6 @@ def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
             where=uri,
             remedy="The object is damaged; make or upload it again.",
         )
-
-
-def _client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client("s3", endpoint_url=s3_endpoint(), config=Config(**S3_CONFIG, max_pool_connections=_AT_ONCE))
-
-
-def _place(uri: str) -> dict[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return {"Bucket": bucket, "Key": key}
 
 
 def _metadata(step: int) -> dict[str, str]:

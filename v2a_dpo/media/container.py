@@ -17,7 +17,7 @@ from av.format import Flags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from v2a_dpo.artifacts.location import filesystem, is_remote, reported
+from v2a_dpo.artifacts.location import filesystem, is_remote, reported, require_bucket
 from v2a_dpo.media.errors import VideoMissing, VideoUnreadable
 
 #: FFmpeg would otherwise follow a playlist in disguise (`ffconcat`, HLS) to any file or address that it names.
@@ -47,6 +47,7 @@ def open_media(path: str) -> Iterator[InputContainer]:
             with fs.open(inner, "rb") as file, av.open(file, options=_NO_OTHER_FILES) as container:
                 yield container
         except FileNotFoundError as error:
+            require_bucket(error, path)
             raise VideoMissing("There is no such video file.", where=path, remedy="Check the path.") from error
         except damage as error:
             raise VideoUnreadable(
