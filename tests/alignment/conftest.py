@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_dpo.artifacts.schema import PAIRS, TensorType, candidates_schema, conditions_schema
+from v2a_dpo.alignment.inputs import arrow_schema
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import PAIRS, TableSchema, TensorType, candidates_schema, conditions_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.models.base import VideoToAudioModel
 from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import TinyEncoders
 from v2a_dpo.tiny.generator import NETWORK_CONFIG, build
 
+#: Seconds of a clip, and what the tiny generator makes of so short a one.
+DURATION_S = 0.25
 LATENT = (8, NETWORK_CONFIG.latent_channels)
 CONDITIONS = {
-    "clip": TensorType("float32", (4, NETWORK_CONFIG.clip_dim)),
+    "clip": TensorType("float32", (2, NETWORK_CONFIG.clip_dim)),
     "sync": TensorType("float32", (8, NETWORK_CONFIG.sync_dim)),
     "text": TensorType("float32", (NETWORK_CONFIG.text_length, NETWORK_CONFIG.text_dim)),
 }
@@ -52,9 +56,16 @@ def small_model(seed: int = 0) -> VideoToAudioModel:
     return model
 
 
-def write(folder: Path, schema, *shards) -> None:
+def write(folder: Path, schema, *shards, made_of: dict[str, Path] | None = None) -> None:
+    """Writes a data set whose manifest names the data sets it was made of, by role."""
     tasks = [ShardTask(rows, [repr(rows)]) for rows in shards]
-    build_dataset(str(folder), schema, parameters={}, inputs={}, tasks=tasks, make=ShardContent)
+    inputs = {role: Dataset.open(str(origin)).fingerprint for role, origin in (made_of or {}).items()}
+    build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, make=ShardContent)
+
+
+def schema_of(source: Dataset) -> TableSchema:
+    """The schema that a data set was written with."""
+    return TableSchema(source.manifest.schema_name, source.manifest.schema_version, arrow_schema(source))
 
 
 @pytest.fixture(scope="session")
@@ -79,16 +90,16 @@ def problem(tmp_path_factory) -> Problem:
 
     for folder, part in enumerate((clips[:16], clips[16:])):
         halves = part[: len(part) // 2], part[len(part) // 2 :]
-        schema = candidates_schema(TensorType("float16", LATENT))
-        write(
-            root / f"candidates-{folder}",
-            schema,
-            *([row for clip in half for row in candidates(clip)] for half in halves),
-        )
         write(
             root / f"conditions-{folder}",
             conditions_schema(CONDITIONS),
             *([conditions(clip) for clip in half] for half in halves),
+        )
+        write(
+            root / f"candidates-{folder}",
+            candidates_schema(TensorType("float16", LATENT)),
+            *([row for clip in half for row in candidates(clip)] for half in halves),
+            made_of={"conditions": root / f"conditions-{folder}"},
         )
     pairs = [
         {
@@ -98,7 +109,8 @@ def problem(tmp_path_factory) -> Problem:
         }
         for index, clip in enumerate(reversed(clips))
     ]  # fmt: skip
-    write(root / "pairs", PAIRS, pairs)
+    made_of = {"rated_candidates": root / "candidates-0", "candidates": root / "candidates-1"}
+    write(root / "pairs", PAIRS, pairs, made_of=made_of)
     (root / "generator").mkdir()
     small_model().save(root / "generator")
     return Problem(root)

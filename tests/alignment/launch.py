@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.alignment.conftest import DURATION_S
 from v2a_dpo.alignment.log import read_log
 from v2a_dpo.config import Params
 from v2a_dpo.stages.align import align
@@ -22,7 +23,7 @@ SETTINGS = {
     "beta": 100, "learning_rate": 5e-5, "steps": 14, "batch_size": 4, "warmup_steps": 4, "held_out": 0.15,
     "validate_every": 5, "checkpoint_every": 4,
 }  # fmt: skip
-PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, align=SETTINGS)
+PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, prepare={"duration_s": DURATION_S}, align=SETTINGS)
 #: Wall-clock figures, the only thing in a log that a second run does not repeat.
 CLOCK = ("data_wait_s", "pairs_per_s", "time_ms")
 

@@ -6,13 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.alignment.conftest import DURATION_S, schema_of, small_model, write
+from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.log import read_log
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.report.training import training_section
@@ -22,7 +27,7 @@ SETTINGS = {
     "beta": 100, "learning_rate": 5e-5, "steps": 14, "batch_size": 3, "warmup_steps": 4, "held_out": 0.15,
     "validate_every": 5, "checkpoint_every": 4,
 }  # fmt: skip
-PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, align=SETTINGS)
+PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, prepare={"duration_s": DURATION_S}, align=SETTINGS)
 #: Wall-clock figures, the only thing in a log that a second run does not repeat.
 CLOCK = ("data_wait_s", "pairs_per_s", "time_ms")
 
@@ -58,6 +63,21 @@ def weights(problem, run) -> bytes:
 def log_of(problem, run):
     records = read_log(problem.root / run / "alignment" / "log.jsonl")
     return [{name: value for name, value in record.items() if name not in CLOCK} for record in records]
+
+
+def with_settings(**changes):
+    """The parameters with other settings of the alignment."""
+    return PARAMS.model_copy(update={"align": PARAMS.align.model_copy(update=changes)})
+
+
+def interrupt_at(step):
+    """A receiver of records that stops the run when it has logged `step`, as Ctrl+C would."""
+
+    def receive(record):
+        if record["step"] == step:
+            raise KeyboardInterrupt
+
+    return receive
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +202,100 @@ def test_too_high_a_learning_rate_stops_with_advice(problem):
     assert not (problem.root / "diverging" / "aligned").exists()
 
 
-def test_a_pair_whose_candidate_is_nowhere_is_named(problem):
+@pytest.mark.parametrize("held_out", [0.15, 0.0])
+def test_the_last_measurement_is_judged_and_a_diverged_model_is_not_saved(problem, held_out):
+    """No step measures the held-out pairs but the first and the last."""
+    changes = {"learning_rate": 0.05, "warmup_steps": 0, "steps": 3, "validate_every": 250, "held_out": held_out}
+    run = f"diverged at the end {held_out}"
+    with pytest.raises(
+        UserError, match=r"diverged at step \d: the error on .* winners is [\d.]+ times the reference's"
+    ):
+        align(with_settings(**changes), **problem.arguments(run))
+    assert not (problem.root / run / "aligned").exists()
+    assert not (problem.root / run / "alignment" / "summary.json").exists()
+
+
+def test_weights_that_are_not_finite_are_neither_a_checkpoint_nor_a_model(problem):
+    changes = {"learning_rate": 1e37, "weight_decay": 1e3, "warmup_steps": 0, "steps": 1, "held_out": 0.0}
+    with pytest.raises(UserError, match=r"diverged at step 1: weights of .* are not finite"):
+        align(with_settings(**changes), **problem.arguments("not finite"))
+    assert not (problem.root / "not finite" / "aligned").exists()
+    assert not list((problem.root / "not finite" / "alignment").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("share", [0.25, 4.0])
+def test_a_gradient_is_clipped_to_the_norm_that_the_settings_name(problem, share):
+    """After one step AdamW's first moment is a tenth of the clipped gradient."""
+    with pytest.raises(KeyboardInterrupt):
+        align(with_settings(steps=1, held_out=0.0), **problem.arguments("gradient norm"), on_record=interrupt_at(0))
+    (first,) = log_of(problem, "gradient norm")
+    run = f"gradient clip {share}"
+    changes = {"steps": 1, "held_out": 0.0, "gradient_clip": share * first["gradient_norm"]}
+    moments = {}
+
+    def keep(what, done, total):
+        if what == "Aligning":
+            (checkpoint,) = (problem.root / run / "alignment").glob("checkpoint-*")
+            moments.update(load_file(checkpoint / "optimizer.safetensors"))
+
+    align(with_settings(**changes), **problem.arguments(run), progress=keep)
+    total = torch.stack([value.norm() for name, value in moments.items() if name.endswith(":exp_avg")]).norm()
+    assert total.item() == pytest.approx(0.1 * min(share, 1.0) * first["gradient_norm"], rel=1e-3)
+
+
+def test_the_speed_in_the_log_is_that_of_the_whole_step(problem, monkeypatch):
+    step = torch.optim.AdamW.step
+
+    def slow(self, closure=None):
+        time.sleep(0.2)
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow)
+    align(with_settings(steps=1, held_out=0.0), **problem.arguments("slow"))
+    (record,) = read_log(problem.root / "slow" / "alignment" / "log.jsonl")
+    assert record["pairs_per_s"] < PARAMS.align.batch_size / 0.2
+
+
+def test_clips_of_another_duration_are_refused(problem):
+    params = PARAMS.model_copy(update={"prepare": PARAMS.prepare.model_copy(update={"duration_s": 0.5})})
+    with pytest.raises(UserError, match=r"candidates are not those of clips of 0.5 s .*latent .*\(8, 20\), \(16, 20\)"):
+        align(params, **problem.arguments("another duration"))
+    inputs = AlignmentInputs.open(*(problem.arguments()[name] for name in ("pairs", "candidates", "conditions")))
+    model = small_model()
+    with pytest.raises(UserError, match=r"conditions are not those .*clip has the shape \(2, 32\), \(3, 32\)"):
+        replace(inputs, candidates=[]).check_duration(model, 0.4)
+    inputs.check_duration(model, DURATION_S)
+
+
+def test_pairs_of_other_candidates_and_candidates_of_other_conditions_are_refused(problem, tmp_path):
+    """The same clips and samples, so that every row is there: only winners' and losers' latents are exchanged."""
+    arguments = problem.arguments("other candidates")
+    source = Dataset.open(arguments["candidates"][1])
+    rows = source.table().to_pylist()
+    swapped = [{**row, "sample": 2 - row["sample"]} for row in rows]
+    made_of = {"conditions": problem.root / "conditions-1"}
+    write(tmp_path / "swapped", schema_of(source), swapped, made_of=made_of)
+    others = {**arguments, "candidates": [arguments["candidates"][0], str(tmp_path / "swapped")]}
+    with pytest.raises(UserError, match=rf"The pairs in \S+ were made from candidates .*{source.fingerprint}.*swapped"):
+        align(PARAMS, **others)
+    with pytest.raises(UserError, match=r"The pairs in \S+ were made from candidates"):
+        align(
+            PARAMS, **{**arguments, "candidates": arguments["candidates"][1:]}
+        )  # those of the rated pairs are missing
+    with pytest.raises(UserError, match=r"The candidates in \S+ were made from conditions"):
+        align(PARAMS, **{**arguments, "conditions": arguments["conditions"][:1]})
+
+    write(tmp_path / "pairs", PAIRS, Dataset.open(arguments["pairs"]).table().to_pylist())
+    with pytest.raises(UserError, match=r"The pairs in \S+ were made from candidates that it does not name"):
+        align(PARAMS, **{**arguments, "pairs": str(tmp_path / "pairs")})
+
+
+def test_a_pair_whose_candidate_is_nowhere_is_named(problem, tmp_path):
     arguments = problem.arguments("incomplete")
+    made_of = {"candidates": problem.root / "candidates-0"}
+    write(tmp_path / "pairs", PAIRS, Dataset.open(arguments["pairs"]).table().to_pylist(), made_of=made_of)
+    first = {name: arguments[name][:1] for name in ("candidates", "conditions")}
     with pytest.raises(UserError, match=r"8 pairs are not in the candidates, such as that of clip 'clip23'"):
-        align(PARAMS, **{**arguments, "candidates": arguments["candidates"][:1]})
-    with pytest.raises(UserError, match="not in the conditions"):
-        align(PARAMS, **{**arguments, "conditions": arguments["conditions"][1:]})
+        align(PARAMS, **{**arguments, **first, "pairs": str(tmp_path / "pairs")})
     with pytest.raises(UserError, match="more than once in the candidates"):
         align(PARAMS, **{**arguments, "candidates": [*arguments["candidates"], arguments["candidates"][0]]})

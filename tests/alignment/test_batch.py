@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from v2a_dpo.alignment.batch import pair_errors
+from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.pairs_data import gather_pairs
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.models.base import Conditions
@@ -14,12 +15,8 @@ from v2a_dpo.models.catalog import load_generator
 @pytest.fixture(scope="module")
 def data(problem, tmp_path_factory):
     arguments = problem.arguments()
-    return gather_pairs(
-        Dataset.open(arguments["pairs"]),
-        [Dataset.open(folder) for folder in arguments["candidates"]],
-        [Dataset.open(folder) for folder in arguments["conditions"]],
-        folder=tmp_path_factory.mktemp("cache"),
-    )
+    inputs = AlignmentInputs.open(*(arguments[name] for name in ("pairs", "candidates", "conditions")))
+    return gather_pairs(inputs, folder=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")

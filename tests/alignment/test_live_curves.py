@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.alignment.conftest import DURATION_S
 from tests.mlflow_server import MLflowServer
 from v2a_dpo.alignment.log import LOG, read_log
-from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, RegisterConfig
+from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, PrepareConfig, RegisterConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align_live import align_live
 from v2a_dpo.stages.alignment_curves import sync
@@ -31,6 +32,7 @@ def params(mlflow_server_uri: str) -> Params:
     return Params(
         profile="tiny",
         generator=GeneratorConfig(family="tiny", variant="tiny", device="cpu"),
+        prepare=PrepareConfig(duration_s=DURATION_S),
         align=AlignConfig(
             learning_rate=1e-4, steps=STEPS, batch_size=4, held_out=0.2, validate_every=20, checkpoint_every=20
         ),

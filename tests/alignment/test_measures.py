@@ -50,7 +50,9 @@ def test_alarms_ring_for_a_saturated_sigmoid_and_a_forgotten_winner():
 
 @pytest.mark.parametrize("change", [
     {"loss": math.nan}, {"gradient_norm": math.inf}, {"held_out_loss": math.nan},
+    {"held_out_loss": 0.0, "held_out_loser_error": math.inf},
     {"held_out_winner_error": 4.1, "held_out_winner_error_reference": 1.0},
+    {"winner_error": 4.1, "winner_error_reference": 1.0},
 ])  # fmt: skip
 def test_a_diverged_run_is_stopped_with_advice(change):
     stop_if_diverged(FINE | {"held_out_winner_error": 3.9, "held_out_winner_error_reference": 1.0}, CONFIG)
@@ -63,6 +65,8 @@ def test_a_policy_that_is_not_the_reference_at_step_zero_is_our_mistake():
     check_step_zero(reference * (1 + 1e-5), reference)
     with pytest.raises(RuntimeError, match="dropout"):
         check_step_zero(reference * torch.tensor([1.0, 1.01]), reference)
+    with pytest.raises(RuntimeError, match="dropout"):
+        check_step_zero(reference * torch.tensor([1.0, math.nan]), reference)
 
 
 def test_a_log_goes_on_from_the_length_given_and_writes_null_for_what_is_not_finite(tmp_path):

@@ -1,9 +1,13 @@
 """The reference's stored errors: computed once, resumed after a torn write."""
 
+import math
+
+import pytest
 import torch
 
 from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.reference import ReferenceErrors
+from v2a_dpo.errors import UserError
 
 SIZES = [2, 2, 1]
 ALONE = Processes(torch.device("cpu"))
@@ -35,3 +39,9 @@ def test_a_half_written_batch_is_computed_again(tmp_path):
         reference.complete(lambda batch, asked=asked: asked.append(batch) or error_of(batch), processes=ALONE)
         assert path.read_bytes() == whole
         assert asked == [batch for batch, end in enumerate((16, 32, 40)) if length < end]
+
+
+def test_a_reference_that_is_not_finite_is_told_before_any_training(tmp_path):
+    reference = ReferenceErrors(tmp_path / "reference.f32", SIZES)
+    with pytest.raises(UserError, match="not finite"):
+        reference.complete(lambda batch: error_of(batch) * (math.nan if batch == 1 else 1.0), processes=ALONE)

@@ -76,6 +76,20 @@ def test_held_out_pairs_are_never_visited():
     assert set(visits.pair.ravel()) == set(training)
 
 
+def test_the_first_held_out_pairs_are_a_fair_sample_however_the_pairs_are_ordered():
+    """As many pairs as in the paper, the rated ones first, as mining writes them."""
+    clips = [f"rated{i}" for i in range(2000)] + [f"mined{i}" for i in range(46_000)]
+    _, held_out = split_pairs(clips, share=0.05, seed=0)
+    measured = [clips[pair] for pair in held_out[:512]]
+    rated = sum(clip.startswith("rated") for clip in measured) / len(measured)
+    assert rated == pytest.approx(2000 / 48_000, abs=0.02)
+    turned = clips[::-1]
+    _, of_turned = split_pairs(turned, share=0.05, seed=0)
+    assert [turned[pair] for pair in of_turned] == [clips[pair] for pair in held_out]
+    _, of_another_seed = split_pairs(clips, share=0.05, seed=1)
+    assert len(set(held_out) & set(of_another_seed)) < 300
+
+
 @pytest.mark.parametrize(("clips", "share", "expected"), [(1, 0.5, 0), (10, 0.01, 1), (10, 0.0, 0), (2, 0.99, 1)])
 def test_the_split_leaves_pairs_to_train_on(clips, share, expected):
     assert len(split_pairs([f"clip{i}" for i in range(clips)], share=share, seed=0)[1]) == expected

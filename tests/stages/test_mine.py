@@ -14,9 +14,9 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.stages.mine import mine
 
 
-def write(folder, schema, *shards):
+def write(folder, schema, *shards, **inputs):
     tasks = [ShardTask(rows, [repr(rows)]) for rows in shards]
-    build_dataset(str(folder), schema, parameters={}, inputs={}, tasks=tasks, make=ShardContent)
+    build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, make=ShardContent)
 
 
 def scores(clips, *, seed=0):
@@ -67,6 +67,17 @@ def test_every_clip_of_every_shard_gives_its_best_against_its_worst(folder):
         assert pair["complexity"] == pytest.approx(sum(gaps) / 2, rel=1e-5)
     assert summary.phases == {"easy": 2, "hard": 3}
     assert sum(summary.histogram) == 5
+
+
+def test_the_pairs_name_the_candidates_that_their_scores_were_made_of(folder):
+    rated = [{"clip_id": "x", "sample": k, "rating": rating, "rater": "r", "source": "human"}
+             for k, rating in enumerate(("good", "bad"))]  # fmt: skip
+    write(folder / "ratings", RATINGS, rated)
+    write(folder / "rated", SCORES, scores(["x"]), candidates="of the rated")
+    write(folder / "scores", SCORES, scores(["a", "b"]), candidates="of the mined")
+    run(folder, ratings=str(folder / "ratings"), rated_scores=str(folder / "rated"))
+    inputs = Dataset.open(str(folder / "pairs"), PAIRS).manifest.inputs
+    assert (inputs["candidates"], inputs["rated_candidates"]) == ("of the mined", "of the rated")
 
 
 def test_the_summary_is_written_beside_the_pairs(folder):

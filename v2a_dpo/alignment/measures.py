@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_dpo.alignment.log import Record
 from v2a_dpo.alignment.losses import FlowDPO, absolute_quantile, flow_dpo
@@ -75,22 +75,32 @@ def alarms(record: Record) -> list[str]:
 
 
 def stop_if_diverged(record: Record, config: AlignConfig) -> None:
-    """Raises AlignmentDivergedError when loss or gradient are not finite, or the held-out winner error has quadrupled."""
-    for name in ("loss", "gradient_norm", "held_out_loss"):
-        if not math.isfinite(record.get(name, 0.0)):
-            what = f"the {name.replace('_', ' ')} is {record[name]}"
+    """Raises AlignmentDivergedError when a number is not finite, or the winners' error is over 4 times the reference's.
+
+    Held-out winners are judged, and those of the batch: a run that holds nothing out is judged, too.
+    """
+    for name, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            what = f"the {name.replace('_', ' ')} is {value}"
             raise AlignmentDivergedError(what, step=record["step"], config=config)
-    if "held_out_winner_error" in record:
-        growth = record["held_out_winner_error"] / record["held_out_winner_error_reference"]
+    for name, winners in (("winner_error", "the batch's winners"), ("held_out_winner_error", "held-out winners")):
+        growth = record[name] / record[f"{name}_reference"] if name in record else 0.0
         if growth > _GROWTH_STOP:
-            what = f"the error on held-out winners is {growth:.1f} times the reference's"
+            what = f"the error on {winners} is {growth:.1f} times the reference's"
             raise AlignmentDivergedError(what, step=record["step"], config=config)
+
+
+def stop_unless_finite(network: nn.Module, *, step: int, config: AlignConfig) -> None:
+    """Raises AlignmentDivergedError when a weight of `network` is not finite after `step` steps."""
+    for name, weights in network.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise AlignmentDivergedError(f"weights of {name} are not finite", step=step, config=config)
 
 
 def check_step_zero(policy_2B: Tensor, reference_2B: Tensor) -> None:
     """Before the first step the policy is the reference: z = 0, loss = ln 2. Raises RuntimeError when they are apart."""
     apart = ((policy_2B.detach() - reference_2B).abs() / reference_2B.abs().clamp_min(1e-12)).max().item()
-    if apart > _STEP_ZERO_TOLERANCE:
+    if not apart <= _STEP_ZERO_TOLERANCE:  # a policy that is not finite is not the reference either
         raise RuntimeError(
             f"policy and reference differ by {apart:.2g} before the first step: dropout, precision, or other weights"
         )

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from v2a_dpo.alignment.batch import PairBatch
+from v2a_dpo.alignment.inputs import AlignmentInputs, arrow_schema
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import new_folder
-from v2a_dpo.artifacts.location import join, open_input
 from v2a_dpo.artifacts.schema import tensor_column, tensor_type
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import Conditions
@@ -56,28 +55,21 @@ class PairData:
         return PairBatch(latents.flatten(0, 1), Conditions(conditions), torch.stack(times), torch.stack(noises))
 
 
-def gather_pairs(
-    pairs: Dataset,
-    candidates: Sequence[Dataset],
-    conditions: Sequence[Dataset],
-    *,
-    folder: Path,
-    progress: Progress = silent,
-) -> PairData:
+def gather_pairs(inputs: AlignmentInputs, *, folder: Path, progress: Progress = silent) -> PairData:
     """The pairs with their latents and conditions, mapped from a cache in `folder` that one scan of the shards fills.
 
     A cache of the same data is used as it is. Raises UserError when a pair's candidate or clip is in none of the data sets, or in two.
     """
-    table = pairs.table(["clip_id", "winner", "loser", "phase"])
+    table = inputs.pairs.table(["clip_id", "winner", "loser", "phase"])
     if pc.count_distinct(table["clip_id"]).as_py() != table.num_rows:
-        raise UserError("A clip has more than one pair.", where=pairs.folder, remedy="Mine the pairs again.")
-    data = fingerprint([item.fingerprint for item in (pairs, *candidates, *conditions)])
-    names = [field.name for field in _schema(conditions[0]) if field.name != "clip_id"]
+        raise UserError("A clip has more than one pair.", where=inputs.pairs.folder, remedy="Mine the pairs again.")
+    data = fingerprint(inputs.fingerprints)
+    names = [field.name for field in arrow_schema(inputs.conditions[0]) if field.name != "clip_id"]
     cache = folder / f"{_CACHE}{data}"
     if not cache.exists():
         with new_folder(cache) as partial:
-            _gather_latents(table, candidates, partial, progress)
-            _gather_conditions(table, conditions, names, partial, progress)
+            _gather_latents(table, inputs.candidates, partial, progress)
+            _gather_conditions(table, inputs.conditions, names, partial, progress)
     return PairData(
         clip_id=table["clip_id"].to_pylist(),
         winner=table["winner"].to_numpy(),
@@ -96,7 +88,7 @@ def remove_caches(folder: Path) -> None:
 
 
 def _gather_latents(table: pa.Table, sources: Sequence[Dataset], folder: Path, progress: Progress) -> None:
-    kind = tensor_type(_schema(sources[0]).field("latent"))
+    kind = tensor_type(arrow_schema(sources[0]).field("latent"))
     rows = np.lib.format.open_memmap(
         folder / f"{_LATENTS}.npy", mode="w+", dtype=kind.dtype, shape=(table.num_rows, 2, *kind.shape)
     )
@@ -116,7 +108,8 @@ def _gather_latents(table: pa.Table, sources: Sequence[Dataset], folder: Path, p
 def _gather_conditions(
     table: pa.Table, sources: Sequence[Dataset], names: list[str], folder: Path, progress: Progress
 ) -> None:
-    kinds = {name: tensor_type(_schema(sources[0]).field(name)) for name in names}
+    schema = arrow_schema(sources[0])
+    kinds = {name: tensor_type(schema.field(name)) for name in names}
     rows = {
         name: np.lib.format.open_memmap(
             folder / f"condition-{name}.npy", mode="w+", dtype=kind.dtype, shape=(table.num_rows, *kind.shape)
@@ -132,11 +125,6 @@ def _gather_conditions(
     for memory_map in rows.values():
         memory_map.flush()
     _check_found(found, found, table, "conditions", sources)
-
-
-def _schema(source: Dataset) -> pa.Schema:
-    with open_input(join(source.folder, source.shards[0].name)) as file:
-        return pq.ParquetFile(file).schema_arrow
 
 
 def _shards(sources: Sequence[Dataset], columns: list[str], description: str, progress: Progress) -> Iterator[pa.Table]:

@@ -3,7 +3,8 @@
 Time and noise of a visit belong to (seed, pair, visit), so all that Flow-DPO ever needs of the reference is its error on
 the winner and on the loser of each visit. Before its first step the policy **is** the reference: these errors are computed
 then, with the very batches that training will see, and stored. So there is no second network in memory, a step costs one
-forward pass less, z is exactly 0 at step 0, and another run that differs in beta or learning rate alone finds them ready.
+forward pass less, z is exactly 0 at step 0, and another run in the same log folder that differs in beta or learning rate
+alone finds them ready; a run with a log folder of its own, such as a cell of a sweep, computes them anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.artifacts.location import reported
+from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 
 _DTYPE = np.dtype("<f4")
@@ -41,7 +43,7 @@ class ReferenceErrors:
         """Computes what the file lacks: `errors_of(batch)` for each batch in order, asked of every process.
 
         Only the main process has the file. A kill at any moment costs the batch under way: a part of a batch at the end
-        of the file is cut off. Raises UserError when the disk is full.
+        of the file is cut off. Raises UserError when the disk is full, or when an error is not finite.
         """
         done = int(processes.from_main(torch.tensor(self._cut() if processes.is_main else 0)).item())
         for batch in range(done, len(self._ends)):
@@ -52,6 +54,12 @@ class ReferenceErrors:
             progress("Measuring the reference", batch + 1, len(self._ends))
         content = self._path.read_bytes() if processes.is_main else b""
         self._errors = np.frombuffer(bytearray(processes.bytes_from_main(content)), dtype=_DTYPE)
+        if not np.isfinite(self._errors).all():
+            raise UserError(
+                "The base generator's velocity is not finite on some of these pairs.",
+                where=str(self._path),
+                remedy="Look for such values in the candidates' latents, in the conditions, and in the generator.",
+            )
 
     def _cut(self) -> int:
         """Cuts a part of a batch off the end of the file and returns how many whole batches it holds."""

@@ -34,13 +34,15 @@ class VisitOrder:
 def split_pairs(clip_id: list[str], *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the held-out pairs: whole clips by a seeded hash of the clip id, at least one for training.
 
-    A positive `share` holds out at least one clip when there are two.
+    A positive `share` holds out at least one clip when there are two. The held-out pairs come in the order of the hash, so
+    that any first part of them is a fair sample of all pairs, however the pairs are ordered.
     """
     clips = sorted(set(clip_id), key=lambda clip: row_seed(seed, "align", "held out", clip))
     count = min(max(round(share * len(clips)), int(share > 0)), len(clips) - 1)
-    chosen = set(clips[:count])
-    held_out = np.array([clip in chosen for clip in clip_id])
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    place = {clip: index for index, clip in enumerate(clips)}
+    place_of_pair = np.array([place[clip] for clip in clip_id])
+    by_hash = np.argsort(place_of_pair, kind="stable")
+    return np.flatnonzero(place_of_pair >= count), by_hash[place_of_pair[by_hash] < count]
 
 
 def visit_order(

@@ -15,12 +15,12 @@ from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.schedule import VisitOrder
 from v2a_dpo.artifacts.fingerprint import fingerprint
 
-#: At most so many held-out visits are measured at a time, and up to so many of each pair.
+#: At most so many held-out visits are measured at a time, of the first pairs, and up to so many of each pair.
 _HELD_OUT_VISITS, _VISITS_PER_PAIR = 512, 4
 
 
 class SharedBatches:
-    """All batches by index: one for each step of `order`, then those of the `held_out` pairs."""
+    """All batches by index: one for each step of `order`, then those of the `held_out` pairs, of which the first count."""
 
     def __init__(
         self, pairs: PairData, order: VisitOrder, held_out: np.ndarray, *, seed: int, processes: Processes

@@ -14,7 +14,14 @@ import torch
 from v2a_dpo.alignment.batch import PairErrors
 from v2a_dpo.alignment.log import Record
 from v2a_dpo.alignment.losses import flow_dpo
-from v2a_dpo.alignment.measures import alarms, batch_record, check_step_zero, held_out_record, stop_if_diverged
+from v2a_dpo.alignment.measures import (
+    alarms,
+    batch_record,
+    check_step_zero,
+    held_out_record,
+    stop_if_diverged,
+    stop_unless_finite,
+)
 from v2a_dpo.alignment.mirror import Mirror
 from v2a_dpo.alignment.pairs_data import PairData
 from v2a_dpo.alignment.processes import Processes
@@ -70,7 +77,8 @@ def align_by_flow_dpo(
     batch's pairs, so that their number changes nothing but the order in which floating-point numbers are added. The main
     one's `folder` receives `log.jsonl` (one record a step, also given to `on_record`), the reference's errors, and
     checkpoints, from which a run of the same identity goes on; `mirror` gets them too.
-    Raises AlignmentDivergedError when loss or gradient are not finite, or the held-out winner error has quadrupled.
+    Raises AlignmentDivergedError when a measure or a weight is not finite, or the winners' error has quadrupled, also after
+    the last step: what diverged is never returned, nor kept in a checkpoint.
     """
     network = model.network.eval().requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -87,25 +95,19 @@ def align_by_flow_dpo(
         folder, identity=fingerprint(origin, config), processes=processes, mirror=mirror, on_record=on_record
     )
 
-    def errors_now(index: int) -> torch.Tensor:
-        return batches.measure(index, errors_of_model)
-
     # The reference comes first: only before its first step is the policy the reference.
     reference = ReferenceErrors(files.fetch(f"reference-{origin}.f32"), batches.sizes)
-    reference.complete(errors_now, processes=processes, progress=progress)
+    reference.complete(lambda index: batches.measure(index, errors_of_model), processes=processes, progress=progress)
     files.send(f"reference-{origin}.f32")
 
-    def held_out_now() -> dict[str, float]:
-        policy_errors = [errors_now(index) for index in batches.held_out]
-        return held_out_record(policy_errors, [reference[index] for index in batches.held_out], beta=config.beta)
-
+    measurement = _Measurement(batches, reference, errors_of_model, config)
     first_step = files.resume(network, optimizer)
     policy = processes.prepare(errors_of_model)
 
     for step in range(first_step, config.steps):
         record: dict[str, Any] = {"step": step, "phase": order.phase(step)}
         if batches.held_out and step % config.validate_every == 0:
-            record |= held_out_now()
+            record |= measurement.held_out()
 
         started = time.perf_counter()
         batch, reference_errors = batches.own(step), reference[step].to(processes.device)
@@ -125,22 +127,50 @@ def align_by_flow_dpo(
         )
         record |= {"gradient_norm": gradient_norm, "learning_rate": rate, "data_wait_s": data_wait_s}
         record["alarms"] = alarms(record)
-        record["pairs_per_s"] = config.batch_size / (time.perf_counter() - started)
-        files.write(record)
-        stop_if_diverged(record, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.step()
+        try:
+            stop_if_diverged(record, config)
+            optimizer.step()
+        finally:  # the log tells of a step that ends the run, too
+            record["pairs_per_s"] = config.batch_size / (time.perf_counter() - started)
+            files.write(record)
 
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            stop_unless_finite(network, step=step + 1, config=config)
             files.checkpoint(step + 1, network, optimizer)
         progress("Aligning", step + 1, config.steps)
 
+    record = {"step": config.steps, **measurement.last()}
     if batches.held_out:
-        record = {"step": config.steps, **held_out_now()}
         files.write(record | {"alarms": alarms(record)})
+    stop_if_diverged(record, config)
     network.requires_grad_(False)
     return _summary(files.records(), order.steps_by_phase, len(training), len(held_out))
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """The policy as it is, beside the reference, without training."""
+
+    batches: SharedBatches
+    reference: ReferenceErrors
+    errors_of_model: PairErrors
+    config: AlignConfig
+
+    def held_out(self) -> dict[str, float]:
+        """The measures of all held-out batches."""
+        policy = [self.batches.measure(index, self.errors_of_model) for index in self.batches.held_out]
+        reference = [self.reference[index] for index in self.batches.held_out]
+        return held_out_record(policy, reference, beta=self.config.beta)
+
+    def last(self) -> dict[str, float]:
+        """What judges the last step: the held-out pairs or, without any, the batch that was trained on last."""
+        if self.batches.held_out:
+            return self.held_out()
+        index = self.config.steps - 1
+        policy, reference = self.batches.measure(index, self.errors_of_model).cpu(), self.reference[index]
+        return batch_record(flow_dpo(policy, reference, beta=self.config.beta), policy, reference)
 
 
 def _summary(

@@ -12,17 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from v2a_dpo.alignment.checkpoint import remove_checkpoints
+from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.log import LOG, Record
 from v2a_dpo.alignment.mirror import Mirror
 from v2a_dpo.alignment.pairs_data import PairData, gather_pairs, remove_caches
 from v2a_dpo.alignment.processes import Processes, check_batch_divides, join_processes
 from v2a_dpo.alignment.trainer import AlignmentSummary, align_by_flow_dpo
 from v2a_dpo.artifacts.checksums import record_checksums
-from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy, new_folder
 from v2a_dpo.artifacts.location import is_remote, local_path
-from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.config import Params
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
@@ -50,12 +49,10 @@ def align(
     """
     processes = join_processes(params.generator.device)
     check_batch_divides(params.align.batch_size, processes)
-    pair_set = Dataset.open(pairs, PAIRS)
-    candidate_sets = [Dataset.open(item, "candidates") for item in candidates]
-    condition_sets = [Dataset.open(item, "conditions") for item in conditions]
+    inputs = AlignmentInputs.open(pairs, candidates, conditions)
     # One process reads the whole model for its fingerprint and says what there is to do.
     base = processes.bytes_from_main(folder_fingerprint(generator).encode() if processes.is_main else b"").decode()
-    identity = alignment_identity(params, [pair_set, *candidate_sets, *condition_sets], base=base)
+    identity = alignment_identity(params, inputs, base=base)
     finished = finished_alignment(log, output, identity=identity) if processes.is_main else None
     told = processes.bytes_from_main(json.dumps(asdict(finished)).encode() if finished else b"")
     if told:
@@ -64,13 +61,10 @@ def align(
 
     folder = _scratch(log, identity) if is_remote(log) else local_path(log)
     folder.mkdir(parents=True, exist_ok=True)
-    data_of_pairs = _gather_by_turns(
-        processes,
-        lambda: gather_pairs(pair_set, candidate_sets, condition_sets, folder=folder, progress=progress),
-        log=log,
-    )
     with local_copy(generator) as files:
         model = load_generator(files, device=str(processes.device))
+    inputs.check_duration(model, params.prepare.duration_s)
+    data_of_pairs = _gather_by_turns(processes, lambda: gather_pairs(inputs, folder=folder, progress=progress), log=log)
     with Mirror(folder, log) if is_remote(log) and processes.is_main else nullcontext() as mirror:
         summary = align_by_flow_dpo(
             model,

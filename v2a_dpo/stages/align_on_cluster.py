@@ -10,11 +10,10 @@ from typing import NoReturn
 
 import yaml
 
+from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.trainer import AlignmentSummary
-from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import is_remote, join, write_atomically
-from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.config import Params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
@@ -59,12 +58,8 @@ def align_on_cluster(
     _check(
         params, [pairs, *candidates, *conditions, generator, output, log], num_nodes, processes_per_node, gpus_per_node
     )
-    data = [
-        Dataset.open(pairs, PAIRS),
-        *(Dataset.open(item, "candidates") for item in candidates),
-        *(Dataset.open(item, "conditions") for item in conditions),
-    ]
-    identity = alignment_identity(params, data, base=folder_fingerprint(generator))
+    inputs = AlignmentInputs.open(pairs, candidates, conditions)
+    identity = alignment_identity(params, inputs, base=folder_fingerprint(generator))
     finished = finished_alignment(log, output, identity=identity)
     if finished is not None:
         return finished

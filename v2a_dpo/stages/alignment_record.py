@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.log import SUMMARY
 from v2a_dpo.alignment.trainer import AlignmentSummary
-from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.config import Params
 
 
-def alignment_identity(params: Params, data: Sequence[Dataset], *, base: str) -> str:
+def alignment_identity(params: Params, inputs: AlignmentInputs, *, base: str) -> str:
     """A digest of all that decides the aligned model: parameters, data, and the base generator's fingerprint."""
-    return fingerprint(params.align, params.seed, params.generator, base, [item.fingerprint for item in data])
+    return fingerprint(params.align, params.seed, params.generator, base, inputs.fingerprints)
 
 
 def finished_alignment(log: str, output: str, *, identity: str) -> AlignmentSummary | None:

@@ -70,13 +70,17 @@ def mine(
     """
     scored, classifier = Dataset.open(scores, SCORES), AudioScore.load(audioscore)
     inputs = {"scores": scored.fingerprint, "audioscore": folder_fingerprint(audioscore)}
+    inputs |= _candidates_of(scored, role="candidates")
     parts, dropped = [], Counter[str]()
     rated_clips = pa.array([], pa.string())
     if ratings is not None and params.mine.human_pairs:
         rated = Dataset.open(ratings, RATINGS)
         inputs["ratings"] = rated.fingerprint
+        inputs |= _candidates_of(rated, role="rated_candidates")
         if rated_scores is not None:
-            inputs["rated_scores"] = Dataset.open(rated_scores, SCORES).fingerprint
+            scores_of_rated = Dataset.open(rated_scores, SCORES)
+            inputs["rated_scores"] = scores_of_rated.fingerprint
+            inputs |= _candidates_of(scores_of_rated, role="rated_candidates")
         from_ratings = rated_pairs(rated.table(), _probabilities(classifier, rated_scores))
         parts.append(from_ratings.pairs)
         dropped.update(from_ratings.dropped)
@@ -127,6 +131,12 @@ def mine(
         keep=params.keep_artifacts,
     )
     return summary
+
+
+def _candidates_of(source: Dataset, *, role: str) -> dict[str, str]:
+    """The fingerprint of the candidates that `source` was made of, if it tells: `align` compares it with those it gets."""
+    made_of = source.manifest.inputs.get("candidates")
+    return {} if made_of is None else {role: made_of}
 
 
 def _mine_shard(table: pa.Table, classifier: AudioScore, min_margin: float) -> Mined:
