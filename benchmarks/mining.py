@@ -28,12 +28,15 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.audioscore import BAD, GOOD, SCORE_NAMES, AudioScore
+from v2a_dpo.audioscore import BAD, GOOD, METRICS, SCORE_NAMES, AudioScore
 from v2a_dpo.config import Params, Threshold
 from v2a_dpo.stages.mine import mine
 
 CANDIDATES_PER_CLIP, CLIPS_PER_SHARD = 5, 256
 NAIVE_CANDIDATES = 20_000
+#: What mining asks of an AudioScore before it uses it: these scores are random, and so is the classifier.
+SCORERS = "random"
+MEASURES = {"inputs": {"scorers": SCORERS}, "held_out": {"ratings": 0, "accuracy": 1.0, "majority_accuracy": 0.0}}
 
 
 def make_classifier() -> AudioScore:
@@ -65,7 +68,9 @@ def make_scores(folder: str, candidates: int) -> None:
 
     num_shards = -(-candidates // (CLIPS_PER_SHARD * CANDIDATES_PER_CLIP))
     tasks = [ShardTask(index, [str(candidates)]) for index in range(num_shards)]
-    build_dataset(folder, SCORES, parameters={"benchmark": "mining"}, inputs={}, tasks=tasks, make=shard)
+    build_dataset(
+        folder, SCORES, parameters={"benchmark": "mining"}, inputs={"scorers": SCORERS}, tasks=tasks, make=shard
+    )
 
 
 def run_stage(folder: Path) -> dict[str, float]:
@@ -139,7 +144,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_scores(str(folder / "scores"), options.candidates)
-        make_classifier().save(str(folder / "audioscore"))
+        make_classifier().save(str(folder / "audioscore"), {METRICS: json.dumps(MEASURES).encode()})
         result = {
             "date": datetime.now(UTC).date().isoformat(),
             "hardware": f"{os.cpu_count()} x {platform.machine()}",

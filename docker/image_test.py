@@ -23,7 +23,7 @@ import yaml
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.audioscore import SCORE_NAMES, AudioScore
+from v2a_dpo.audioscore import METRICS, SCORE_NAMES, AudioScore
 from v2a_dpo.config import load_params
 from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.world import world
@@ -31,6 +31,9 @@ from v2a_dpo.stages.world import world
 CONFIG = Path("configs/tiny.yaml")
 SETTINGS = ["world.annotation_clips=1", "world.preference_clips=2", "world.test_clips=1"]
 NUM_CLIPS, CANDIDATES = 200, 5
+#: What mining asks of an AudioScore before it uses it: these scores are random, and so is the classifier.
+SCORERS = "random"
+MEASURES = {"inputs": {"scorers": SCORERS}, "held_out": {"ratings": 0, "accuracy": 1.0, "majority_accuracy": 0.0}}
 
 K8S = Path(__file__).parents[1] / "k8s"
 #: Starts the command that it is given and prints, by name, the status with which the server answers a question.
@@ -77,7 +80,7 @@ def write_inputs(folder: Path) -> None:
         str(folder / "scores"),
         SCORES,
         parameters={},
-        inputs={},
+        inputs={"scorers": SCORERS},
         tasks=[ShardTask(rows, ["random"])],
         make=ShardContent,
     )
@@ -85,7 +88,7 @@ def write_inputs(folder: Path) -> None:
     hidden_HS = random.standard_normal((8, len(SCORE_NAMES))).astype(np.float32)
     output_KH = random.standard_normal((3, 8)).astype(np.float32)
     AudioScore(zero_S, zero_S + 1, hidden_HS, np.zeros(8, np.float32), output_KH, np.zeros(3, np.float32)).save(
-        str(folder / "audioscore")
+        str(folder / "audioscore"), {METRICS: json.dumps(MEASURES, allow_nan=False).encode()}
     )
 
 

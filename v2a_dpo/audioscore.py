@@ -1,4 +1,4 @@
-"""AudioScore: from a candidate's five scores to P(Good), P(Medium), P(Bad) (paper section 3.1).
+"""AudioScore: from a candidate's five scores to P(Good), P(Medium), P(Bad) (paper 2.1; the vector is Eq. 1).
 
 Linear - ReLU - Linear - softmax over the labels. Everything here is NumPy: rating a million candidates takes a second or
 two and needs no torch; training lives in `audioscore_training`. Letters in array names: R rows, S scores, I inputs, K labels.
@@ -21,6 +21,9 @@ from v2a_dpo.errors import UserError
 SCORE_NAMES = ("imagebind", "clap", "desync", "inception", "pesq")
 LABELS = ("good", "medium", "bad")
 GOOD, MEDIUM, BAD = range(3)
+
+#: The measures of a classifier on held-out ratings, beside it in its folder.
+METRICS = "metrics.json"
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -65,7 +68,7 @@ class AudioScore:
             "missing_indicators": self.missing_indicators,
         }
         files = {
-            "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+            "config.json": (json.dumps(config, indent=2, allow_nan=False) + "\n").encode(),
             "model.safetensors": save({item.name: getattr(self, item.name) for item in fields(self)}),
             **(extra or {}),
         }

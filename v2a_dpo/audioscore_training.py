@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
     """AudioScore after full-batch AdamW on the cross-entropy, stopped early by the held-out loss.
 
     The weights kept are those of the step with the least held-out loss; training ends after `patience` steps without a
-    better one. So figures on the same held-out clips are slightly optimistic.
+    better one. So figures on the same held-out clips are slightly optimistic. Raises UserError when a loss is not finite.
     """
     mean_S, std_S = standardisation(training.scores)
     indicators = config.missing_indicators
@@ -92,6 +93,14 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
         with torch.no_grad():
             training_loss.append(loss.item())
             held_out_loss.append(F.cross_entropy(_logits(weights, held_out_inputs), held_out_labels).item())
+        for part, losses in (("training", training_loss), ("held-out", held_out_loss)):
+            if not math.isfinite(losses[-1]):
+                raise UserError(
+                    f"AudioScore diverged: the {part} loss is {losses[-1]} at step {step}.",
+                    where="audioscore.learning_rate",
+                    remedy=f"Lower it; it is {config.learning_rate:g} and the default is "
+                    f"{AudioScoreConfig().learning_rate:g}.",
+                )
         if held_out_loss[-1] < min(held_out_loss[:-1], default=float("inf")):
             best, best_step = [weight.detach().clone() for weight in weights], step
         elif step - best_step >= config.patience:

@@ -146,6 +146,9 @@ class MineConfig(Section):
     min_margin: Fraction = Field(0.0, description="least P(Good) difference between winner and loser")
     threshold: Threshold = Threshold(value=0.7)
     human_pairs: bool = Field(True, description="add pairs of rated clips, with complexity 0")
+    allow_weak_audioscore: bool = Field(
+        False, description="mine even by an AudioScore no better on held-out clips than always the commonest label"
+    )
 
 
 class AlignConfig(Section):

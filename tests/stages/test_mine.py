@@ -13,9 +13,13 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.mine import mine
 
+GOOD_MEASURES = {"ratings": 100, "accuracy": 0.6, "majority_accuracy": 0.4}
+
 
 def write(folder, schema, *shards, **inputs):
     tasks = [ShardTask(rows, [repr(rows)]) for rows in shards]
+    if schema is SCORES:
+        inputs = {"scorers": "ours", **inputs}
     build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, make=ShardContent)
 
 
@@ -40,7 +44,9 @@ def folder(tmp_path):
     one, zero = np.ones(5, np.float32), np.zeros(5, np.float32)
     first = np.array([[1, 0, 0, 0, 0], [-1, 0, 0, 0, 0]], np.float32)
     labels = np.array([[2, -2], [0, 0], [-2, 2]], np.float32)
-    AudioScore(zero, one, first, zero[:2], labels, zero[:3]).save(str(tmp_path / "audioscore"))
+    audioscore = AudioScore(zero, one, first, zero[:2], labels, zero[:3])
+    measures = json.dumps({"inputs": {"scorers": "ours"}, "held_out": GOOD_MEASURES}).encode()
+    audioscore.save(str(tmp_path / "audioscore"), {"metrics.json": measures})
     write(tmp_path / "scores", SCORES, scores(["a", "b", "c"]), scores(["d", "e"], seed=1))
     return tmp_path
 
@@ -125,3 +131,40 @@ def test_rated_clips_give_pairs_of_complexity_zero_and_are_not_mined_again(folde
 def test_no_pair_at_all_is_an_error_that_says_which_rule(folder):
     with pytest.raises(UserError, match="'small_margin': 5"):
         run(folder, params=Params(mine={"min_margin": 1.0}))
+
+
+def measured(folder, **held_out):
+    metrics = {"inputs": {"scorers": "ours"}, "held_out": GOOD_MEASURES | held_out}
+    (folder / "audioscore" / "metrics.json").write_text(json.dumps(metrics))
+
+
+@pytest.mark.parametrize("accuracy", [0.4, 0.3])
+def test_an_audioscore_no_better_than_the_commonest_label_mines_only_when_asked_to(folder, accuracy):
+    measured(folder, accuracy=accuracy)
+    with pytest.raises(UserError, match=r"commonest label.*mine\.allow_weak_audioscore") as caught:
+        run(folder)
+    assert caught.value.where == str(folder / "audioscore" / "metrics.json")
+    assert not (folder / "pairs").exists()
+    allowed = Params(mine={"threshold": {"quantile": 0.5}, "allow_weak_audioscore": True})
+    assert len(run(folder, params=allowed)[1]) == 5
+
+
+def test_scores_of_other_scorers_than_audioscore_learned_from_are_refused_with_both_folders(folder):
+    write(folder / "scores", SCORES, scores(["a", "b"]), scorers="others")
+    with pytest.raises(UserError, match="other scorers") as caught:
+        run(folder)
+    assert str(folder / "scores") in caught.value.where
+    assert str(folder / "audioscore") in caught.value.where
+
+
+def test_rated_scores_must_be_of_the_same_scorers_too(folder):
+    write(folder / "rated", SCORES, scores(["a"]), scorers="others")
+    with pytest.raises(UserError, match="other scorers") as caught:
+        run(folder, rated_scores=str(folder / "rated"))
+    assert str(folder / "rated") in caught.value.where
+
+
+def test_an_audioscore_without_measures_is_to_be_trained_again(folder):
+    (folder / "audioscore" / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="Train it again"):
+        run(folder)

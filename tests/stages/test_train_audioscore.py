@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.audioscore import LABELS, SCORE_NAMES, AudioScore
@@ -16,8 +17,9 @@ PARAMS = Params(audioscore={"hidden_size": 8, "max_steps": 80, "patience": 20})
 
 
 def write(folder, schema, rows):
+    inputs = {"scorers": "ours"} if schema is SCORES else {}
     build_dataset(
-        str(folder), schema, parameters={}, inputs={}, tasks=[ShardTask(rows, [repr(rows)])], make=ShardContent
+        str(folder), schema, parameters={}, inputs=inputs, tasks=[ShardTask(rows, [repr(rows)])], make=ShardContent
     )
 
 
@@ -39,9 +41,9 @@ def rated(tmp_path):
     return tmp_path
 
 
-def run(folder):
+def run(folder, params=PARAMS):
     return train_audioscore(
-        PARAMS, scores=str(folder / "scores"), ratings=str(folder / "ratings"), output=str(folder / "audioscore")
+        params, scores=str(folder / "scores"), ratings=str(folder / "ratings"), output=str(folder / "audioscore")
     )
 
 
@@ -52,6 +54,7 @@ def test_the_stage_writes_a_model_that_beats_the_commonest_label_and_its_measure
     assert metrics["clips"] == {"training": 18, "held_out": 6}
     assert np.sum(metrics["held_out"]["confusion"]) == 30
     assert metrics["ratings_without_scores"] == 1
+    assert metrics["inputs"]["scorers"] == "ours"
     assert metrics["sources"] == {"simulated": 120}
     assert set(metrics["ablation"]) == {"method", *SCORE_NAMES}
     probabilities = AudioScore.load(str(rated / "audioscore")).probabilities(
@@ -83,3 +86,22 @@ def test_an_unknown_label_is_named(rated):
     )
     with pytest.raises(UserError, match="'Great'"):
         run(rated)
+
+
+def test_a_learning_rate_that_diverges_is_an_error_that_names_it_and_leaves_no_model(rated):
+    params = Params(audioscore={**PARAMS.audioscore.model_dump(), "learning_rate": 1e30})
+    with pytest.raises(UserError, match="AudioScore diverged: the .* loss is (nan|inf)") as caught:
+        run(rated, params)
+    assert caught.value.where == "audioscore.learning_rate"
+    assert not (rated / "audioscore").exists()
+
+
+def test_measures_are_json_that_every_reader_takes(rated):
+    """One label alone: nothing to rank, no correlation; JSON knows no NaN."""
+    rows = [row | {"rating": "good"} for row in Dataset.open(str(rated / "ratings"), RATINGS).table().to_pylist()]
+    write(rated / "ratings", RATINGS, rows)
+    run(rated)
+    text = (rated / "audioscore" / "metrics.json").read_text()
+    metrics = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert metrics["held_out"]["rank_correlation"] is None
+    assert metrics["held_out"]["accuracy"] == metrics["held_out"]["majority_accuracy"] == 1.0

@@ -79,7 +79,7 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     params = Params(
         profile="tiny",
         audioscore=AudioScoreConfig(max_steps=3),
-        mine=MineConfig(threshold=Threshold(quantile=0.5)),
+        mine=MineConfig(threshold=Threshold(quantile=0.5), allow_weak_audioscore=True),
         register=RegisterConfig(experiment="loops", model_name="generator"),
     )
     draw = random.Random(1)
@@ -97,7 +97,7 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
             str(root / name),
             schema,
             parameters={},
-            inputs={},
+            inputs={"scorers": "random numbers"},
             tasks=[ShardTask(rows, [])],
             make=ShardContent,
         )

@@ -1,4 +1,4 @@
-"""Stage: preference pairs from scored candidates, with complexity and curriculum phase (paper Eq. 1-3)."""
+"""Stage: preference pairs from scored candidates (paper 2.2), with complexity and curriculum phase (2.3)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.preference import AUDIOSCORE, Mined, mine_pairs, rated_pairs, split_threshold, with_phases
 from v2a_dpo.progress import Progress, silent
+from v2a_dpo.stages.audioscore_check import check_audioscore
 
 _PAIRS_PER_SHARD = 1 << 16
 _HISTOGRAM_BINS = 20
@@ -67,8 +68,12 @@ def mine(
 
     With `ratings` (and `params.mine.human_pairs`) rated clips give pairs too, of complexity 0; `rated_scores` then lets
     AudioScore choose among equally rated candidates. A clip that is rated is not mined as well. Reads shard by shard.
+    Raises UserError when AudioScore learned from other scorers' scores, or is no better than a constant answer and
+    `params.mine.allow_weak_audioscore` is off.
     """
     scored, classifier = Dataset.open(scores, SCORES), AudioScore.load(audioscore)
+    judged = [scored, *([Dataset.open(rated_scores, SCORES)] if rated_scores is not None else [])]
+    check_audioscore(audioscore, judged, allow_weak=params.mine.allow_weak_audioscore)
     inputs = {"scores": scored.fingerprint, "audioscore": folder_fingerprint(audioscore)}
     inputs |= _candidates_of(scored, role="candidates")
     parts, dropped = [], Counter[str]()
@@ -116,7 +121,9 @@ def mine(
         threshold=threshold,
         histogram=np.histogram(mined_complexity, bins=_HISTOGRAM_BINS, range=(0, 1))[0].tolist(),
     )
-    write_atomically(f"{output.rstrip('/')}-summary.json", (json.dumps(asdict(summary), indent=2) + "\n").encode())
+    write_atomically(
+        f"{output.rstrip('/')}-summary.json", (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode()
+    )
     build_dataset(
         output,
         PAIRS,

@@ -1,4 +1,4 @@
-"""Stage: the preference classifier from rated candidates (paper section 3.1)."""
+"""Stage: the preference classifier from rated candidates (paper 2.1)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import pyarrow.compute as pc
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import RATINGS, SCORES
-from v2a_dpo.audioscore import LABELS, SCORE_NAMES, score_matrix
+from v2a_dpo.audioscore import LABELS, METRICS, SCORE_NAMES, score_matrix
 from v2a_dpo.audioscore_training import RatedScores, ablate, assess, fit, split_clips
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
-
-#: Beside the model, in its folder.
-METRICS = "metrics.json"
+from v2a_dpo.stages.audioscore_check import SCORERS, scorers_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,11 @@ def train_audioscore(
     metrics = {
         "labels": LABELS,
         "scores": SCORE_NAMES,
-        "inputs": {"scores": score_set.fingerprint, "ratings": rating_set.fingerprint},
+        "inputs": {
+            "scores": score_set.fingerprint,
+            "ratings": rating_set.fingerprint,
+            SCORERS: scorers_of(score_set),
+        },
         "sources": {item["values"]: item["counts"] for item in pc.value_counts(table["source"]).to_pylist()},
         "ratings_without_scores": rating_table.num_rows - table.num_rows,
         "clips": {
@@ -74,7 +76,7 @@ def train_audioscore(
             "best_step": trained.best_step,
         },
     }
-    trained.audioscore.save(output, {METRICS: (json.dumps(metrics, indent=2) + "\n").encode()})
+    trained.audioscore.save(output, {METRICS: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()})
     progress("Training AudioScore", 2, 2)
     return AudioScoreSummary(
         len(rated.label), measures["accuracy"], metrics["held_out"]["majority_accuracy"], trained.best_step
