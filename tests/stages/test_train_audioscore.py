@@ -90,7 +90,7 @@ def test_an_unknown_label_is_named(rated):
 
 def test_a_learning_rate_that_diverges_is_an_error_that_names_it_and_leaves_no_model(rated):
     params = Params(audioscore={**PARAMS.audioscore.model_dump(), "learning_rate": 1e30})
-    with pytest.raises(UserError, match="AudioScore diverged: the .* loss is (nan|inf)") as caught:
+    with pytest.raises(UserError, match=r"AudioScore diverged: the .* loss is (nan|inf)") as caught:
         run(rated, params)
     assert caught.value.where == "audioscore.learning_rate"
     assert not (rated / "audioscore").exists()

@@ -11,9 +11,9 @@ from typing import Any
 
 from v2a_dpo.alignment.log import LOG
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.audioscore import METRICS
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluate import CURVE_FILE
-from v2a_dpo.audioscore import METRICS
 
 #: File -> its columns; `dvc.yaml` names both.
 ALIGNMENT = ("step", "loss", "accuracy", "margin", "winner_difference", "loser_difference", "gradient_norm")
