@@ -105,12 +105,12 @@ def test_frames_come_in_the_order_of_the_rule(tmp_path, write_video):
     assert levels.tolist() == pytest.approx([20.0 + index for index in [*expected, 49][:50]], abs=2.0)
 
 
-def test_a_low_frame_rate_repeats_frames(tmp_path, write_video):
+def test_at_a_low_frame_rate_each_picture_stays_until_the_next_one(tmp_path, write_video):
     path = write_video(tmp_path / "slow.mp4", duration_s=2.0, rate=5)
     levels = read_frames(str(path), [SMALL], duration_s=2.0)["small"][:, :, 16:, 16:].float().mean(dim=(1, 2, 3))
     picked = pick_frame_indices([index / 5 for index in range(10)], 25, 2.0)
-    assert picked[:7] == [0, 1, 1, 1, 1, 1, 2]
-    assert levels.tolist() == pytest.approx([20.0 + index for index in (picked + [9] * 5)[:50]], abs=1.5)
+    assert picked[:11] == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]
+    assert levels.tolist() == pytest.approx([20.0 + index // 5 for index in range(50)], abs=1.5)
 
 
 def test_a_start_inside_the_video_is_found(tmp_path, write_video):

@@ -23,6 +23,10 @@ class VideoTooShort(MediaError):
     """The video ends before the clip does."""
 
 
+class PictureTooSmall(MediaError):
+    """The picture has too few rows or columns to show anything."""
+
+
 class AudioMissing(MediaError):
     """The file has no sound where sound is needed."""
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.video.reformatter import VideoReformatter
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 from torch import Tensor
 
 from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.media.container import open_media, start_time_s
 from v2a_dpo.media.errors import VideoUnreadable
-from v2a_dpo.media.h264 import h264_options
-from v2a_dpo.media.video import frame_rate_of, timed_frames, upright_picture, video_stream
+from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.h264 import H264Pictures
+from v2a_dpo.media.picture import PictureReader
+from v2a_dpo.media.video import frame_rate_of, resize, shown_s, timed_frames, video_stream
 
 #: What every current browser shows in an mp4, from containers whose packets an mp4 can take over as they are.
 _BROWSER_CODECS = frozenset({"h264", "av1", "vp9"})
@@ -29,13 +32,15 @@ _BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
 _COPYABLE_CONTAINERS = frozenset({"mov", "matroska"})
 _CLOCK = Fraction(1, 90_000)
 _AUDIO_CHUNK = 1024
+#: FFmpeg's number for colours without a name. Players take a picture of this height for BT.709 then, a smaller one for BT.601.
+_UNNAMED_COLOURS, _HD_HEIGHT = 2, 720
 
 
 def mux(video_path: str, audio: Tensor, sample_rate: int, output: str, *, start_s: float = 0.0) -> None:
     """Puts at `output` an mp4 with the picture of `video_path` from `start_s` on, as long as mono `audio` `[S]` sounds.
 
     The video stream is copied as it is when the clip starts with the file and browsers can show it, else encoded anew
-    as H.264; the sound becomes AAC. The file appears in one step. Raises VideoMissing or VideoUnreadable.
+    as H.264, as players show it: upright, with square pixels, in BT.709; the sound becomes AAC. The file appears in one step. Raises VideoMissing or VideoUnreadable.
     """
     duration_s = audio.shape[-1] / sample_rate
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +54,7 @@ def mux(video_path: str, audio: Tensor, sample_rate: int, output: str, *, start_
             if start_s == 0 and _browsers_show(source, stream):
                 picture = _copied_packets(sink, source, stream, duration_s=duration_s)
             else:
-                picture = _encoded_packets(sink, source, stream, start_s=start_s, duration_s=duration_s)
+                picture = _encoded_packets(sink, source, stream, video_path, start_s=start_s, duration_s=duration_s)
             first = next(picture, None)
             if first is None:
                 raise VideoUnreadable(
@@ -75,42 +80,74 @@ def _copied_packets(
     """The first `duration_s` seconds of packets in decoding order, whole: a later-shown one may be needed by an earlier."""
     copy = sink.add_stream_from_template(stream)
     time_base = stream.time_base or _CLOCK
-    origin = round(start_time_s(source) / time_base)
+    origin, end = round(start_time_s(source) / time_base), math.ceil(duration_s / time_base)
+    packets: list[Packet] = []
+    shown: list[int] = []
     for packet in source.demux(stream):
-        if packet.dts is None or packet.pts is None:  # the demuxer ends with an empty packet
+        if packet.pts is None:  # the demuxer ends with an empty packet
             continue
-        packet.dts, packet.pts = packet.dts - origin, packet.pts - origin
-        if packet.dts * time_base >= duration_s:
-            return
-        packet.stream = copy
+        if packet.dts is not None and packet.dts - origin >= end:
+            break
+        packets.append(packet)
+        shown.append(packet.pts - origin)
+    for packet, pts, dts in zip(packets, shown, _decoding_times(shown), strict=True):
+        packet.pts, packet.dts, packet.stream = pts, dts, copy
+        if pts < end:
+            packet.duration = min(packet.duration or 0, end - pts)
         yield packet
 
 
+def _decoding_times(presentation_times: Sequence[int]) -> list[int]:
+    """When packets in decoding order that are shown at `presentation_times` are decoded: rising, and never after that.
+
+    Containers such as Matroska do not tell it for all of them.
+    """
+    rising = sorted(presentation_times)
+    delay = max((decoded - shown for decoded, shown in zip(rising, presentation_times, strict=True)), default=0)
+    return [decoded - delay for decoded in rising]
+
+
 def _encoded_packets(
-    sink: OutputContainer, source: InputContainer, stream: VideoStream, *, start_s: float, duration_s: float
+    sink: OutputContainer, source: InputContainer, stream: VideoStream, path: str, *, start_s: float, duration_s: float
 ) -> Iterator[Packet]:
-    """The upright frames of the clip as H.264 at their own times; an odd row or column is cut, since 4:2:0 has none."""
+    """The clip's pictures as players show them, as H.264 at their own times; the last is repeated at its end if it stays.
+
+    An odd row or column is cut, since 4:2:0 has none.
+    """
     rate = Fraction(frame_rate_of(stream) or 25).limit_denominator(1001)
-    encoder = sink.add_stream("libx264", rate=rate, options=h264_options(crf=18))
-    encoder.pix_fmt = "yuv420p"
-    encoder.codec_context.time_base = _CLOCK
-    converter = VideoReformatter()
-    last_pts = -1
+    reader = PictureReader(stream, path)
+    encoder: H264Pictures | None = None
+    picture: Tensor | None = None
+    last_pts, end_s = -1, 0.0
     for frame, time_s in timed_frames(source, stream, start_s=start_s):
         if time_s >= duration_s:
+            end_s = duration_s
             break
-        picture = upright_picture(frame, converter)
-        height, width = (size // 2 * 2 for size in picture.shape[1:])
-        if last_pts < 0:
-            encoder.height, encoder.width = height, width
-        upright = av.VideoFrame.from_ndarray(
-            np.ascontiguousarray(picture[:, :height, :width].permute(1, 2, 0).numpy()), format="rgb24"
-        )
+        if frame.colorspace == _UNNAMED_COLOURS and frame.height >= _HD_HEIGHT and not frame.format.is_rgb:
+            frame.colorspace = Colorspace.ITU709
+        picture = _even_picture(reader, frame, encoder.stream if encoder else None)
+        if encoder is None:
+            height, width = picture.shape[1:]
+            encoder = H264Pictures(sink, rate=rate, width=width, height=height, crf=18)
+            encoder.stream.codec_context.time_base = _CLOCK
         last_pts = max(last_pts + 1, round(max(0.0, time_s) / _CLOCK))
-        upright.pts, upright.time_base = last_pts, _CLOCK
-        yield from encoder.encode(upright)
-    if last_pts >= 0:
-        yield from encoder.encode(None)
+        yield from encoder.encode(picture, last_pts, _CLOCK)
+        end_s = min(duration_s, time_s + shown_s(frame))
+    if encoder is not None and picture is not None:
+        repeated_pts = round((end_s - 1 / rate) / _CLOCK)
+        if repeated_pts > last_pts + 1 / rate / _CLOCK:
+            yield from encoder.encode(picture, repeated_pts, _CLOCK)
+        yield from encoder.stream.encode(None)
+
+
+def _even_picture(reader: PictureReader, frame: VideoFrame, encoder: VideoStream | None) -> Tensor:
+    """The upright picture with square pixels, at the size of `encoder` where there is one already."""
+    picture, shown_size = reader.rgb(frame), reader.shown_size(frame)
+    even = shown_size[0] // 2 * 2, shown_size[1] // 2 * 2
+    height, width = (encoder.height, encoder.width) if encoder else even
+    if shown_size == picture.shape[1:] and (height, width) == even:
+        return picture[:, :height, :width]
+    return resize(picture, FrameStream("shown", 1.0, height, width, "stretch"))
 
 
 def _sound_packets(sound: AudioStream, audio: Tensor) -> Iterator[Packet]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 
 import av
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from v2a_dpo.media.audio import encode_flac
 from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.h264 import h264_options
+from v2a_dpo.media.h264 import H264Pictures
 from v2a_dpo.media.spectrogram_figure import Panel, spectrogram_figure
 from v2a_dpo.media.video import read_frames
 
@@ -62,11 +63,10 @@ def preview_mp4(path: str, *, start_s: float, duration_s: float, width: int, hei
     frames = read_frames(path, [stream], start_s=start_s, duration_s=duration_s)["preview"]
     sink = BytesIO()
     with av.open(sink, "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=rate, options=h264_options(crf=24))
-        video.width, video.height, video.pix_fmt = even_width, even_height, "yuv420p"
-        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(video.encode(None))
+        video = H264Pictures(container, rate=rate, width=even_width, height=even_height, crf=24)
+        for index, frame in enumerate(frames):
+            container.mux(video.encode(frame, index, Fraction(1, rate)))
+        container.mux(video.stream.encode(None))
     return sink.getvalue()
 
 

@@ -1,0 +1,90 @@
+"""Pictures as players show them: upright and not mirrored, with square pixels, in BT.709 with standard range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from v2a_dpo.media.colours import Bt709Converter, needs_conversion
+from v2a_dpo.media.errors import PictureTooSmall
+
+#: A header that says otherwise is damaged: real pixels are at most about three times as wide as high.
+_PIXEL_ASPECTS = (Fraction(1, 8), Fraction(8))
+#: Pixels a side below which there is nothing to see, and how many times longer the other side may be.
+_SMALLEST_SIDE = 8
+_LONGEST_SHAPE = 32
+
+
+class Orientation(NamedTuple):
+    """How a stored picture is shown: rows and columns exchanged first, then mirrored from left to right, from top to bottom."""
+
+    transposed: bool = False
+    left_right: bool = False
+    top_bottom: bool = False
+
+    @staticmethod
+    def of(frame: VideoFrame) -> Orientation:
+        """What the frame's display matrix says, at the nearest quarter turn."""
+        matrix = cast(Mapping[Type, Any], frame.side_data).get(Type.DISPLAYMATRIX)
+        if matrix is None:
+            return Orientation()
+        # ISO 14496-12: a stored point (p, q) is shown at (a p + c q + x, b p + d q + y).
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, count=5).astype(np.int64)
+        if abs(a) + abs(d) < abs(b) + abs(c):
+            return Orientation(True, bool(c < 0), bool(b < 0))
+        return Orientation(False, bool(a < 0), bool(d < 0))
+
+    def apply(self, picture: Tensor) -> Tensor:
+        """The picture `[C, H, W]` as it is shown; a view where that is possible."""
+        if self.transposed:
+            picture = picture.transpose(1, 2)
+        dims = [dim for dim, mirrored in ((2, self.left_right), (1, self.top_bottom)) if mirrored]
+        return picture.flip(dims) if dims else picture
+
+
+class PictureReader:
+    """Turns the decoded frames of one video stream into RGB pictures. Raises PictureTooSmall for what nobody could see."""
+
+    def __init__(self, stream: VideoStream, path: str) -> None:
+        self._stream, self._path = stream, path
+        self._reformatter = VideoReformatter()
+        self._bt709 = Bt709Converter()
+
+    def rgb(self, frame: VideoFrame) -> Tensor:
+        """The upright picture, uint8 `[3, H, W]`, a value for each stored pixel."""
+        self._check(frame)
+        convert = self._bt709.rgb if needs_conversion(frame) else self._plain_rgb
+        pixels = torch.from_numpy(convert(frame).to_ndarray()).permute(2, 0, 1)
+        return Orientation.of(frame).apply(pixels).contiguous()
+
+    def shown_size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Height and width of the upright picture with square pixels; no side becomes shorter than it is stored."""
+        self._check(frame)
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        if not _PIXEL_ASPECTS[0] <= aspect <= _PIXEL_ASPECTS[1]:
+            aspect = Fraction(1)
+        height = round(frame.height / min(aspect, Fraction(1)))
+        width = round(frame.width * max(aspect, Fraction(1)))
+        return (width, height) if Orientation.of(frame).transposed else (height, width)
+
+    def _plain_rgb(self, frame: VideoFrame) -> VideoFrame:
+        return self._reformatter.reformat(frame, format="rgb24")
+
+    def _check(self, frame: VideoFrame) -> None:
+        short, long = sorted((frame.width, frame.height))
+        if short < _SMALLEST_SIDE or long > _LONGEST_SHAPE * short:
+            raise PictureTooSmall(
+                f"The picture is too small or too narrow: {frame.width} x {frame.height} pixels. At least {_SMALLEST_SIDE} "
+                f"a side are needed, and one side at most {_LONGEST_SHAPE} times as long as the other.",
+                where=self._path,
+                remedy="Leave the clip out.",
+            )
