@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from v2a_dpo.media.audio import read_audio
 from v2a_dpo.media.container import open_media
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.media.video import read_frames, timed_frames, video_stream
@@ -116,3 +117,20 @@ def test_frames_inside_a_broadcast_are_read_for_the_networks_as_well(films):
     numbers = [_number(frame) for frame in frames]
     assert abs(numbers[0] - 17) <= 1
     assert abs(numbers[-1] - numbers[0] - 49) <= 1
+
+
+@pytest.mark.parametrize("name", [name for name, _, sound, _ in FILMS if sound])
+def test_a_clip_inside_a_film_has_the_sound_of_its_time(films, name):
+    whole = read_audio(str(films[name]), sample_rate=48_000, duration_s=4.0).numpy()
+    for start_s in (0.7, 2.04):
+        part = read_audio(str(films[name]), sample_rate=48_000, start_s=start_s, duration_s=1.5).numpy()
+        expected = whole[round(start_s * 48_000) :][: part.size]
+        matches = {
+            lag: float(np.dot(np.roll(part, lag), expected) / np.linalg.norm(part) / np.linalg.norm(expected))
+            for lag in range(-240, 241)
+        }
+        best = max(matches, key=lambda lag: matches[lag])
+        assert abs(best) <= 96  # some containers round to milliseconds
+        assert matches[best] > 0.6  # AAC makes up noise of its own
+        levels = [np.sqrt(np.mean(sound.reshape(15, -1) ** 2, axis=1)) for sound in (part, expected)]
+        assert levels[0] == pytest.approx(levels[1], rel=0.3)

@@ -17,7 +17,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from v2a_dpo.artifacts.location import write_atomically
-from v2a_dpo.media.container import open_media, reason, start_time_s
+from v2a_dpo.media.container import decode_from, open_media, reason
 from v2a_dpo.media.errors import AudioMissing, AudioUnreadable
 
 #: Timestamps are rounded (Matroska to 1 ms) and waver; sound within this of the end of what was read follows at once.
@@ -95,16 +95,15 @@ def exactly(audio: Tensor, num_samples: int) -> Tensor:
     return torch.nn.functional.pad(cut, (0, num_samples - cut.shape[-1]))
 
 
-def _placed(pieces: Iterable[tuple[float | None, int, np.ndarray]]) -> tuple[Tensor, int] | None:
+def _placed(pieces: Iterable[tuple[float, int, np.ndarray]]) -> tuple[Tensor, int] | None:
     """The samples of `pieces` from second 0 on and their rate; None where there are none.
 
-    A piece starts at the second given, or at once with None; missing ones leave silence, and of two that overlap the first
-    one counts.
+    A piece starts at the second given; missing ones leave silence, and of two that overlap the first one counts.
     """
     placed: list[np.ndarray] = []
     end = rate = 0
     for time_s, rate, piece in pieces:
-        gap = 0 if time_s is None else round(time_s * rate) - end
+        gap = round(time_s * rate) - end
         if placed and abs(gap) <= _JITTER_S * rate:
             gap = 0
         new = piece[max(0, -gap) :]
@@ -116,18 +115,14 @@ def _placed(pieces: Iterable[tuple[float | None, int, np.ndarray]]) -> tuple[Ten
 
 def _mono_pieces(
     path: str, container: InputContainer, stream: AudioStream, *, start_s: float, duration_s: float | None
-) -> Iterator[tuple[float | None, int, np.ndarray]]:
-    """Decoded pieces in order: seconds after `start_s` (None: the file does not tell), sample rate, mono float32 samples.
-
-    All have the rate of the first one.
-    """
-    origin_s = start_time_s(container) + start_s
-    if start_s > 0:
-        container.seek(int(origin_s * av.time_base))
+) -> Iterator[tuple[float, int, np.ndarray]]:
+    """Decoded pieces in order: seconds after `start_s`, sample rate, mono float32 samples; all have the rate of the first one."""
     rate, converter, converted = 0, AudioResampler(), None
-    for frame in container.decode(stream):
-        time_s = None if frame.time is None else frame.time - origin_s
-        if duration_s is not None and time_s is not None and time_s >= duration_s:
+    next_s = -start_s  # where a file tells no times, one piece follows the other from its beginning on
+    for frame, told_s in decode_from(container, stream, start_s=start_s):
+        time_s = next_s if told_s is None else told_s
+        next_s = time_s + frame.samples / frame.sample_rate
+        if duration_s is not None and time_s >= duration_s:
             return
         rate = rate or frame.sample_rate
         if rate > _HIGHEST_RATE:
