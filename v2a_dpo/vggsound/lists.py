@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from v2a_dpo.artifacts.location import read_bytes
+from v2a_dpo.artifacts.text_table import read_table
 from v2a_dpo.errors import UserError
 
 #: A YouTube id, an underscore and the start second in six digits, as MMAudio, Frieren and VGGSounder write it.
@@ -64,21 +60,20 @@ def read_official_list(uri: str) -> OfficialList:
     """
     clips: dict[str, ListedClip] = {}
     bad_lines: list[BadLine] = []
-    total = 0
-    for line, cells in _lines(uri):
-        total += 1
+    lines = read_table(uri)
+    for line in lines:
         try:
-            clip = _listed(cells)
+            clip = _listed(line.cells)
             if clip.clip_id in clips:
                 raise ValueError(f"the clip {clip.clip_id} is listed before")
         except ValueError as error:
-            bad_lines.append(BadLine(line, ",".join(cells), str(error)))
+            bad_lines.append(BadLine(line.number, ",".join(line.cells), str(error)))
         else:
             clips[clip.clip_id] = clip
-    if not clips or len(bad_lines) > max(1, _TOLERATED * total):
+    if not clips or len(bad_lines) > max(1, _TOLERATED * len(lines)):
         first = f" the first is line {bad_lines[0].line}: {bad_lines[0].reason}." if bad_lines else ""
         raise UserError(
-            f"{len(bad_lines)} of {total} lines are not lines of VGGSound's list;{first}",
+            f"{len(bad_lines)} of {len(lines)} lines are not lines of VGGSound's list;{first}",
             where=uri,
             remedy="Give the official vggsound.csv: YouTube id, start second, label, train or test; no header.",
         )
@@ -107,14 +102,15 @@ def read_clip_list(uri: str) -> dict[str, str]:
     a YouTube id (which then stands for every clip of that video). Raises UserError at the first other line.
     """
     found: dict[str, str] = {}
-    for line, cells in _lines(uri):
+    for line in read_table(uri):
+        cells = line.cells
         official = len(cells) == 4 and re.fullmatch(r"[0-9]{1,6}", cells[1]) is not None
         clip_id = f"{cells[0]}_{cells[1].zfill(6)}" if official else cells[0]
         if not (CLIP_ID.fullmatch(clip_id) or YOUTUBE_ID.fullmatch(clip_id)):
             if not found and cells[0].lower() in {"id", "clip_id", "video_id", "youtube_id", "name"}:
                 continue
             raise UserError(
-                f"Line {line} starts with {cells[0]!r}, which is no clip id.",
+                f"Line {line.number} starts with {cells[0]!r}, which is no clip id.",
                 where=uri,
                 remedy="A clip id is an 11-character YouTube id, `_`, and the start second in six digits.",
             )
@@ -123,23 +119,3 @@ def read_clip_list(uri: str) -> dict[str, str]:
     if not found:
         raise UserError("This list names no clips.", where=uri, remedy="Give one clip id a line.")
     return found
-
-
-def _lines(uri: str) -> Iterator[tuple[int, list[str]]]:
-    """The number and the cells of each line that is not empty."""
-    content = read_bytes(uri)
-    try:
-        text = (gzip.decompress(content) if uri.endswith(".gz") else content).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"This list cannot be read: {error}.", where=uri, remedy="Download it again.") from error
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ",", strict=True
-    )
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        raise UserError(
-            f"Line {reader.line_num} is broken: {error}.", where=uri, remedy="Correct it or download the list again."
-        ) from error
