@@ -30,13 +30,14 @@ def _write_video(
     sample_rate: int = 16_000,
     layout: str = "mono",
     codec: str = "libx264",
+    pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
 ) -> Path:
     """A video whose brightness rises by one level a frame, with a white square in its top left corner; `audio` is `[channels, S]`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         video = container.add_stream(codec, rate=rate, options={"crf": "8"} if codec == "libx264" else {})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.width, video.height, video.pix_fmt = width, height, pixels
         sound = None if audio is None else container.add_stream("aac", rate=sample_rate, layout=layout)
         for index in range(round(duration_s * rate)):
             picture = np.full((height, width, 3), 20 + index % 160, np.uint8)

@@ -27,9 +27,16 @@ class ClipSource:
 
     @property
     def identity(self) -> list[Any]:
-        """All that artifacts made from this clip depend on, as JSON values."""
+        """All that the clip's row in the table depends on, as JSON values."""
         known = str(self.clip.error) if isinstance(self.clip, RejectedClip) else asdict(self.clip)
         return [self.clip.clip_id, known, self.digest]
+
+    @property
+    def content(self) -> list[Any]:
+        """All that the clip's conditions depend on: what its video shows and what its text says, wherever the file lies."""
+        if isinstance(self.clip, RejectedClip):
+            return self.identity
+        return [self.clip.clip_id, self.clip.prompt, self.clip.start_s, self.digest]
 
 
 def find_sources(listed: Sequence[CaptionedClip | RejectedClip]) -> list[ClipSource]:
@@ -57,8 +64,13 @@ def _source(clip: CaptionedClip | RejectedClip) -> ClipSource:
 
 
 def identity(part: Sequence[ClipSource]) -> str:
-    """A digest of all that artifacts made from `part` depend on."""
+    """A digest of all that the table's rows of `part` depend on."""
     return fingerprint([source.identity for source in part])
+
+
+def content(part: Sequence[ClipSource]) -> str:
+    """A digest of all that the conditions of `part` depend on."""
+    return fingerprint([source.content for source in part])
 
 
 def accepted(part: Sequence[ClipSource]) -> list[CaptionedClip]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import content_probe
 from v2a_dpo.artifacts.schema import CLIPS, tensor_column
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
@@ -192,6 +193,52 @@ def test_a_replaced_video_makes_its_conditions_again(generator, tmp_path, write_
     assert not np.array_equal(before, after)
 
 
+def test_moved_videos_keep_their_conditions(generator, tmp_path, write_video):
+    for name in "abcde":
+        write_video(tmp_path / "here" / f"{name}.mp4")
+    _run(tmp_path / "here", generator, tmp_path / "out")
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "conditions").glob("*.parquet")}
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert _run(tmp_path / "there", generator, tmp_path / "out").made == 2
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "conditions").glob("*.parquet")}
+    assert after == before
+    clips = Dataset.open(str(tmp_path / "out" / "clips"), CLIPS).table().column("video").to_pylist()
+    assert clips == [f"{tmp_path}/there/{name}.mp4" for name in "abcde"]
+
+
+def test_a_worker_looks_at_the_videos_of_its_own_shards_alone(generator, tmp_path, write_video, monkeypatch):
+    folder = tmp_path / "videos"
+    for name in "abcdefg":
+        write_video(folder / f"{name}.mp4")
+    (folder / "captions.csv").write_text("clip_id\na\nb\nc\nd\ne\na\nf\ng\n")
+    looked_at = []
+
+    def noted(uri):
+        looked_at.append(uri[-5])
+        return content_probe(uri)
+
+    monkeypatch.setattr("v2a_dpo.clip_table.content_probe", noted)
+    summary = _run(folder, generator, tmp_path / "out", shards=[1])
+    assert sorted(looked_at) == ["e", "f", "g"]
+    assert summary.quarantined == {"DuplicateClip": 1}
+    assert summary.rows == 3
+    with pytest.raises(UserError, match="Shard 2 is to be made, and there are only 2 now"):
+        _run(folder, generator, tmp_path / "out", shards=[2])
+
+
+def test_files_that_are_no_videos_are_counted_and_named(generator, tmp_path, write_video):
+    folder = tmp_path / "videos"
+    write_video(folder / "dogs" / "a.mp4")
+    write_video(folder / "b.gif", codec="gif", pixels="rgb8", rate=20)
+    for name in ("._b.mp4", "dogs/.DS_Store", "dogs/notes.txt", *(f"{n}.wav" for n in range(5))):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    summary = _run(folder, generator, tmp_path / "out")
+    assert summary.quarantined == {}
+    rows = Dataset.open(str(tmp_path / "out" / "clips"), CLIPS).table().to_pylist()
+    assert [row["clip_id"] for row in rows] == ["b", "dogs/a"]
+    assert str(summary).endswith("; not taken for a video: 6 (0.wav, 1.wav, 2.wav, 3.wav, 4.wav and 1 more)")
+
+
 def test_real_footage_without_captions_is_prepared(real_footage, generator, tmp_path):
     summary = prepare(
         _params(), videos=str(real_footage), captions=None, split="test", generator=generator,
@@ -207,7 +254,10 @@ def test_real_footage_without_captions_is_prepared(real_footage, generator, tmp_
 def test_a_folder_of_useless_files_is_a_mistake(generator, tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
-    with pytest.raises(UserError, match="no videos"):
+    with pytest.raises(UserError, match=r"There are no videos\."):
+        _run(folder, generator, tmp_path / "out")
+    (folder / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"There are no videos; not taken for a video: 1 \(notes\.txt\)"):
         _run(folder, generator, tmp_path / "out")
     (folder / "text.mp4").write_text("nothing to see")
     with pytest.raises(UserError, match=r"None of 1 clips can be used.*1 VideoUnreadable"):

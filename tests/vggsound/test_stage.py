@@ -12,6 +12,7 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.captions import read_clips
+from v2a_dpo.media.video_files import VideoFolder
 from v2a_dpo.stages.layout import SPLITS
 from v2a_dpo.stages.vggsound import vggsound
 from v2a_dpo.vggsound.lists import read_official_list
@@ -65,7 +66,7 @@ def test_the_tables_are_what_prepare_reads(listing: Path, folder: Path, tmp_path
     summary = vggsound(PARAMS, listing=str(listing), videos=str(folder), output=str(tmp_path / "splits"))
     seen: set[str] = set()
     for name, wanted in zip(SPLITS, (20, 100, 95), strict=True):
-        clips = read_clips(str(folder), str(tmp_path / "splits" / f"{name}.csv"), split=name)
+        clips = read_clips(VideoFolder(str(folder)), str(tmp_path / "splits" / f"{name}.csv"), split=name)
         assert len(clips) == wanted == summary.splits[name].clips
         for clip in clips:
             assert Path(clip.video).read_bytes() == clip.clip_id.encode()
@@ -167,7 +168,7 @@ def test_archives_on_s3_are_streamed_to_s3(listing: Path, archives: Path, tmp_pa
     vggsound(PARAMS, listing=str(listing), videos=str(archives), unpack=str(tmp_path / "u"), output=str(local))
     vggsound(PARAMS, listing=str(listing), videos=f"{bucket}/archives", unpack=f"{bucket}/clips", output=str(remote))
     assert tables(local) == tables(remote)
-    clips = read_clips(f"{bucket}/clips", str(remote / "annotation.csv"), split="annotation")
+    clips = read_clips(VideoFolder(f"{bucket}/clips"), str(remote / "annotation.csv"), split="annotation")
     assert [clip.video for clip in clips] == [
         f"{bucket}/clips/{row['video']}" for row in rows(remote / "annotation.csv")
     ]

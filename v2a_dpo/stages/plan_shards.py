@@ -6,6 +6,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.captions import read_clips
+from v2a_dpo.media.video_files import VideoFolder
 from v2a_dpo.progress import Progress, silent
 
 
@@ -27,7 +28,7 @@ def plan_shards(
     if data is not None:
         count = len(Dataset.open(data).shards)
     elif videos is not None:
-        clips = len(read_clips(videos, captions, split=split))
+        clips = len(read_clips(VideoFolder(videos), captions, split=split))
         count = -(-clips // params.prepare.clips_per_shard)
     else:
         raise ValueError("name the data or the videos")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
@@ -13,13 +15,34 @@ from v2a_dpo.artifacts.location import file_sizes, join, open_input
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.artifacts.shard_file import StoredShard, stored_shard
 from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent, ShardTask, build_dataset, shard_name
-from v2a_dpo.clip_table import ClipSource, accepted, clip_rows, find_sources, identity, rejections
+from v2a_dpo.clip_table import ClipSource, accepted, clip_rows, content, find_sources, identity, rejections
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.media.captions import read_clips
+from v2a_dpo.media.captions import CaptionedClip, RejectedClip, read_clips
+from v2a_dpo.media.video_files import VideoFolder
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.preparation import ConditionExtractor
 from v2a_dpo.progress import Progress, silent
+
+_FILES_NAMED = 5
+
+
+@dataclass
+class PreparationSummary(BuildSummary):
+    """What was made, and which files of a folder without a table were not taken for videos."""
+
+    not_taken: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return super().__str__() + _named(self.not_taken)
+
+
+def _named(not_taken: Sequence[str]) -> str:
+    """How many files were not taken and what they are called, as the end of a sentence; empty for none."""
+    if not not_taken:
+        return ""
+    more = f" and {len(not_taken) - _FILES_NAMED:,} more" if len(not_taken) > _FILES_NAMED else ""
+    return f"; not taken for a video: {len(not_taken):,} ({', '.join(not_taken[:_FILES_NAMED])}{more})"
 
 
 def prepare(
@@ -33,18 +56,22 @@ def prepare(
     conditions: str,
     shards: list[int] | None = None,
     progress: Progress = silent,
-) -> BuildSummary:
+) -> PreparationSummary:
     """Writes the clips table and the conditions of `videos` and says what was done.
 
     A clip that cannot be used (no video, damaged, too short, listed twice) goes to the quarantine of both; every clip in
     the table has conditions. Shards follow the lines of `captions`, so that a video that turns up later re-makes one
-    shard. `shards` makes only these, without manifests. Raises UserError when not a single clip can be used.
+    shard. `shards` makes only these, without manifests, and looks at their videos alone. Raises UserError when not a single
+    clip can be used.
     """
-    sources = find_sources(read_clips(videos, captions, split=split))
-    size = params.prepare.clips_per_shard
-    parts = [sources[start : start + size] for start in range(0, len(sources), size)]
-    if not parts:
-        raise UserError("There are no videos.", where=videos, remedy="Name a folder that holds videos.")
+    folder = VideoFolder(videos)
+    listed = read_clips(folder, captions, split=split)
+    not_taken = folder.others if captions is None else []
+    if not listed:
+        raise UserError(
+            f"There are no videos{_named(not_taken)}.", where=videos, remedy="Name a folder that holds videos."
+        )
+    parts = _parts(listed, params.prepare.clips_per_shard, shards)
     model_fingerprint = folder_fingerprint(generator)
     _prepare_conditions(params, parts, generator, model_fingerprint, conditions, shards=shards, progress=progress)
     stored = _stored(conditions, range(len(parts)) if shards is None else shards)
@@ -72,11 +99,24 @@ def prepare(
     )
     if shards is None and not summary.rows:
         raise UserError(
-            f"None of {len(sources)} clips can be used: {summary}.",
+            f"None of {len(listed)} clips can be used: {summary}.",
             where=videos,
             remedy=f"See {join(clips, '_quarantine.parquet')} for the reasons.",
         )
-    return summary
+    return PreparationSummary(**vars(summary), not_taken=not_taken)
+
+
+def _parts(listed: list[CaptionedClip | RejectedClip], size: int, shards: list[int] | None) -> list[list[ClipSource]]:
+    """The clips shard by shard, `size` each; a shard that is not made here is left empty: no one looks at its videos."""
+    starts = range(0, len(listed), size)
+    if beyond := [index for index in shards or [] if index >= len(starts)]:
+        raise UserError(
+            f"Shard {beyond[0]} is to be made, and there are only {len(starts)} now.",
+            where="shards",
+            remedy="Videos or lines were taken away since the shards were planned: plan them again.",
+        )
+    wanted = range(len(starts)) if shards is None else shards
+    return [find_sources(listed[start : start + size]) if index in wanted else [] for index, start in enumerate(starts)]
 
 
 def _prepare_conditions(
@@ -117,7 +157,7 @@ def _prepare_conditions(
             extractor.schema,
             parameters=[settings.duration_s, settings.clips_per_batch, params.generator.precision],
             inputs={"generator": model_fingerprint, **frozen},
-            tasks=[ShardTask(part, [model_fingerprint, *frozen.values(), identity(part)]) for part in parts],
+            tasks=[ShardTask(part, [model_fingerprint, *frozen.values(), content(part)]) for part in parts],
             make=make,
             code=code_of(_prepare_conditions, *model.code("conditions")),
             keep=params.keep_artifacts,

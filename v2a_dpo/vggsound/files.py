@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from v2a_dpo.artifacts.location import tree_names
-from v2a_dpo.media.captions import VIDEO_SUFFIXES
+from v2a_dpo.media.video_files import is_video
 from v2a_dpo.vggsound.lists import CLIP_ID
 
 _RANGE = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{1,9})_([0-9]{1,9})")
@@ -19,7 +19,7 @@ def clip_id_of(name: str) -> str | None:
     are seconds, or milliseconds if they are 1000 or more apart.
     """
     path = PurePosixPath(name)
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
+    if not is_video(name):
         return None
     if CLIP_ID.fullmatch(path.stem):
         return path.stem
