@@ -1,4 +1,4 @@
-"""Table 2 from the evaluations of all cells."""
+"""Table 2 (paper 3.2) from the pairs and evaluations of all cells."""
 
 from kfp.dsl import Markdown, Output
 
@@ -9,6 +9,7 @@ from components.definition import ORCHESTRATION, component
 def collect_sweep(
     params: dict,
     cells: list[str],
+    pairs: list[str],
     evaluations: list[str],
     output: str,
     table: Output[Markdown],
@@ -16,6 +17,6 @@ def collect_sweep(
     """Writes the table of all cells to the prefix `output`, shows it in the run, and returns the prefix."""
     from v2a_dpo.stages.task import run_stage
 
-    arguments = {"cells": cells, "evaluations": evaluations, "output": output}
+    arguments = {"cells": cells, "pairs": pairs, "evaluations": evaluations, "output": output}
     run_stage("collect_sweep", params, arguments, page=(f"{output}/sweep.md", table))
     return output

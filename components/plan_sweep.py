@@ -1,11 +1,11 @@
-"""The cells of the grid of Table 2."""
+"""The cells of Table 2 (paper 3.2)."""
 
 from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
-def plan_sweep(params: dict, betas: list[float], thresholds: list[float]) -> list[str]:
-    """Returns the names of the grid's cells, such as `beta-600-threshold-0.7`."""
+def plan_sweep(params: dict, betas: list[float], thresholds: list[float], grid: bool) -> list[str]:
+    """Returns the names of the sweep's cells, such as `beta-600-threshold-0.7`."""
     from v2a_dpo.stages.task import run_stage
 
-    return run_stage("plan_sweep", params, {"betas": betas, "thresholds": thresholds})
+    return run_stage("plan_sweep", params, {"betas": betas, "thresholds": thresholds, "grid": grid})

@@ -1,4 +1,4 @@
-"""The parameters of one cell of the grid."""
+"""The parameters of one cell of a sweep."""
 
 from components.definition import ORCHESTRATION, component
 

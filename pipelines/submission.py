@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
 import yaml
 
+from v2a_dpo.config import params_from
 from v2a_dpo.errors import UserError
+from v2a_dpo.stages.plan_sweep import plan_sweep
 
 #: Python types that an argument of each parameter type may have, and the word for it in messages.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -60,7 +62,8 @@ class CompiledPipeline:
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments `given`, checked: every one is an input of the right type, and no required one is missing.
 
-        Text given for an input of another type is read as YAML. Raises UserError that names the input.
+        Text given for an input of another type is read as YAML; what a list may hold is what the pipeline's first task
+        takes. Raises UserError that names the input.
         """
         unknown = sorted(set(given) - set(self.inputs))
         if unknown:
@@ -80,7 +83,11 @@ class CompiledPipeline:
                 where="--input",
                 remedy=" ".join(f"Give --input {name}=VALUE." for name in missing),
             )
-        return {name: _typed(name, value, str(self.inputs[name]["parameterType"])) for name, value in given.items()}
+        typed = {name: _typed(name, value, str(self.inputs[name]["parameterType"])) for name, value in given.items()}
+        if check := _CHECKS.get(self.name):
+            defaults = {name: item["defaultValue"] for name, item in self.inputs.items() if "defaultValue" in item}
+            check(defaults | typed)
+        return typed
 
 
 def task_names(spec: Mapping[str, Any]) -> list[str]:
@@ -139,10 +146,27 @@ class Submission:
         )
 
 
+def _check_sweep(arguments: Mapping[str, Any]) -> None:
+    plan_sweep(
+        params_from(arguments["params"]),
+        betas=arguments["betas"],
+        thresholds=arguments["thresholds"],
+        grid=arguments["grid"],
+    )
+
+
+#: Pipeline -> what raises UserError for arguments that its first task would refuse.
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"sweep": _check_sweep}
+
+
 def _typed(name: str, value: Any, parameter_type: str) -> Any:
     types, word = _TYPES[parameter_type]
     if isinstance(value, str) and str not in types:
-        value = yaml.safe_load(value)
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            remedy = f"Give {word}."
+            raise UserError(f"The input {name} is {value!r}: no YAML.", where="--input", remedy=remedy) from error
     wrong_boolean = isinstance(value, bool) and bool not in types
     if wrong_boolean or not isinstance(value, types):
         raise UserError(f"The input {name} is {value!r}, not {word}.", where="--input", remedy=f"Give {word}.")

@@ -1,4 +1,4 @@
-"""The paper's Table 2: beta and the curriculum threshold over a grid, on top of a finished loop."""
+"""The paper's Table 2 (section 3.2): beta and the curriculum threshold, one factor at a time, on top of a finished loop."""
 
 from typing import Any
 
@@ -19,10 +19,12 @@ from pipelines.values import Part, layout, value
 
 
 def sweep(placement: Placement) -> Any:
-    """Mines, aligns and evaluates once for every pair of a beta and a threshold, and collects one table.
+    """Mines, aligns and evaluates once for every cell of beta and threshold, and collects one table.
 
     Takes `params`, `root` (where results go), `loop_root` (a finished run of `v2a-dpo`, whose candidates, scores and
     AudioScore all cells share), `betas` and `thresholds`: complexity scores, or quantiles where `params` names one.
+    The cells are those of the paper: the beta and threshold of `params`, then the other betas at that threshold, then the
+    other thresholds at that beta. With `grid` they are every beta with every threshold.
     `generator` and `scorers` are the models of that run, unless it was of the tiny profile.
     """
     make_cells = _cells(placement)
@@ -32,8 +34,9 @@ def sweep(placement: Placement) -> Any:
         params: dict,
         root: str,
         loop_root: str,
-        betas: list[float] = [200.0, 600.0, 1000.0],  # noqa: B006
-        thresholds: list[float] = [0.5, 0.7, 0.9],  # noqa: B006
+        betas: list[float] = [1000.0, 800.0, 400.0, 200.0],  # noqa: B006
+        thresholds: list[float] = [1.0, 0.9, 0.8, 0.6],  # noqa: B006
+        grid: bool = False,
         generator: str = "",
         scorers: str = "",
     ) -> None:
@@ -43,7 +46,7 @@ def sweep(placement: Placement) -> Any:
                 take_loop(loop_root=loop_root, generator=generator, scorers=scorers), "control"
             ).outputs  # fmt: skip
             make_cells(
-                params=params, root=root, loop_root=loop_root, betas=betas, thresholds=thresholds,
+                params=params, root=root, loop_root=loop_root, betas=betas, thresholds=thresholds, grid=grid,
                 generator=loop["generator"], scorers=loop["scorers"], truth=loop["truth"],
             )  # fmt: skip
 
@@ -60,12 +63,13 @@ def _cells(placement: Placement) -> Part:
         loop_root: str,
         betas: list[float],
         thresholds: list[float],
+        grid: bool,
         generator: str,
         scorers: str,
         truth: str,
     ) -> str:
         done = layout(loop_root)
-        planned = placement.place(plan_sweep(params=params, betas=betas, thresholds=thresholds), "control")
+        planned = placement.place(plan_sweep(params=params, betas=betas, thresholds=thresholds, grid=grid), "control")
         cells = planned.output
         with dsl.ParallelFor(cells, parallelism=placement.preset.parallelism, name="cells") as cell:
             at = layout(f"{root}/{cell}")
@@ -128,7 +132,13 @@ def _cells(placement: Placement) -> Part:
                 "evaluation",
             )
         collected = placement.place(
-            collect_sweep(params=params, cells=cells, evaluations=dsl.Collected(value(evaluated)), output=root),
+            collect_sweep(
+                params=params,
+                cells=cells,
+                pairs=dsl.Collected(value(mined)),
+                evaluations=dsl.Collected(value(evaluated)),
+                output=root,
+            ),
             "control",
         )
         return value(collected)

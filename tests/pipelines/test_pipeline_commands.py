@@ -11,10 +11,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from pipelines.submission import CompiledPipeline
 from tests.pipelines.compilation_memory import remember_compilations
+from tests.pipelines.compiled import GOLDEN, GOLDEN_PRESET
 from tests.pipelines.kfp_server import KubeflowServer
 from v2a_dpo.cli.main import app
+from v2a_dpo.config import load_params
 from v2a_dpo.errors import UserError
+from v2a_dpo.stages.plan_sweep import plan_sweep
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("compile", "submit", "status", "logs", "cancel", "schedule create", "schedule list", "schedule delete")
@@ -99,6 +103,45 @@ def test_compile_writes_resources_for_gitops(tmp_path):
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
     images = {each["container"]["image"] for each in version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()}  # fmt: skip
     assert {image.rpartition(":")[2] for image in images} == {"1.2"}
+
+
+def sweep(*inputs, preset="mmaudio-large-44k"):
+    given = ("loop_root=s3://bucket/loop", *inputs)
+    return call(
+        "submit", "sweep", "--preset", "cpu", "--dry-run", "--root", "s3://bucket/sweep",
+        "--params", str(ROOT / "configs" / f"{preset}.yaml"), *(part for one in given for part in ("--input", one)),
+    )  # fmt: skip
+
+
+def test_a_sweep_without_more_words_is_the_papers_table():
+    assert sweep().exit_code == 0
+    inputs = CompiledPipeline.of((GOLDEN / f"sweep-{GOLDEN_PRESET}.yaml").read_text()).inputs
+    defaults = {name: inputs[name]["defaultValue"] for name in ("betas", "thresholds", "grid")}
+    cells = plan_sweep(load_params(ROOT / "configs" / "mmaudio-large-44k.yaml"), **defaults)
+    betas = ["beta-600", "beta-1000", "beta-800", "beta-400", "beta-200"]
+    thresholds = ["threshold-1", "threshold-0.9", "threshold-0.8", "threshold-0.6"]
+    assert cells == [f"{beta}-threshold-0.7" for beta in betas] + [f"beta-600-{threshold}" for threshold in thresholds]
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ("betas=[200, a]", "betas"),
+        ("betas=[]", "betas"),
+        ("betas=[200", "--input"),
+        ("thresholds=[0.5, 0.5]", "thresholds"),
+        ("betas=[-200]", "beta--200-threshold-0.7"),
+    ],
+)
+def test_a_dry_run_refuses_a_sweep_that_its_first_task_would_refuse(given, where):
+    done = sweep(given)
+    assert isinstance(done.exception, UserError)
+    assert done.exception.where == where
+
+
+def test_a_dry_run_refuses_quantiles_beyond_one():
+    assert isinstance(sweep("thresholds=[1.5]", preset="tiny").exception, UserError)
+    assert sweep("thresholds=[1.5]").exit_code == 0  # a complexity score may be any number
 
 
 def test_a_dry_run_prints_everything_and_contacts_nobody(server):

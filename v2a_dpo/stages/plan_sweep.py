@@ -1,9 +1,10 @@
-"""The grid of the paper's Table 2: beta and the curriculum threshold."""
+"""The cells of the paper's Table 2 (section 3.2): beta and the curriculum threshold."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from v2a_dpo.config import Params, override_params, params_from, values_of
@@ -14,19 +15,46 @@ _CELL = re.compile(r"beta-(.+)-threshold-(.+)")
 
 
 def plan_sweep(
-    params: Params, *, betas: Sequence[float], thresholds: Sequence[float], progress: Progress = silent
+    params: Params,
+    *,
+    betas: Sequence[float],
+    thresholds: Sequence[float],
+    grid: bool = False,
+    progress: Progress = silent,
 ) -> list[str]:
-    """The names of the grid's cells, such as `beta-600-threshold-0.7`; raises UserError for a value that is not allowed."""
-    names = [f"beta-{beta:g}-threshold-{threshold:g}" for beta in betas for threshold in thresholds]
-    if not names or len(set(names)) < len(names):
-        raise UserError(
-            "The grid is empty or names a value twice.", where="betas, thresholds", remedy="Give different numbers."
-        )
+    """The names of the sweep's cells, such as `beta-600-threshold-0.7`, in the order of the paper's Table 2.
+
+    One factor at a time: the parameters' own beta and threshold, then each of `betas` at that threshold, then each of
+    `thresholds` at that beta. With `grid`, every one of `betas` with every one of `thresholds`. Raises UserError for a
+    list that is empty, names a value twice or holds anything but numbers, and for a value that is not allowed.
+    """
+    for where, values in (("betas", betas), ("thresholds", thresholds)):
+        _check_numbers(where, values)
+    beta, threshold = params.align.beta, _own_threshold(params)
+    cells = [(beta, threshold), *((each, threshold) for each in betas), *((beta, each) for each in thresholds)]
+    if grid:
+        cells = list(product(betas, thresholds))
+    names = list(dict.fromkeys(f"beta-{beta:g}-threshold-{threshold:g}" for beta, threshold in cells))
     content = values_of(params)
     for name in names:
         cell_params(content, name)
     progress("Planning", len(names), len(names))
     return names
+
+
+def _check_numbers(where: str, values: Sequence[Any]) -> None:
+    wrong = [value for value in values if isinstance(value, bool) or not isinstance(value, int | float)]
+    if wrong or not values or len({f"{value:g}" for value in values}) < len(values):
+        what = f"{wrong[0]!r} is no number" if wrong else "a value stands there twice" if values else "there is none"
+        raise UserError(
+            f"The sweep needs different numbers, but {what}.", where=where, remedy="Give a list such as [200, 400]."
+        )
+
+
+def _own_threshold(params: Params) -> float:
+    """The threshold of the parameters, be it a complexity score or a quantile."""
+    own = params.mine.threshold
+    return next(number for number in (own.value, own.quantile) if number is not None)
 
 
 def cell_params(params: Mapping[str, Any], cell: str) -> dict[str, Any]:
@@ -36,7 +64,7 @@ def cell_params(params: Mapping[str, Any], cell: str) -> dict[str, Any]:
     """
     named = _CELL.fullmatch(cell)
     if named is None:
-        raise UserError(f"{cell!r} is no cell of a grid.", where="cell", remedy="Use a name that plan_sweep gave.")
+        raise UserError(f"{cell!r} is no cell of a sweep.", where="cell", remedy="Use a name that plan_sweep gave.")
     beta, threshold = named.groups()
     mine = override_params(params, []).get("mine") or {}
     kind = "quantile" if (mine.get("threshold") or {}).get("quantile") is not None else "value"
