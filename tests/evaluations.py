@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
 from v2a_dpo.evaluation.systems import SystemClips
 
 SIZE = 4
-SETTINGS = BootstrapSettings(resamples=200, fd_resamples=50, confidence=0.95, seed=1)
+SETTINGS = BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.95, seed=1)
 
 
 def _system(clip_ids: list[str], *, seed: int, gain: float, spread: float) -> SystemClips:
@@ -45,10 +46,14 @@ def write_evaluation(
     clips: int = 64,
     first_clip: int = 0,
     guidance: float = 4.5,
+    scorers: str = "f" * 32,
+    failed: Sequence[str] = (),
+    settings: BootstrapSettings = SETTINGS,
 ) -> Comparison:
     """Writes an evaluation whose aligned model has IB-scores higher by 100 x `gain` and features with noise `spread`.
 
-    Base and real audio are always the same for the same clips.
+    Base and real audio are always the same for the same clips. On the further clips `failed` the aligned model alone made
+    no usable sound.
     """
     clip_ids = [f"clip-{number:03d}" for number in range(first_clip, first_clip + clips)]
     real = _system(clip_ids, seed=1, gain=0.0, spread=0.0)
@@ -56,7 +61,7 @@ def write_evaluation(
         "base": _system(clip_ids, seed=2, gain=0.0, spread=0.2),
         "aligned": _system(clip_ids, seed=2, gain=gain, spread=spread),
     }
-    comparison = compare(real, systems, SETTINGS)
+    comparison = compare(real, systems, settings, failed={"base": 0, "aligned": len(failed)})
     schema = TableSchema(
         FEATURES,
         2,
@@ -84,13 +89,16 @@ def write_evaluation(
     _build(folder / "per-clip", PER_CLIP_SCHEMA, per_clip_rows(real, systems))
     summary = {
         "profile": "tiny",
-        "guidance_scale": guidance,
-        "steps": 25,
         "duration_s": 8.0,
-        "confidence": 0.95,
+        "sampling": {
+            system: {"seed": 0, "steps": 25, "guidance_scale": guidance, "use_text": True, "sample_rate": 16_000}
+            for system in systems
+        },
+        "differences": {},
+        "failed": {"base": [], "aligned": list(failed)},
         "rater": None,
-        "test_set": fingerprint(clip_ids),
-        "scorers_fingerprint": "f" * 32,
+        "test_set": fingerprint(sorted({*clip_ids, *failed})),
+        "scorers_fingerprint": scorers,
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "metrics.json").write_text(json.dumps(comparison.to_dict()))

@@ -4,13 +4,15 @@ from typing import get_args
 
 import pytest
 
+from v2a_dpo import gates as gates_module
 from v2a_dpo.config import GatesConfig, MetricKey, Params, load_params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
-from v2a_dpo.evaluation.metrics import METRICS, Comparison
-from v2a_dpo.gates import GateDecision, decide
+from v2a_dpo.evaluation.metrics import METRICS, NO_FAILURES, BootstrapSettings, Comparison
+from v2a_dpo.gates import GateDecision
 from v2a_dpo.stages.gate import gate
 
+BOOTSTRAP = BootstrapSettings(resamples=2000, fd_resamples=500, confidence=0.95, seed=0)
 GATES = GatesConfig(
     min_clips=50, must_improve=["ib_score"], must_not_worsen={"fd_passt": "10%", "desync_s": 0.02, "clap_score": "0%"}
 )
@@ -27,7 +29,19 @@ def comparison(**changes: tuple[float, float, float]) -> Comparison:
     }
     values = {key: Interval(20.0, 19.0, 21.0) for key in given}
     differences = {key: Difference(*ends, p_better=0.5, p_two_sided=0.5) for key, ends in given.items()}
-    return Comparison(64, {"base": values, "aligned": values}, differences, None)
+    return Comparison(
+        64,
+        {"base": values, "aligned": values},
+        differences,
+        None,
+        counts=dict.fromkeys(given, 64),
+        failed=NO_FAILURES,
+        bootstrap=BOOTSTRAP,
+    )
+
+
+def decide(gates, comparison, *, reference="base", least=None):
+    return gates_module.decide(gates, comparison, reference=reference, least=least or BOOTSTRAP)
 
 
 def outcome(decision: GateDecision, metric: str) -> bool:
@@ -38,7 +52,15 @@ def outcome(decision: GateDecision, metric: str) -> bool:
 def test_a_model_that_keeps_every_rule_passes_with_a_reason_for_each():
     decision = decide(GATES, comparison(), reference="base")
     assert decision.passed
-    assert [item.metric for item in decision.outcomes] == ["clips", "ib_score", "fd_passt", "desync_s", "clap_score"]
+    assert [item.metric for item in decision.outcomes] == [
+        "clips",
+        "intervals",
+        "failed clips",
+        "ib_score",
+        "fd_passt",
+        "desync_s",
+        "clap_score",
+    ]
     assert "changed by +2 [+1, +3], higher is better" in str(decision)
     assert decision.failures == []
 
@@ -70,7 +92,7 @@ def test_the_worse_end_of_the_interval_decides(metric, change, passes):
 def test_too_few_clips_decide_nothing():
     decision = decide(GATES.model_copy(update={"min_clips": 65}), comparison(), reference="base")
     assert not decision.passed
-    assert decision.failures == ["clips at least 65: 64 were compared"]
+    assert decision.failures[0] == "clips at least 65: 64 were compared"
 
 
 def test_a_metric_that_was_not_measured_does_not_pass():

@@ -6,12 +6,12 @@ The candidate stands where `Comparison` says aligned, what it would replace (the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from v2a_dpo.config import GatesConfig
 from v2a_dpo.evaluation.bootstrap import Difference
-from v2a_dpo.evaluation.metrics import METRICS, Comparison, Metric
+from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison, Metric
 
 _METRICS = {metric.key: metric for metric in METRICS}
 
@@ -28,11 +28,15 @@ class RuleOutcome:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Whether all rules hold for a candidate against `reference`, and the outcome of each."""
+    """Whether all rules hold for a candidate against `reference`, the outcome of each, and how intervals were made.
+
+    `bootstrap` is None where nothing was compared.
+    """
 
     reference: str
     clips: int
     outcomes: tuple[RuleOutcome, ...]
+    bootstrap: BootstrapSettings | None
 
     @property
     def passed(self) -> bool:
@@ -52,11 +56,18 @@ class GateDecision:
     def from_dict(content: dict[str, Any]) -> GateDecision:
         """The decision from what `to_dict` gave."""
         outcomes = tuple(RuleOutcome(**outcome) for outcome in content["outcomes"])
-        return GateDecision(content["reference"], content["clips"], outcomes)
+        bootstrap = content["bootstrap"]
+        return GateDecision(
+            content["reference"],
+            content["clips"],
+            outcomes,
+            None if bootstrap is None else BootstrapSettings(**bootstrap),
+        )
 
     def __str__(self) -> str:
         verdict = "The gates hold" if self.passed else "The gates do not hold"
-        lines = [f"{verdict} against {self.reference} on {self.clips} clips."]
+        made = f" ({shown_bootstrap(self.bootstrap)})" if self.bootstrap else ""
+        lines = [f"{verdict} against {self.reference} on {self.clips} clips{made}."]
         lines += [
             f"  {'pass' if item.passed else 'FAIL'}  {item.metric} {item.demand}: {item.reason}"
             for item in self.outcomes
@@ -64,29 +75,86 @@ class GateDecision:
         return "\n".join(lines)
 
 
-def decide(gates: GatesConfig, comparison: Comparison, *, reference: str) -> GateDecision:
+def refusal(reference: str, rule: str, demand: str, reason: str) -> GateDecision:
+    """The decision where there is nothing to compare with `reference`."""
+    return GateDecision(reference, 0, (RuleOutcome(rule, demand, False, reason),), None)
+
+
+def both(first: GateDecision, second: GateDecision) -> GateDecision:
+    """The decision that holds when both hold; each reason then says against what."""
+    outcomes = [
+        replace(outcome, reason=f"against {decision.reference}: {outcome.reason}")
+        for decision in (first, second)
+        for outcome in decision.outcomes
+    ]
+    return GateDecision(
+        f"{first.reference} and {second.reference}",
+        min(first.clips, second.clips),
+        tuple(outcomes),
+        first.bootstrap or second.bootstrap,
+    )
+
+
+def shown_bootstrap(bootstrap: BootstrapSettings) -> str:
+    """How intervals were made, in words."""
+    return (
+        f"{100 * bootstrap.confidence:g}% intervals of {bootstrap.resamples} resamples, {bootstrap.fd_resamples} for FD"
+    )
+
+
+def decide(gates: GatesConfig, comparison: Comparison, *, reference: str, least: BootstrapSettings) -> GateDecision:
     """The decision about the candidate in `comparison` against what is called `reference` there.
+
+    The comparison's intervals must be of the confidence of `least` and of as many resamples, or more.
 
     A metric that must improve needs its whole interval on the better side of zero. One that must not worsen needs the worse
     end of its interval within the tolerance: too few clips to tell count as a failure, not as a pass.
     """
-    return GateDecision(reference, comparison.clips, tuple(_outcomes(gates, comparison)))
+    return GateDecision(reference, comparison.clips, tuple(_outcomes(gates, comparison, least)), comparison.bootstrap)
 
 
-def _outcomes(gates: GatesConfig, comparison: Comparison) -> Iterator[RuleOutcome]:
+def _outcomes(gates: GatesConfig, comparison: Comparison, least: BootstrapSettings) -> Iterator[RuleOutcome]:
     enough = comparison.clips >= gates.min_clips
     yield RuleOutcome("clips", f"at least {gates.min_clips}", enough, f"{comparison.clips} were compared")
+    yield _intervals_made(comparison.bootstrap, least)
+    yield _failures(gates, comparison)
     for key in gates.must_improve:
-        yield _judged(comparison, _METRICS[key], "must improve", tolerance=None)
+        yield _judged(gates, comparison, _METRICS[key], "must improve", tolerance=None)
     for key, tolerance in gates.must_not_worsen.items():
         shown = tolerance if isinstance(tolerance, str) else f"{tolerance:g} {_METRICS[key].unit}".strip()
-        yield _judged(comparison, _METRICS[key], f"must not worsen by more than {shown}", tolerance=tolerance)
+        yield _judged(gates, comparison, _METRICS[key], f"must not worsen by more than {shown}", tolerance=tolerance)
 
 
-def _judged(comparison: Comparison, metric: Metric, demand: str, *, tolerance: str | float | None) -> RuleOutcome:
+def _intervals_made(made: BootstrapSettings, least: BootstrapSettings) -> RuleOutcome:
+    enough = (
+        made.confidence >= least.confidence
+        and made.resamples >= least.resamples
+        and made.fd_resamples >= least.fd_resamples
+    )
+    return RuleOutcome("intervals", f"at least {shown_bootstrap(least)}", enough, f"they are {shown_bootstrap(made)}")
+
+
+def _failures(gates: GatesConfig, comparison: Comparison) -> RuleOutcome:
+    """Both shares are of the clips that one system or both made sound for."""
+    reference, candidate = comparison.failed["base"], comparison.failed["aligned"]
+    tried = comparison.clips + reference + candidate
+    return RuleOutcome(
+        "failed clips",
+        f"at most {100 * gates.max_more_failures:g}% more than the reference",
+        candidate - reference <= gates.max_more_failures * tried,
+        f"{candidate} of {tried} against {reference}",
+    )
+
+
+def _judged(
+    gates: GatesConfig, comparison: Comparison, metric: Metric, demand: str, *, tolerance: str | float | None
+) -> RuleOutcome:
     change = comparison.differences.get(metric.key)
     if change is None:
         return RuleOutcome(metric.key, demand, False, "the evaluation did not measure it")
+    if comparison.counts[metric.key] < gates.min_clips:
+        reason = f"only {comparison.counts[metric.key]} clips have it, at least {gates.min_clips} are needed"
+        return RuleOutcome(metric.key, demand, False, reason)
     sign = 1 if metric.higher_is_better else -1
     least_gain = min(sign * change.low, sign * change.high)
     if tolerance is None:

@@ -9,10 +9,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.schema import RATINGS, SCORES, TensorType, candidates_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.media.audio import encode_flac
+from v2a_dpo.randomness import row_seed
 from v2a_dpo.stages.prepare import prepare
 from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import TinyEncoders
@@ -83,12 +86,16 @@ def loop(tmp_path_factory):
         clips=made.folder("clips"),
         conditions=made.folder("conditions"),
     )
+    write_scorers(root)
     generator = np.random.default_rng(0)
     for name, share_late, noise in (("base", 0.7, 0.15), ("aligned", 0.2, 0.03)):
         audio = [damaged(truth, generator, share_late=share_late, noise=noise) for truth in truths]
         rows = [candidate_row(truth.clip_id, sound) for truth, sound in zip(truths, audio, strict=True)]
-        write(root / "candidates" / name, candidates_schema(TensorType("float16", (2, 2))), rows)
-        write(root / "scores" / name, SCORES, score_rows(truths, generator, better=name == "aligned"))
+        write_system(made, name, rows, score_rows(truths, generator, better=name == "aligned"))
+    return made
+
+
+def write_scorers(root):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for name in SCORER_NAMES:
@@ -99,14 +106,31 @@ def loop(tmp_path_factory):
                     weight.mul_(2.0)
             save_scorer(root / "scorers", name, scorer)
     store_marginal(root / "scorers")
-    return made
 
 
-def write(folder, schema, rows, *, rows_per_shard=8):
+def write_system(loop, name, candidates, scores, *, root=None, conditions="the test clips' conditions", **inputs):
+    """Writes the folders `candidates/NAME` and `scores/NAME` under `root` (the loop's own if None), and returns them.
+
+    `inputs` replace what the scores' manifest says that they were made of.
+    """
+    made, judged = ((root or loop.root) / kind / name for kind in ("candidates", "scores"))
+    schema = candidates_schema(TensorType("float16", (2, 2)))
+    write(made, schema, candidates, inputs={"conditions": conditions} if conditions else {})
+    sources = {
+        "clips": Dataset.open(loop.folder("clips")).fingerprint,
+        "candidates": Dataset.open(str(made)).fingerprint,
+        "scorers": folder_fingerprint(loop.folder("scorers")),
+    }
+    write(judged, SCORES, scores, inputs=sources | inputs)
+    return str(made), str(judged)
+
+
+def write(folder, schema, rows, *, rows_per_shard=8, inputs=None):
     tasks = [
         ShardTask(rows[start : start + rows_per_shard], [str(start)]) for start in range(0, len(rows), rows_per_shard)
     ]
-    build_dataset(str(folder), schema, parameters=[], inputs={"scorers": "made up"}, tasks=tasks, make=ShardContent)
+    inputs = {"scorers": "made up"} if inputs is None else inputs
+    build_dataset(str(folder), schema, parameters=[], inputs=inputs, tasks=tasks, make=ShardContent)
 
 
 def save_generators(root, audio_BS):
@@ -133,7 +157,7 @@ def candidate_row(clip_id, audio):
     return {
         "clip_id": clip_id,
         "sample": 0,
-        "seed": 1,
+        "seed": row_seed(0, clip_id, 0),
         "steps": 12,
         "guidance_scale": 2.0,
         "use_text": True,
@@ -167,6 +191,20 @@ def score_rows(truths, generator, *, better, samples=1):
 def write_rows():
     """A function that makes a data set folder of rows."""
     return write
+
+
+@pytest.fixture
+def new_system(loop, tmp_path):
+    """A function that makes a system of the loop's own under `tmp_path`, changed row by row; returns its folders."""
+
+    def make(name, *, of="base", change=lambda row: row, extra=(), scores=lambda row: row, **options):
+        candidates = Dataset.open(loop.folder("candidates", of)).table().to_pylist()
+        judged = Dataset.open(loop.folder("scores", of)).table().to_pylist()
+        rows = [row for row in map(change, candidates) if row is not None]
+        kept = [row for row in map(scores, judged) if row is not None]
+        return write_system(loop, name, [*rows, *extra], kept, root=tmp_path, **options)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,10 @@ def test_metrics_table_and_summary_are_written_and_honest(loop, evaluated):
     summary = json.loads(Path(output, "summary.json").read_text())
     assert metrics["clips"] == summary["expected_clips"] == 12
     assert summary["rater"] == "simulated rater"
-    assert summary["seed"] == loop.params.seed
+    assert summary["sampling"] == {
+        name: {"seed": loop.params.seed, "steps": 12, "guidance_scale": 2.0, "use_text": True, "sample_rate": 16_000}
+        for name in ("base", "aligned")
+    }
     assert set(metrics["base"]) == {
         "fd_passt",
         "kl_panns",
@@ -108,10 +111,10 @@ def test_without_a_truth_nobody_rates_and_no_rating_appears(loop, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["rater"] is None
 
 
-def test_clips_without_scores_are_counted_and_too_many_stop_the_evaluation(loop, tmp_path, write_rows):
-    rows = Dataset.open(loop.folder("scores", "base"), SCORES).table().to_pylist()
-    write_rows(tmp_path / "scores", SCORES, rows[:9])
-    inputs = {**loop.inputs, "base": (loop.folder("candidates", "base"), str(tmp_path / "scores"))}
+def test_clips_without_scores_are_counted_and_too_many_stop_the_evaluation(loop, tmp_path, new_system):
+    first = {row["clip_id"] for row in Dataset.open(loop.folder("scores", "base"), SCORES).table().to_pylist()[:9]}
+    base = new_system("base", scores=lambda row: row if row["clip_id"] in first else None)
+    inputs = {**loop.inputs, "base": base}
     with pytest.raises(UserError, match=r"Only 9 of 12 .* base 3, aligned 0"):
         evaluate(loop.params, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
     lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.7})})
@@ -120,14 +123,16 @@ def test_clips_without_scores_are_counted_and_too_many_stop_the_evaluation(loop,
     assert (summary["clips"], summary["missing"]["base"]) == (9, 3)
 
 
-def test_a_video_without_sound_leaves_its_clip_out_with_a_reason(loop, tmp_path, write_rows):
+def test_a_video_without_sound_leaves_its_clip_out_with_a_reason(loop, tmp_path, write_rows, new_system):
     from v2a_dpo.artifacts.schema import CLIPS
 
     rows = Dataset.open(loop.folder("clips"), CLIPS).table().to_pylist()
     rows[3]["video"] = str(tmp_path / "gone.mp4")
     write_rows(tmp_path / "clips", CLIPS, rows)
+    clips = Dataset.open(str(tmp_path / "clips")).fingerprint
     lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.9})})
-    inputs = {**loop.inputs, "clips": str(tmp_path / "clips")}
+    systems = {name: new_system(name, of=name, clips=clips) for name in ("base", "aligned")}
+    inputs = {**loop.inputs, **systems, "clips": str(tmp_path / "clips")}
     evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
     quarantine = pq.read_table(tmp_path / "out" / "features" / "truth" / "_quarantine.parquet").to_pylist()
     assert [row["clip_id"] for row in quarantine] == [rows[3]["clip_id"]]

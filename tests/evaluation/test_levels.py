@@ -5,7 +5,7 @@ import torchaudio
 
 from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.levels import LEVELS, integrated_loudness, mean_levels, sound_levels
-from v2a_dpo.evaluation.metrics import Comparison
+from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
 from v2a_dpo.evaluation.tables import level_table, to_markdown
 
 
@@ -71,7 +71,16 @@ def test_the_table_has_the_real_audio_first_and_marks_nothing():
     levels = {"rms": 0.0931, "lufs": -18.04, "clipped_share": 0.006, "embedding_norm": 16.5}
     given = {"real": {**levels, "lufs": None}, "base": levels, "aligned": {**levels, "clipped_share": 0.019}}
     one = {"ib_score": Interval(1.0, 0.5, 1.5)}
-    comparison = Comparison(2, {"base": one, "aligned": one}, {}, None, levels=given)
+    comparison = Comparison(
+        2,
+        {"base": one, "aligned": one},
+        {},
+        None,
+        counts={},
+        failed=NO_FAILURES,
+        bootstrap=BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.95, seed=0),
+        levels=given,
+    )
     assert to_markdown(level_table(comparison, caption="Levels.")).splitlines()[2:] == [
         f"|  | {' | '.join(level.title for level in LEVELS)} |",
         "| --- | --- | --- | --- | --- |",

@@ -1,5 +1,5 @@
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
-from v2a_dpo.evaluation.metrics import Comparison
+from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
 from v2a_dpo.evaluation.tables import Cell, Table, difference_table, paper_table, to_html, to_markdown, to_text
 
 COMPARISON = Comparison(
@@ -22,6 +22,9 @@ COMPARISON = Comparison(
         "rater_quality": Difference(-0.094, -0.12, -0.05, 1.0, 0.001),
     },
     win_rate=Difference(0.625, 0.55, 0.7, 0.001, 0.002),
+    counts={"fd_passt": 192, "ib_score": 192, "rater_quality": 192},
+    failed=NO_FAILURES,
+    bootstrap=BootstrapSettings(resamples=2000, fd_resamples=500, confidence=0.95, seed=0),
 )
 
 

@@ -43,7 +43,7 @@ class Workshop:
             generator=GeneratorConfig(family="tiny", variant="tiny"),
             score=ScoreConfig(scorers="tiny"),
             gates=GATES,
-            evaluate=EvaluateConfig(bootstrap_samples=200, fd_bootstrap_samples=50),
+            evaluate=EvaluateConfig(bootstrap_samples=200, fd_bootstrap_samples=200),
             register=RegisterConfig(experiment="releases", model_name=f"generator-{uuid.uuid4().hex[:8]}"),
         )
         self.model("base", 0)

@@ -20,7 +20,7 @@ from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.audioscore import LABELS, SCORE_NAMES
 from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegisterConfig, Threshold
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
-from v2a_dpo.evaluation.metrics import Comparison
+from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
 from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.train_audioscore import train_audioscore
 
@@ -69,6 +69,9 @@ def comparison(gain: float = 2.0) -> Comparison:
             "desync_s": Difference(-0.1, -0.2, 0.0, p_better=0.02, p_two_sided=0.04),
         },
         win_rate=Difference(0.7, 0.6, 0.8, p_better=0.001, p_two_sided=0.002),
+        counts={"ib_score": 64, "desync_s": 64},
+        failed=NO_FAILURES,
+        bootstrap=BootstrapSettings(resamples=2000, fd_resamples=500, confidence=0.95, seed=0),
     )
 
 

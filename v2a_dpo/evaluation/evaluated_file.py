@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,18 @@ class EvaluatedFile:
 
     clips: EvaluatedClips
     real_embedding: NDArray[np.floating]
+
+    def select(self, clip_ids: Sequence[str]) -> EvaluatedFile:
+        """The rows of `clip_ids`, in this order."""
+        row_of = {clip_id: row for row, clip_id in enumerate(self.clips.clip_ids)}
+        rows = np.array([row_of[clip_id] for clip_id in clip_ids], dtype=np.int64)
+        clips = EvaluatedClips(
+            list(clip_ids),
+            {key: values[rows] for key, values in self.clips.values.items()},
+            self.clips.passt_embedding[rows],
+            self.clips.panns_logits[rows],
+        )
+        return EvaluatedFile(clips, self.real_embedding[rows])
 
     def save(self, path: Path) -> None:
         """Writes everything to `path`."""

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import (
     Difference,
     Indices,
@@ -39,9 +41,11 @@ from v2a_dpo.evaluation.divergence import (
 )
 from v2a_dpo.evaluation.frechet import frechet_distance, resampled_frechet_distances
 from v2a_dpo.evaluation.systems import SystemClips
+from v2a_dpo.randomness import row_seed
 
 Array = NDArray[np.float64]
 SYSTEMS = ("base", "aligned")
+NO_FAILURES = {"base": 0, "aligned": 0}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ METRICS = (
     Metric("rater_quality", "Rater's quality", "", True, 3),
 )
 WIN_RATE = Metric("win_rate", "Win rate", "", True, 3)
-#: Metrics that are means of one number a clip.
+#: Metrics of all clips together, and those that are means of one number a clip.
+SET_METRICS = ("fd_passt", "inception_score")
 PER_CLIP = ("kl_panns", "kl_passt", "ib_score", "desync_s", "clap_score", "rater_quality")
 
 
@@ -80,20 +85,37 @@ class BootstrapSettings:
     confidence: float
     seed: int
 
+    @staticmethod
+    def of(params: Params) -> BootstrapSettings:
+        """The bootstrap of `params`, seeded by its root seed."""
+        config = params.evaluate
+        return BootstrapSettings(
+            resamples=config.bootstrap_samples,
+            fd_resamples=min(config.fd_bootstrap_samples, config.bootstrap_samples),
+            confidence=config.confidence,
+            seed=row_seed(params.seed, "evaluation", "bootstrap"),
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Both systems' metrics on the same clips, and their paired differences, aligned minus base.
 
     `intervals` maps system -> metric key, `differences` metric key. `win_rate` is the share of clips where the rater
-    prefers the aligned system, ties counting one half, tested against one half. Metrics no clip has are absent. `levels`
-    maps `real` and the systems -> key of LEVELS, None where no clip has it; it is empty where no sound was at hand.
+    prefers the aligned system, ties counting one half, tested against one half; a clip that one system alone failed on is
+    lost by it. Metrics no clip has are absent. `counts` maps the key of a metric, or `win_rate`, to the number of clips it
+    rests on, `failed` a system to the number of clips on which it alone made no usable sound, and `bootstrap` is how the
+    intervals were made. `levels` maps `real` and the systems -> key of LEVELS, None where no clip has it; it is empty where
+    no sound was at hand.
     """
 
     clips: int
     intervals: dict[str, dict[str, Interval]]
     differences: dict[str, Difference]
     win_rate: Difference | None
+    counts: Mapping[str, int]
+    failed: Mapping[str, int]
+    bootstrap: BootstrapSettings
     levels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,21 +124,32 @@ class Comparison:
         for system, metrics in self.intervals.items():
             content[system] = {key: asdict(value) for key, value in metrics.items()}
         content["difference"] = {key: asdict(value) for key, value in self.differences.items()}
+        content |= {"counts": dict(self.counts), "failed": dict(self.failed), "bootstrap": asdict(self.bootstrap)}
         content["levels"] = {name: dict(levels) for name, levels in self.levels.items()}
         return content if self.win_rate is None else {**content, "win_rate": asdict(self.win_rate)}
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Comparison:
-        """The comparison from what `to_dict` gave."""
-        return Comparison(
-            clips=content["clips"],
-            intervals={
-                system: {key: Interval(**value) for key, value in content[system].items()} for system in SYSTEMS
-            },
-            differences={key: Difference(**value) for key, value in content["difference"].items()},
-            win_rate=Difference(**content["win_rate"]) if "win_rate" in content else None,
-            levels=content.get("levels", {}),
-        )
+        """The comparison from what `to_dict` gave; raises UserError when an earlier release gave it."""
+        try:
+            return Comparison(
+                clips=content["clips"],
+                intervals={
+                    system: {key: Interval(**value) for key, value in content[system].items()} for system in SYSTEMS
+                },
+                differences={key: Difference(**value) for key, value in content["difference"].items()},
+                win_rate=Difference(**content["win_rate"]) if "win_rate" in content else None,
+                counts=content["counts"],
+                failed=content["failed"],
+                bootstrap=BootstrapSettings(**content["bootstrap"]),
+                levels=content["levels"],
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"These metrics are of an earlier release: {error!r}.",
+                where="metrics.json",
+                remedy="Evaluate again, and register the model again where it was registered.",
+            ) from error
 
 
 def per_clip_values(truth: SystemClips, system: SystemClips) -> dict[str, Array]:
@@ -157,29 +190,56 @@ def evaluated_clips(truth: SystemClips, system: SystemClips) -> EvaluatedClips:
     )
 
 
-def compare(truth: SystemClips, systems: Mapping[str, SystemClips], settings: BootstrapSettings) -> Comparison:
-    """The metrics of `systems["base"]` and `systems["aligned"]` against the real audio; all rows must be paired."""
+def compare(
+    truth: SystemClips,
+    systems: Mapping[str, SystemClips],
+    settings: BootstrapSettings,
+    *,
+    failed: Mapping[str, int] = NO_FAILURES,
+) -> Comparison:
+    """The metrics of `systems["base"]` and `systems["aligned"]` against the real audio; all rows must be paired.
+
+    `failed` counts the further clips on which one system alone made no usable sound.
+    """
     evaluated = {name: evaluated_clips(truth, systems[name]) for name in SYSTEMS}
-    return compare_evaluated(truth.columns["passt_embedding"], evaluated, settings)
+    return compare_evaluated(truth.columns["passt_embedding"], evaluated, settings, failed=failed)
 
 
 def compare_evaluated(
-    real_embedding: NDArray[np.floating], systems: Mapping[str, EvaluatedClips], settings: BootstrapSettings
+    real_embedding: NDArray[np.floating],
+    systems: Mapping[str, EvaluatedClips],
+    settings: BootstrapSettings,
+    *,
+    failed: Mapping[str, int],
 ) -> Comparison:
     """The same of clips that were evaluated before; `real_embedding` holds the real audio's PaSST embeddings `[N, D]`."""
     indices = resample_indices(len(real_embedding), resamples=settings.resamples, seed=settings.seed)
     clips = {name: systems[name].values for name in SYSTEMS}
     values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in SYSTEMS}
+    counts = dict.fromkeys(SET_METRICS, len(real_embedding))
     for key in PER_CLIP:
         # A clip that one system has no number for would make the two means incomparable.
         both = np.isfinite(clips["base"][key]) & np.isfinite(clips["aligned"][key])
         if both.any():
+            counts[key] = int(both.sum())
             for name in SYSTEMS:
                 numbers = np.where(both, clips[name][key], np.nan)
                 values[name][key] = (float(np.nanmean(numbers)), resampled_means(numbers, indices))
     for name in SYSTEMS:
         values[name] |= _set_metrics(real_embedding, systems[name], indices, settings.fd_resamples)
-    return _comparison(len(real_embedding), values, _wins(clips, indices), settings.confidence)
+    intervals, differences = _intervals(values, settings.confidence)
+    wins = _wins(clips, failed)
+    if wins is not None:
+        counts["win_rate"] = int(np.isfinite(wins).sum())
+    return Comparison(
+        len(real_embedding),
+        intervals,
+        differences,
+        None if wins is None else _win_rate(wins, settings),
+        counts=counts,
+        failed=failed,
+        bootstrap=settings,
+    )
 
 
 def _set_metrics(
@@ -193,20 +253,17 @@ def _set_metrics(
     }
 
 
-def _wins(clips: Mapping[str, Mapping[str, Array]], indices: Indices) -> tuple[float, Array] | None:
+def _wins(clips: Mapping[str, Mapping[str, Array]], failed: Mapping[str, int]) -> Array | None:
+    """1, 1/2 or 0 for each clip the aligned system wins, draws or loses, NaN for an unrated one; None without ratings."""
     gain = clips["aligned"]["rater_quality"] - clips["base"]["rater_quality"]
     if not np.isfinite(gain).any():
         return None
-    wins = (np.sign(gain) + 1) / 2
-    return float(np.nanmean(wins)), resampled_means(wins, indices)
+    return np.concatenate([(np.sign(gain) + 1) / 2, np.zeros(failed["aligned"]), np.ones(failed["base"])])
 
 
-def _comparison(
-    num_clips: int,
-    values: Mapping[str, Mapping[str, tuple[float, Array]]],
-    wins: tuple[float, Array] | None,
-    confidence: float,
-) -> Comparison:
+def _intervals(
+    values: Mapping[str, Mapping[str, tuple[float, Array]]], confidence: float
+) -> tuple[dict[str, dict[str, Interval]], dict[str, Difference]]:
     present = [metric for metric in METRICS if metric.key in values["base"]]
     intervals = {
         name: {metric.key: interval(*values[name][metric.key], confidence=confidence) for metric in present}
@@ -218,11 +275,13 @@ def _comparison(
         differences[metric.key] = difference(
             aligned - base, aligned_R - base_R, confidence=confidence, higher_is_better=metric.higher_is_better
         )
-    return Comparison(num_clips, intervals, differences, None if wins is None else _win_rate(*wins, confidence))
+    return intervals, differences
 
 
-def _win_rate(rate: float, resampled_R: Array, confidence: float) -> Difference:
-    tested = difference(rate - 0.5, resampled_R - 0.5, confidence=confidence, higher_is_better=True)
+def _win_rate(wins: Array, settings: BootstrapSettings) -> Difference:
+    rate = float(np.nanmean(wins))
+    resampled_R = resampled_means(wins, resample_indices(len(wins), resamples=settings.resamples, seed=settings.seed))
+    tested = difference(rate - 0.5, resampled_R - 0.5, confidence=settings.confidence, higher_is_better=True)
     return Difference(rate, tested.low + 0.5, tested.high + 0.5, tested.p_better, tested.p_two_sided)
 
 

@@ -34,3 +34,13 @@ def pair_clips(expected: Sequence[str], sources: Mapping[str, Collection[str]], 
             remedy="See the folders' _quarantine.parquet for the reasons, or lower evaluate.min_paired.",
         )
     return Pairing(paired, len(expected), missing)
+
+
+def failed_clips(tried: Sequence[str], audible: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """System -> the clips of `tried` on which it made no usable sound, although another one of `audible` did."""
+    heard = {name: frozenset(clip_ids) for name, clip_ids in audible.items()}
+    anybody = frozenset[str]().union(*heard.values())
+    return {
+        name: [clip_id for clip_id in tried if clip_id in anybody and clip_id not in clip_ids]
+        for name, clip_ids in heard.items()
+    }

@@ -49,6 +49,31 @@ def load_scores(folder: str) -> SystemClips:
     return SystemClips(_unique_ids(table, folder), {name: _floats(table, name) for name in AVERAGED_SCORES})
 
 
+def check_scores(
+    scores: Dataset, *, candidates: Dataset, clips: Dataset, scorers: str, scorers_fingerprint: str
+) -> None:
+    """Raises UserError unless `scores` were made of these candidates and clips by the scorers in the folder `scorers`."""
+    wanted = {
+        "candidates": (candidates.fingerprint, candidates.folder),
+        "clips": (clips.fingerprint, clips.folder),
+        "scorers": (scorers_fingerprint, scorers),
+    }
+    for name, (expected, folder) in wanted.items():
+        found = scores.manifest.inputs.get(name, "not recorded")
+        if found != expected:
+            raise UserError(
+                f"These scores were not made with the {name} that were given: {found} in their manifest, {expected} in "
+                f"{folder}.",
+                where=scores.folder,
+                remedy="Give the folders that belong together, or run `v2a-dpo score` for these candidates.",
+            )
+
+
+def clips_with_features(folder: str) -> frozenset[str]:
+    """The clips in a features folder: those with usable sound."""
+    return frozenset(Dataset.open(folder, FEATURES).table(["clip_id"]).column("clip_id").to_pylist())
+
+
 def join_columns(first: SystemClips, second: SystemClips) -> SystemClips:
     """The clips both have, with the columns of both."""
     held = set(second.clip_ids)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
 from v2a_dpo.evaluation.bootstrap import Difference
 from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, SYSTEMS, WIN_RATE, Comparison, Metric, verdict
+from v2a_dpo.evaluation.sampling import TITLES
 
 #: How a verdict is written: never by colour alone.
 VERDICTS = {"better": "better", "worse": "worse", "unclear": "no clear difference"}
@@ -77,6 +78,15 @@ def level_table(comparison: Comparison, *, caption: str) -> Table:
         for name, levels in comparison.levels.items()
     ]
     return Table(caption, ["", *(level.title for level in LEVELS)], rows)
+
+
+def remarks(comparison: Comparison, differences: Mapping[str, str]) -> str:
+    """What every caption says besides: on how many clips one system alone failed, and what differs between the systems."""
+    failed = ", ".join(f"{system} {comparison.failed[system]}" for system in SYSTEMS)
+    said = f"Clips without usable sound from one system alone: {failed}."
+    if differences:
+        said += f" Not the same: {'; '.join(f'{TITLES[key]} {text}' for key, text in differences.items())}."
+    return said
 
 
 def _change_cells(metric: Metric, change: Difference, *, no_change: float) -> list[Cell]:

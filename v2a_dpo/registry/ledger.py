@@ -40,7 +40,7 @@ class Entry:
     """One change of champion: to `version` from `previous` ("" for none), by whom, when (UTC), and why.
 
     `reference` is what the version was compared with, `failures` the rules that did not hold (`override` then), `metrics` the
-    differences with their intervals. `claim` tells two writers of equal entries apart.
+    differences with their intervals, `intervals` how these were made. `claim` tells two writers of equal entries apart.
     """
 
     action: Literal["promote", "rollback"]
@@ -54,6 +54,7 @@ class Entry:
     who: str = ""
     when: str = ""
     claim: str = ""
+    intervals: str = ""
 
     def signed(self) -> Entry:
         """The entry with who, when and a claim of its own."""

@@ -69,5 +69,8 @@ def _lines(number: int, entry: Entry) -> list[str]:
     instead = f" instead of version {entry.previous}" if entry.previous else ""
     lines = [f"{number}. {entry.when} {entry.who} {done} version {entry.version}{instead}: {entry.reason}"]
     lines += [f"   did not hold: {failure}" for failure in entry.failures]
-    lines += [f"   against {entry.reference}: {key} {change}" for key, change in entry.metrics.items()]
+    if entry.intervals:
+        lines.append(f"   judged by {entry.intervals}")
+    against = f"champion version {entry.previous}" if entry.previous else entry.reference
+    lines += [f"   against {against}: {key} {change}" for key, change in entry.metrics.items()]
     return lines

@@ -14,12 +14,15 @@ from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.levels import mean_levels
-from v2a_dpo.evaluation.metrics import Comparison, compare
-from v2a_dpo.evaluation.pairing import Pairing
+from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
+from v2a_dpo.evaluation.pairing import Pairing, failed_clips
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
-from v2a_dpo.evaluation.tables import Table, difference_table, level_table, paper_table, to_markdown, to_text
+from v2a_dpo.evaluation.sampling import Sampling, compared, shown_setting
+from v2a_dpo.evaluation.systems import clips_with_features
+from v2a_dpo.evaluation.tables import Table, difference_table, level_table, paper_table, remarks, to_markdown, to_text
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System, bootstrap_settings
+from v2a_dpo.randomness import row_seed
+from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System
 from v2a_dpo.stages.guidance_curve import Models, guidance_curve
 
 METRICS_FILE, SUMMARY_FILE, TABLE_FILE, CURVE_FILE = "metrics.json", "summary.json", "table.md", "guidance-curve.json"
@@ -40,22 +43,36 @@ def evaluate(
 ) -> str:
     """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the tables of differences and levels.
 
-    `base` and `aligned` are (candidates, scores) folders of sample 0, generated with the same noise. `truth` lets the
-    simulated rater of the tiny profile judge. `curve` names what the guidance curve is generated from; without it there
+    `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for the
+    model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers; raises
+    UserError where they were not. `truth` lets the simulated rater of the tiny profile judge. `curve` names what the guidance curve is generated from; without it there
     is none. Everything costly is kept in `output` and found again by the next run.
     """
     inputs = EvaluationInputs(params, clips=clips, scorers=scorers, truth=truth, progress=progress)
+    sampling = {"base": inputs.sampling(base), "aligned": inputs.sampling(aligned)}
+    differences = compared(sampling["base"], sampling["aligned"], allowed=params.evaluate.allow_different)
     everything = inputs.real_audio(join(output, "features", "truth"), like=base)
     systems = {
         "base": inputs.system(base, join(output, "features", "base")),
         "aligned": inputs.system(aligned, join(output, "features", "aligned")),
     }
     pairing = inputs.pair(everything, systems)
+    heard = set(everything.clip_ids)
+    test_clips = [clip_id for clip_id in inputs.clip_ids if clip_id in heard]
+    failed = failed_clips(
+        [clip_id for clip_id in test_clips if all(clip_id in item.tried for item in sampling.values())],
+        {name: clips_with_features(join(output, "features", name)) for name in SYSTEMS},
+    )
     real = everything.select(pairing.clip_ids)
     systems = {name: system.select(pairing.clip_ids) for name, system in systems.items()}
     progress("Comparing", 0, 1)
     comparison = replace(
-        compare(real, systems, bootstrap_settings(params)),
+        compare(
+            real,
+            systems,
+            BootstrapSettings.of(params),
+            failed={name: len(clip_ids) for name, clip_ids in failed.items()},
+        ),
         levels={name: mean_levels(source.columns) for name, source in {"real": real, **systems}.items()},
     )
     progress("Comparing", 1, 1)
@@ -78,7 +95,13 @@ def evaluate(
         )
         _write_json(join(output, CURVE_FILE), points)
     summary = _summary(params, pairing, rater="simulated rater" if truth else None)
-    summary |= {"test_set": inputs.test_set(pairing.clip_ids), "scorers_fingerprint": inputs.scorers_fingerprint}
+    summary |= {
+        "sampling": {name: {"seed": _root_seed(params, item), **item.settings} for name, item in sampling.items()},
+        "differences": differences,
+        "failed": failed,
+        "test_set": inputs.test_set(test_clips),
+        "scorers_fingerprint": inputs.scorers_fingerprint,
+    }
     _write_json(join(output, SUMMARY_FILE), summary)
     tables = _tables(comparison, summary)
     write_atomically(join(output, TABLE_FILE), "\n".join(to_markdown(table) for table in tables).encode())
@@ -87,15 +110,12 @@ def evaluate(
 
 
 def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str, Any]:
-    bootstrap = bootstrap_settings(params)
+    bootstrap = BootstrapSettings.of(params)
     return {
         "profile": params.profile,
-        "seed": params.seed,
         "generator": params.generator.model_dump(mode="json"),
         "scorers": params.score.scorers,
         "rater": rater,
-        "guidance_scale": params.generate.guidance_scale,
-        "steps": params.generate.steps,
         "duration_s": params.prepare.duration_s,
         "confidence": bootstrap.confidence,
         "resamples": bootstrap.resamples,
@@ -106,22 +126,34 @@ def _summary(params: Params, pairing: Pairing, *, rater: str | None) -> dict[str
     }
 
 
+def _root_seed(params: Params, sampling: Sampling) -> int | None:
+    """The root seed that the candidates' seeds come from; None when it is another one than that of `params`."""
+    ours = all(seed == row_seed(params.seed, clip_id, 0) for clip_id, seed in sampling.seeds.items())
+    return params.seed if ours else None
+
+
 def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Table, Table]:
     percent = f"{100 * summary['confidence']:g}%"
     rater = summary["rater"] or "rater"
+    sampling, besides = summary["sampling"], remarks(comparison, summary["differences"])
     settings = (
-        f"{summary['profile']} profile, {comparison.clips} held-out clips, guidance scale {summary['guidance_scale']:g}"
+        f"{summary['profile']} profile, {comparison.clips} held-out clips, guidance scale "
+        f"{shown_setting(sampling, 'guidance_scale')}, {shown_setting(sampling, 'steps')} steps"
     )
+    noise = "" if "seed" in summary["differences"] else " and noise"
     return (
         paper_table(
-            comparison, caption=f"Results ({settings}) with {percent} bootstrap intervals over clips.", rater=rater
+            comparison,
+            caption=f"Results ({settings}) with {percent} bootstrap intervals over clips. {besides}",
+            rater=rater,
         ),
         difference_table(
             comparison,
-            caption=f"Aligned minus base ({settings}): paired differences on the same clips and noise, {percent} bootstrap intervals.",
+            caption=f"Aligned minus base ({settings}): paired differences on the same clips{noise}, {percent} bootstrap "
+            f"intervals. {besides}",
             rater=rater,
         ),
-        level_table(comparison, caption=f"Levels ({settings}): means over clips, neither better nor worse."),
+        level_table(comparison, caption=f"Levels ({settings}): means over clips, neither better nor worse. {besides}"),
     )
 
 

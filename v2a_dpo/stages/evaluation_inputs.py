@@ -16,18 +16,16 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum, fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.artifacts.manifest import ShardEntry
-from v2a_dpo.artifacts.schema import CLIPS
+from v2a_dpo.artifacts.schema import CLIPS, SCORES
 from v2a_dpo.artifacts.shards import ShardTask, build_dataset
 from v2a_dpo.config import Params
-from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor, Quality
-from v2a_dpo.evaluation.metrics import BootstrapSettings
 from v2a_dpo.evaluation.pairing import Pairing, pair_clips
-from v2a_dpo.evaluation.systems import SystemClips, join_columns, load_features, load_scores
+from v2a_dpo.evaluation.sampling import Sampling, only_value, sampling_of
+from v2a_dpo.evaluation.systems import SystemClips, check_scores, join_columns, load_features, load_scores
 from v2a_dpo.media.audio import decode_flac, read_audio, resample
 from v2a_dpo.media.errors import MediaError
 from v2a_dpo.progress import Progress
-from v2a_dpo.randomness import row_seed
 from v2a_dpo.scoring.catalog import KINDS, load_taggers
 
 if TYPE_CHECKING:
@@ -41,17 +39,6 @@ System = tuple[str, str]
 _LEAST_REAL_RATE = {"official": 32_000, "tiny": 16_000}
 
 
-def bootstrap_settings(params: Params) -> BootstrapSettings:
-    """The bootstrap of `params`, seeded by its root seed."""
-    config = params.evaluate
-    return BootstrapSettings(
-        resamples=config.bootstrap_samples,
-        fd_resamples=min(config.fd_bootstrap_samples, config.bootstrap_samples),
-        confidence=config.confidence,
-        seed=row_seed(params.seed, "evaluation", "bootstrap"),
-    )
-
-
 class EvaluationInputs:
     """The clips, the taggers and the rater of one evaluation; features are made once and found again."""
 
@@ -62,6 +49,7 @@ class EvaluationInputs:
         self.clip_ids: list[str] = self.clips.table(["clip_id"]).column("clip_id").to_pylist()
         kind = params.score.scorers
         taggers = load_taggers(kind, scorers)  # refuses a kind that there is not
+        self.scorers = scorers
         self.scorers_fingerprint = folder_fingerprint(scorers)
         self._made_by = [self.scorers_fingerprint, *([file_checksum(truth)] if truth else [])]
         roots: list[Root] = [FeatureExtractor, _real, _generated, f"{KINDS[kind]}:load_taggers"]
@@ -90,6 +78,18 @@ class EvaluationInputs:
         source = Dataset.open(candidates, "candidates")
         self._build(folder, source, "Tagging generated audio", sample_rate=_sample_rate(source), read=_generated)
         return join_columns(load_features(folder), load_scores(scores))
+
+    def sampling(self, system: System) -> Sampling:
+        """How a system's candidates were made; raises UserError when the scores are not theirs."""
+        candidates = Dataset.open(system[0], "candidates")
+        check_scores(
+            Dataset.open(system[1], SCORES),
+            candidates=candidates,
+            clips=self.clips,
+            scorers=self.scorers,
+            scorers_fingerprint=self.scorers_fingerprint,
+        )
+        return sampling_of(candidates)
 
     def pair(self, real: SystemClips, systems: Mapping[str, SystemClips], expected: list[str] | None = None) -> Pairing:
         """The clips that the real audio and all systems have, out of all clips or the `expected` ones."""
@@ -121,14 +121,8 @@ class EvaluationInputs:
 
 
 def _sample_rate(candidates: Dataset) -> int:
-    rates = candidates.table(["sample_rate"]).column("sample_rate").unique().to_pylist()
-    if len(rates) != 1:
-        raise UserError(
-            f"The candidates have {len(rates)} different sample rates.",
-            where=candidates.folder,
-            remedy="Generate at least one clip, and all of them with one model.",
-        )
-    return int(rates[0])
+    column = candidates.table(["sample_rate"]).column("sample_rate")
+    return int(only_value(column, "sample_rate", candidates.folder))
 
 
 def _real(source: Dataset, entry: ShardEntry, *, sample_rate: int) -> Iterator[ClipAudio]:

@@ -28,6 +28,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.evaluated_file import EvaluatedFile
 from v2a_dpo.evaluation.metrics import Comparison, EvaluatedClips
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
+from v2a_dpo.evaluation.sampling import SETTINGS as SAMPLING
 from v2a_dpo.evaluation.systems import load_features
 from v2a_dpo.registry.versions import Registry, StoredVersion
 from v2a_dpo.stages.evaluate import METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
@@ -38,23 +39,32 @@ EVIDENCE_TAG = "v2a_dpo.evidence_run"
 TEST_SET_TAG = "test_set"
 FOLDER = "evidence"
 CARD, CLIPS_FILE, GATE, LINEAGE = "model-card.md", "clips.safetensors", "gate.json", "lineage.json"
-#: Settings of an evaluation that must agree before two models can be compared, with what they are called in a sentence.
-SETTINGS = {
-    "test_set": "test set",
-    "scorers_fingerprint": "scorers",
-    "guidance_scale": "guidance scale",
-    "steps": "sampling steps",
-    "duration_s": "duration",
-}
+#: What of an evaluation must agree before two models can be compared, with what it is called in a sentence; besides the
+#: settings of their sampling.
+SETTINGS = {"test_set": "test set", "scorers_fingerprint": "scorers", "duration_s": "duration"}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A version's evaluation: against its base, its settings, and its clips."""
+    """A version's evaluation: against its base, its settings, and its clips, in the version's role."""
 
+    role: str
     comparison: Comparison
     summary: dict[str, Any]
     evaluated: EvaluatedFile
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must agree with another version's: title -> value."""
+        sampling = self.summary["sampling"][self.role]
+        return {title: self.summary[key] for key, title in SETTINGS.items()} | {
+            title: sampling[key] for key, title in SAMPLING.items()
+        }
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """The clips on which this version alone made no usable sound in its evaluation."""
+        return frozenset(self.summary["failed"][self.role])
 
 
 def evaluated_in(evaluation: str, role: str) -> EvaluatedFile:
@@ -99,6 +109,7 @@ def read_evidence(registry: Registry, version: StoredVersion) -> Evidence:
     with TemporaryDirectory() as temporary:
         folder = download_evidence(registry, version, Path(temporary))
         return Evidence(
+            version.role,
             Comparison.from_dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))),
             json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")),
             EvaluatedFile.load(folder / CLIPS_FILE),

@@ -13,7 +13,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
 from v2a_dpo.evaluation.systems import SystemClips
-from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System, bootstrap_settings
+from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System
 from v2a_dpo.stages.generate import generate
 from v2a_dpo.stages.score import score
 
@@ -40,7 +40,7 @@ def guidance_curve(
     params = inputs.params
     shards = Dataset.open(models.conditions, "conditions").shards
     limit = max(1, math.ceil(params.evaluate.curve_clips / max(1, len(shards))))
-    settings = replace(bootstrap_settings(params), resamples=_CURVE_RESAMPLES, fd_resamples=_CURVE_RESAMPLES // 5)
+    settings = replace(BootstrapSettings.of(params), resamples=_CURVE_RESAMPLES, fd_resamples=_CURVE_RESAMPLES // 5)
     records: list[dict[str, Any]] = []
     for scale in params.evaluate.guidance_curve:
         systems = {}

@@ -7,6 +7,8 @@ from typing import Any
 
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.metrics import METRICS, Comparison, verdict
+from v2a_dpo.evaluation.sampling import shown_setting
+from v2a_dpo.evaluation.tables import remarks
 from v2a_dpo.gates import GateDecision
 from v2a_dpo.stages.lineage import Lineage
 from v2a_dpo.weights.provenance import LicenceFlags
@@ -81,6 +83,7 @@ def _method(params: Params, role: str) -> str:
 
 
 def _metrics(comparison: Comparison, summary: Mapping[str, Any], role: str) -> str:
+    sampling = summary["sampling"]
     lines = ["| metric | value | against the base |", "| --- | --- | --- |"]
     for metric in METRICS:
         if metric.key not in comparison.differences:
@@ -92,8 +95,10 @@ def _metrics(comparison: Comparison, summary: Mapping[str, Any], role: str) -> s
         lines.append(f"| {metric.title} {'↑' if metric.higher_is_better else '↓'} | {value} | {against} |")
     return "\n".join(
         [
-            f"{comparison.clips} held-out clips, guidance scale {summary.get('guidance_scale')}, "
-            f"{summary.get('steps')} steps, {100 * summary.get('confidence', 0.95):g}% bootstrap intervals over clips.",
+            f"{comparison.clips} held-out clips, guidance scale {shown_setting(sampling, 'guidance_scale')}, "
+            f"{shown_setting(sampling, 'steps')} steps, text prompts {shown_setting(sampling, 'use_text')}, "
+            f"{100 * comparison.bootstrap.confidence:g}% bootstrap intervals over clips. "
+            f"{remarks(comparison, summary['differences'])}",
             "",
             *lines,
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,13 +11,12 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference
-from v2a_dpo.evaluation.metrics import Comparison, compare_evaluated
-from v2a_dpo.gates import GateDecision, RuleOutcome, decide
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare_evaluated
+from v2a_dpo.gates import GateDecision, both, decide, refusal, shown_bootstrap
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.ledger import Entry, Ledger, champions, check_reason
 from v2a_dpo.registry.versions import Registry, StoredVersion
-from v2a_dpo.stages.evaluation_inputs import bootstrap_settings
-from v2a_dpo.stages.evidence import SETTINGS, Evidence, read_evidence
+from v2a_dpo.stages.evidence import Evidence, read_evidence
 from v2a_dpo.stages.registry_copy import copy_version, open_registry
 from v2a_dpo.tracking.connection import failures_reported
 
@@ -65,7 +65,7 @@ def promote(
 ) -> Promotion:
     """Makes `version` (a number or an alias) champion of `params.register.model_name` if `params.gates` hold.
 
-    It is compared with the champion, or with its own base while there is none. `override` promotes whatever the gates
+    It is compared with the champion and with the first champion, or with its own base while there is none. `override` promotes whatever the gates
     say, and needs a `reason`; both are recorded. `to_registry`, the name of a registered model or `URI/name` on another
     server, gets a copy of the version first and judges it against its own champion. The file `output` receives the
     outcome. A refusal is an outcome; raises LostRaceError when another promotion came in between, and UserError when there
@@ -96,7 +96,7 @@ def _promote(params: Params, registry: Registry, chosen: StoredVersion, *, overr
     if champion == chosen.version:
         ledger.settle()
         return Promotion(registry.name, chosen.version, True, champion, None, None)
-    decision, comparison = _judge(params, registry, chosen, champion)
+    decision, comparison = _judge(params, registry, chosen, champions(entries))
     if not decision.passed and not override:
         registry.set_tags(chosen.version, {REFUSED_TAG: "; ".join(decision.failures)[:2000]})
         return Promotion(registry.name, chosen.version, False, champion, decision, None)
@@ -109,45 +109,73 @@ def _promote(params: Params, registry: Registry, chosen: StoredVersion, *, overr
         override=not decision.passed,
         failures=tuple(decision.failures),
         metrics={key: _shown(change) for key, change in comparison.differences.items()} if comparison else {},
+        intervals=shown_bootstrap(decision.bootstrap) if decision.bootstrap else "",
     )
     written = ledger.append(entry, after=len(entries))
     return Promotion(registry.name, chosen.version, True, champion, decision, written)
 
 
 def _judge(
-    params: Params, registry: Registry, chosen: StoredVersion, champion: str
+    params: Params, registry: Registry, chosen: StoredVersion, standing: Sequence[str]
 ) -> tuple[GateDecision, Comparison | None]:
-    """The gates' decision about `chosen`, and the comparison it rests on, None where there can be none."""
-    if not champion and chosen.role == "base":
-        outcome = RuleOutcome("reference", "must exist", False, "this is the base itself, and there is no champion yet")
-        return GateDecision("nothing", 0, (outcome,)), None
+    """The gates' decision about `chosen`, and the comparison with the champion, None where there can be none.
+
+    `standing` are the champions that a rollback can return to, the first one first. Its rules must hold against the first
+    one too: what each promotion may lose would add up otherwise.
+    """
+    if not standing and chosen.role == "base":
+        reason = "this is the base itself, and there is no champion yet"
+        return refusal("nothing", "reference", "must exist", reason), None
     candidate = read_evidence(registry, chosen)
-    if not champion:
-        return decide(params.gates, candidate.comparison, reference="its base"), candidate.comparison
-    reference = f"champion version {champion}"
-    standing = read_evidence(registry, registry.version(champion))
+    if not standing:
+        least = BootstrapSettings.of(params)
+        return decide(params.gates, candidate.comparison, reference="its base", least=least), candidate.comparison
+    champion, first = standing[-1], standing[0]
+    decision, comparison = _against(params, registry, candidate, champion, f"champion version {champion}")
+    if first not in (champion, chosen.version):
+        reference = f"the first champion, version {first}"
+        decision = both(decision, _against(params, registry, candidate, first, reference)[0])
+    return decision, comparison
+
+
+def _against(
+    params: Params, registry: Registry, candidate: Evidence, version: str, reference: str
+) -> tuple[GateDecision, Comparison | None]:
+    """The decision about `candidate` against `version`, called `reference`, on the test clips that both made sound for."""
+    remedy = f"evaluate version {version} like this one and register it again, or override with a reason"
+    try:
+        standing = read_evidence(registry, registry.version(version))
+    except UserError as error:
+        return refusal(reference, "evaluation", "must be there", f"{error.what} {remedy}"), None
+    ours, theirs = candidate.evaluated.clips.clip_ids, standing.evaluated.clips.clip_ids
+    held = frozenset(ours)
+    common = [clip_id for clip_id in theirs if clip_id in held]
     unequal = _unequal(candidate, standing)
-    if unequal:
-        return GateDecision(reference, 0, (RuleOutcome("evaluation", "must be the champion's", False, unequal),)), None
+    if unequal or len(common) < params.evaluate.min_paired * max(len(ours), len(theirs)):
+        shared = f"{len(common)} of the champion's {len(theirs)} clips are among this one's {len(ours)}"
+        reason = "; ".join([*unequal, shared, remedy])
+        return refusal(reference, "evaluation", f"must be that of {reference}", reason), None
+    judged, kept = candidate.evaluated.select(common), standing.evaluated.select(common)
     comparison = compare_evaluated(
-        standing.evaluated.real_embedding,
-        {"base": standing.evaluated.clips, "aligned": candidate.evaluated.clips},
-        bootstrap_settings(params),
+        kept.real_embedding,
+        {"base": kept.clips, "aligned": judged.clips},
+        BootstrapSettings.of(params),
+        failed={
+            "base": len(standing.failed - candidate.failed),
+            "aligned": len(candidate.failed - standing.failed),
+        },
     )
-    return decide(params.gates, comparison, reference=reference), comparison
+    return decide(params.gates, comparison, reference=reference, least=BootstrapSettings.of(params)), comparison
 
 
-def _unequal(candidate: Evidence, standing: Evidence) -> str:
-    """Why the two evaluations cannot be compared clip by clip; empty when they can."""
-    different = [
-        f"the {name} differs ({standing.summary[key]} and {candidate.summary[key]})"
-        for key, name in SETTINGS.items()
-        if standing.summary[key] != candidate.summary[key]
+def _unequal(candidate: Evidence, standing: Evidence) -> list[str]:
+    """What of the two evaluations differs, a sentence each; empty when they can be compared clip by clip."""
+    theirs = standing.settings
+    return [
+        f"the {title} differs ({theirs[title]} and {value})"
+        for title, value in candidate.settings.items()
+        if theirs[title] != value
     ]
-    if standing.summary["test_set"] != candidate.summary["test_set"]:
-        ours, theirs = set(candidate.evaluated.clips.clip_ids), set(standing.evaluated.clips.clip_ids)
-        different.append(f"{len(ours & theirs)} of the champion's {len(theirs)} clips are among this one's {len(ours)}")
-    return "; ".join(different)
 
 
 def _shown(change: Difference) -> str:

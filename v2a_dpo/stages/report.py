@@ -22,6 +22,7 @@ from v2a_dpo.evaluation.report.gallery import choose_clips, clip_figure
 from v2a_dpo.evaluation.report.page import Page, Section, render
 from v2a_dpo.evaluation.report.summary import notes, settings
 from v2a_dpo.evaluation.report.training import LogRecord, training_section
+from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
@@ -62,12 +63,13 @@ def report(
         progress("Collecting clips", done + 1, len(chosen))
     figure = clip_figure(media.tracks(median), clip_id=median, event_times_s=media.events(median))
     parts: list[Section] = [
-        sections.result_section(comparison, rater=rater, confidence=summary["confidence"]),
+        sections.result_section(comparison, rater=rater, differences=summary["differences"]),
         sections.figure_section(figure, clip_id=median, marks=truth is not None),
     ]
     if exists(join(evaluation, CURVE_FILE)):
         curve = _read_json(join(evaluation, CURVE_FILE))
-        parts.append(sections.curve_section(curve, chosen=summary["guidance_scale"], rater=rater))
+        scales = {name: settings["guidance_scale"] for name, settings in summary["sampling"].items()}
+        parts.append(sections.curve_section(curve, chosen=scales, rater=rater))
     parts.append(sections.scores_section(_scores(base, aligned), clips=comparison.clips))
     if alignment is not None:
         parts.append(training_section(_read_log(join(alignment, "log.jsonl"))))
@@ -77,8 +79,9 @@ def report(
         parts.append(sections.pairs_section(_read_json(f"{pairs.rstrip('/')}-summary.json")))
     page = Page(
         title="Preference alignment of a video-to-audio model",
-        subtitle=f"Base and aligned model on {comparison.clips} held-out clips, the same noise and guidance scale "
-        f"{summary['guidance_scale']:g} for both",
+        subtitle=f"Base and aligned model on {comparison.clips} held-out clips, guidance scale "
+        f"{shown_setting(summary['sampling'], 'guidance_scale')}"
+        + ("" if "seed" in summary["differences"] else ", the same noise for both"),
         notes=notes(summary),
         findings=sections.findings(comparison, rater=rater),
         sections=parts,

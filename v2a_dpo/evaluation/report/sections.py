@@ -25,6 +25,7 @@ from v2a_dpo.evaluation.tables import (
     difference_table,
     level_table,
     paper_table,
+    remarks,
     shown_metrics,
     to_html,
 )
@@ -50,14 +51,19 @@ def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]
     return list(found.items())
 
 
-def result_section(comparison: Comparison, *, rater: str, confidence: float) -> Section:
+def result_section(comparison: Comparison, *, rater: str, differences: Mapping[str, str]) -> Section:
     """The paper's table, the paired differences, the levels, and the differences relative to the base as a forest chart."""
-    percent = f"{100 * confidence:g}%"
-    paper = paper_table(comparison, caption=f"Values with {percent} bootstrap intervals over clips.", rater=rater)
-    change = difference_table(
-        comparison, caption=f"Aligned minus base on the same clips, with {percent} intervals.", rater=rater
+    percent = f"{100 * comparison.bootstrap.confidence:g}%"
+    besides = remarks(comparison, differences)
+    paper = paper_table(
+        comparison, caption=f"Values with {percent} bootstrap intervals over clips. {besides}", rater=rater
     )
-    levels = level_table(comparison, caption="Levels: means over the clips; a level is neither better nor worse.")
+    change = difference_table(
+        comparison, caption=f"Aligned minus base on the same clips, with {percent} intervals. {besides}", rater=rater
+    )
+    levels = level_table(
+        comparison, caption=f"Levels: means over the clips; a level is neither better nor worse. {besides}"
+    )
     bars = []
     for metric in shown_metrics(comparison, rater=rater):
         found, base = comparison.differences[metric.key], comparison.intervals["base"][metric.key].value
@@ -97,8 +103,9 @@ def figure_section(figure: str, *, clip_id: str, marks: bool) -> Section:
     )
 
 
-def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: float, rater: str) -> Section:
-    """Both systems' metrics over the guidance scale."""
+def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, float], rater: str) -> Section:
+    """Both systems' metrics over the guidance scale; `chosen` is each system's scale in the main result."""
+    marks = [(scale, "main result") for scale in sorted(set(chosen.values()))]
     titles = {metric.key: metric for metric in METRICS}
     charts = []
     for key in _CURVE_METRICS:
@@ -108,7 +115,7 @@ def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: float, rater:
         metric = titles[key]
         title = f"Quality ({rater})" if key == "rater_quality" else metric.title
         arrow = "higher is better" if metric.higher_is_better else "lower is better"
-        axes = Axes(f"{title}, {arrow}", "guidance scale", metric.unit, marks=[(chosen, "main result")])
+        axes = Axes(f"{title}, {arrow}", "guidance scale", metric.unit, marks=marks)
         charts.append(line_chart(lines, axes))
     clips = records[0]["clips"]
     return Section(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from v2a_dpo.evaluation.sampling import TITLES, shown_setting
+
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before the numbers: what is small, what stands in for what, what is simulated or left out."""
@@ -21,6 +23,12 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     if summary["clips"] < summary["expected_clips"]:
         lacks = ", ".join(f"{name} {count}" for name, count in summary["missing"].items() if count)
         said.append(f"{summary['expected_clips'] - summary['clips']} test clips were left out; missing: {lacks}.")
+    said += [
+        f"The {name} model alone made no usable sound for {len(clip_ids)} clips; they are not in its means."
+        for name, clip_ids in summary["failed"].items()
+        if clip_ids
+    ]
+    said += [f"Base and aligned differ in {TITLES[key]}: {text}." for key, text in summary["differences"].items()]
     return said
 
 
@@ -31,13 +39,18 @@ def settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Profile", summary["profile"]),
         ("Generator", f"{name}, {generator['precision']}"),
-        ("Seed", str(summary["seed"])),
+        ("Seed", _known(summary["sampling"], "seed")),
         ("Clip length", f"{summary['duration_s']:g} s"),
-        ("Euler steps", str(summary["steps"])),
-        ("Guidance scale", f"{summary['guidance_scale']:g}"),
+        ("Euler steps", shown_setting(summary["sampling"], "steps")),
+        ("Guidance scale", shown_setting(summary["sampling"], "guidance_scale")),
+        ("Text prompts", shown_setting(summary["sampling"], "use_text")),
         ("Clips evaluated", f"{summary['clips']} of {summary['expected_clips']}"),
         ("Bootstrap resamples", f"{summary['resamples']}, for FD {summary['fd_resamples']}"),
         ("Confidence", f"{100 * summary['confidence']:g}%"),
         ("Scorers", summary["scorers"]),
         ("Rater", summary["rater"] or "none"),
     ]
+
+
+def _known(sampling: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    return shown_setting(sampling, key).replace("None", "not that of the parameters")
