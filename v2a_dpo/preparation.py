@@ -13,6 +13,7 @@ from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
 from v2a_dpo.media.captions import CaptionedClip
 from v2a_dpo.media.clip_reading import ClipMedia, ClipRequest, read_clip
 from v2a_dpo.media.errors import MediaError
+from v2a_dpo.memory import memory_shortage_stops
 from v2a_dpo.models.base import VideoToAudioModel
 from v2a_dpo.worker_pool import WorkerDied, WorkerPool
 
@@ -40,10 +41,12 @@ class ConditionExtractor:
         empty = self._model.empty_conditions(self._duration_s).tensors
         return conditions_schema({name: TensorType("float32", tuple(row.shape[1:])) for name, row in empty.items()})
 
+    @memory_shortage_stops("preparing clips", remedy="lower prepare.clips_per_batch or prepare.workers")
     def extract(self, clips: Sequence[CaptionedClip], *, progress: Callable[[int], None]) -> ShardContent:
         """The conditions of `clips`, a row each in their order; those that cannot be used are quarantined.
 
-        `progress` is told the number of clips that each batch settled.
+        `progress` is told the number of clips that each batch settled. Raises UserError when memory runs out or a remote
+        video cannot be reached: neither is a clip's fault.
         """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []

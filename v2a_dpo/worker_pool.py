@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,12 +12,14 @@ from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from v2a_dpo.errors import UserError
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 class WorkerDied(Exception):  # noqa: N818 - says what happened
-    """The process that worked on a job ended without an answer: a crash in native code, or no memory left."""
+    """The process that worked on a job ended without an answer: a crash in native code."""
 
 
 class WorkerPool(Generic[Job, Result]):
@@ -35,6 +38,7 @@ class WorkerPool(Generic[Job, Result]):
         """The results in the order of `jobs`, which are drawn only a little ahead of what is consumed.
 
         A job whose worker dies is tried once more with no other beside it, and gives WorkerDied if that one dies too.
+        Raises UserError when that one was killed from outside: memory that runs out is not the job's fault.
         """
         if self._workers == 0:
             yield from map(self._function, jobs)
@@ -83,10 +87,18 @@ class WorkerPool(Generic[Job, Result]):
             return failed
 
     def _alone(self, job: Job) -> Result | WorkerDied:
+        future = self._submit(job)
+        processes = multiprocessing.active_children()
         try:
-            return self._submit(job).result()
-        except BrokenProcessPool:
+            return future.result()
+        except BrokenProcessPool as error:
             self.close()
+            if any(process.exitcode == -signal.SIGKILL for process in processes):
+                raise UserError(
+                    "A worker process was killed from outside, as a system does when its memory is full.",
+                    where=f"{self._workers} worker processes",
+                    remedy="Use fewer workers, or end what else takes memory; run again, and what is finished is kept.",
+                ) from error
             return WorkerDied("the process that worked on this ended without an answer")
 
 

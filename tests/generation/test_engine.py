@@ -1,6 +1,7 @@
 """The engine on many clips: order, batches, memory that runs out, and candidates that fail."""
 
 import logging
+import threading
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from v2a_dpo.artifacts.shards import QuarantinedRow
+from v2a_dpo.errors import UserError
 from v2a_dpo.generation import engine as engine_module
 from v2a_dpo.generation.batches import AdaptiveBatches, automatic_batch_size, fitting_batch_size
 from v2a_dpo.generation.engine import CandidateEngine
@@ -106,17 +108,16 @@ def test_a_full_memory_halves_the_batch_and_loses_nothing(error, model, eleven, 
     assert [record.message for record in caplog.records] == ["Out of memory with 4 clips at once; going on with 2."]
 
 
-def test_a_clip_that_fails_alone_is_quarantined_and_slows_nobody_down(model, eleven, sampler, monkeypatch, caplog):
+def test_memory_that_runs_out_with_a_single_clip_blames_no_clip(model, eleven, sampler, monkeypatch):
     drawing = sampler(model, candidates=1, steps=1)
-    fail_when(monkeypatch, drawing, lambda clips: "clip2" in clips, torch.OutOfMemoryError("CUDA out of memory."))
-    engine = CandidateEngine(drawing, clips_per_batch=4)
-    rows = list(engine.generate(CLIPS, eleven))
-    assert [row.clip_id for row in rows] == CLIPS
-    assert [row for row in rows if isinstance(row, QuarantinedRow)] == [
-        QuarantinedRow("clip2", "OutOfMemory", "CUDA out of memory.")
-    ]
-    assert engine.clips_per_batch == 4
-    assert not caplog.records
+    sizes = fail_when(
+        monkeypatch, drawing, lambda clips: "clip6" in clips, torch.OutOfMemoryError("CUDA out of memory.")
+    )
+    rows = []
+    with pytest.raises(UserError, match=r"CUDA out of memory.*what is finished is kept"):
+        rows.extend(CandidateEngine(drawing, clips_per_batch=4).generate(CLIPS, eleven))
+    assert sizes == [4, 4, 2, 2, 1]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flac")]
 
 
 def test_other_errors_are_not_taken_for_a_full_memory(model, eleven, sampler, monkeypatch):

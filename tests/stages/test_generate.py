@@ -11,6 +11,8 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import TensorType, conditions_schema, tensor_column, tensor_type
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.generation.sampler import CandidateSampler
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.stages.generate import generate
 from v2a_dpo.stages.generate_devices import generate_on_devices
@@ -132,3 +134,31 @@ def test_several_processes_make_the_same_bytes_as_one(folders, tmp_path):
     assert (summary.made, summary.kept, summary.rows) == (3, 0, 30)
     assert reports[-1] == ("Generating", 3, 3)
     assert _files(together) == _files(alone)
+
+
+@pytest.mark.parametrize("duration_s", [2.1, 4.0])
+def test_conditions_of_another_duration_are_refused_before_anything_is_drawn(duration_s, folders, tmp_path):
+    params = _params().model_copy(update={"prepare": _params().prepare.model_copy(update={"duration_s": duration_s})})
+    with pytest.raises(UserError, match=f"not those of clips of {duration_s:g} s .*prepare.duration_s"):
+        generate(params, **folders, output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_that_runs_out_loses_no_clip_and_the_stage_goes_on_where_it_stopped(folders, tmp_path, monkeypatch):
+    alone, resumed = tmp_path / "alone", tmp_path / "resumed"
+    generate(_params(), **folders, output=str(alone))
+    real = CandidateSampler.latents
+
+    def latents(self, clip_ids, conditions, **options):
+        if "1-2" in clip_ids:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(self, clip_ids, conditions, **options)
+
+    with monkeypatch.context() as shared_gpu:
+        shared_gpu.setattr(CandidateSampler, "latents", latents)
+        with pytest.raises(UserError, match="Memory ran out"):
+            generate(_params(), **folders, output=str(resumed))
+    assert [file.name for file in resumed.glob("*.parquet")] == ["part-00000.parquet"]
+    summary = generate(_params(), **folders, output=str(resumed))
+    assert (summary.made, summary.kept, summary.quarantined) == (2, 1, {})
+    assert _files(resumed) == _files(alone)

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import shutil
+from functools import wraps
 
 import numpy as np
 import pytest
+import torch
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import content_probe
 from v2a_dpo.artifacts.schema import CLIPS, tensor_column
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
+from v2a_dpo.media.errors import MediaError
 from v2a_dpo.stages.prepare import prepare
 from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyModel, build
 
 
 def _params(*, precision="float32", **prepare_settings):
@@ -269,3 +272,53 @@ def test_progress_counts_clips_up_to_all(damaged_folder, generator, tmp_path):
     _run(damaged_folder, generator, tmp_path, progress=lambda text, done, total: seen.append((done, total)))
     assert seen == sorted(seen)
     assert seen[-1] == (10, 10)
+
+
+def test_conditions_that_are_not_finite_are_quarantined(generator, tmp_path, write_video, monkeypatch):
+    real = TinyModel.extract_conditions
+
+    @wraps(real)
+    def extract(self, frames, prompts):
+        conditions = real(self, frames, prompts)
+        conditions.tensors["sync"][[prompt == "broken" for prompt in prompts]] = np.inf
+        return conditions
+
+    monkeypatch.setattr(TinyModel, "extract_conditions", extract)
+    for name in ("whole", "broken"):
+        write_video(tmp_path / "videos" / f"{name}.mp4")
+    (tmp_path / "videos" / "captions.csv").write_text("clip_id,prompt\nwhole,whole\nbroken,broken\n")
+    _run(tmp_path / "videos", generator, tmp_path)
+    for name in ("clips", "conditions"):
+        found = Dataset.open(str(tmp_path / name))
+        assert found.table(["clip_id"]).column("clip_id").to_pylist() == ["whole"]
+        assert [(row["clip_id"], row["error"]) for row in found.quarantine().to_pylist()] == [
+            ("broken", "NonFiniteConditions")
+        ]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_memory_that_runs_out_loses_no_clip(error, generator, tmp_path, write_video, monkeypatch):
+    @wraps(TinyModel.extract_conditions)
+    def extract(self, frames, prompts):
+        raise error
+
+    write_video(tmp_path / "videos" / "clip.mp4")
+    with monkeypatch.context() as full:
+        full.setattr(TinyModel, "extract_conditions", extract)
+        with pytest.raises(UserError, match=r"Memory ran out.*prepare\.clips_per_batch"):
+            _run(tmp_path / "videos", generator, tmp_path)
+    assert _run(tmp_path / "videos", generator, tmp_path).rows == 1
+
+
+def test_a_store_that_fails_for_a_moment_loses_no_clip(generator, tmp_path, write_video, store):
+    names = ["one", "two"]
+    for name in names:
+        store.put(f"{name}.mp4", write_video(tmp_path / f"{name}.mp4").read_bytes())
+    (tmp_path / "videos").mkdir()
+    lines = ["clip_id,video", *(f"{name},{store.uri}/{name}.mp4" for name in names)]
+    (tmp_path / "videos" / "captions.csv").write_text("\n".join(lines) + "\n")
+    with store.failing("two.mp4", after=1000), pytest.raises(UserError, match="cannot be read") as caught:
+        _run(tmp_path / "videos", generator, tmp_path)
+    assert not isinstance(caught.value, MediaError)
+    summary = _run(tmp_path / "videos", generator, tmp_path)
+    assert (summary.rows, summary.quarantined) == (2, {})

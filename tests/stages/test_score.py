@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.schema import SCORES, TensorType, candidates_schema
+from v2a_dpo.artifacts.schema import CLIPS, SCORES, TensorType, candidates_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.audio import encode_flac
+from v2a_dpo.media.errors import MediaError
 from v2a_dpo.stages.generate import generate
 from v2a_dpo.stages.prepare import prepare
 from v2a_dpo.stages.score import score
@@ -222,6 +224,56 @@ def test_candidates_of_other_clips_are_a_mistake(prepared, models, tmp_path):
 def test_unknown_scorers_are_a_mistake(prepared, models, candidates, tmp_path):
     with pytest.raises(UserError, match="official"):
         _score(prepared, models, candidates, tmp_path, _params(scorers="official"))
+
+
+def test_new_scorers_score_everything_anew(scored, prepared, models, candidates, tmp_path):
+    shutil.copytree(scored[0], tmp_path / "scores")
+    shutil.copytree(models / "scorers", tmp_path / "other")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        save_scorer(tmp_path / "other", "clap", build_scorer("clap"))
+    store_marginal(tmp_path / "other")
+    summary = score(
+        _params(), clips=str(prepared / "clips"), candidates=candidates, scorers=str(tmp_path / "other"),
+        output=str(tmp_path / "scores"),
+    )  # fmt: skip
+    assert (summary.made, summary.kept) == (2, 0)
+    clap = [row["clap"] for row in scored[2]]
+    assert [row["clap"] for row in Dataset.open(str(tmp_path / "scores"), SCORES).table().to_pylist()] != clap
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0])
+def test_sounds_that_do_not_last_as_long_as_their_clip_are_refused(seconds, prepared, models, truths, tmp_path):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE))
+    rows = [_row(truths[0].clip_id, 0, noise.astype(np.float32))]
+    candidates = _write_candidates(tmp_path / "candidates", [rows])
+    with pytest.raises(UserError, match=f"{seconds:.2f} s, the clip 2.00 s"):
+        _score(prepared, models, candidates, tmp_path / "scores")
+
+
+def test_memory_that_runs_out_loses_no_clip(prepared, models, candidates, tmp_path, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr("v2a_dpo.scoring.engine.score_batch", Mock(side_effect=MemoryError()))
+        with pytest.raises(UserError, match=r"Memory ran out.*score\.clips_per_batch"):
+            _score(prepared, models, candidates, tmp_path)
+    assert _score(prepared, models, candidates, tmp_path).quarantined == {}
+
+
+def test_a_store_that_fails_for_a_moment_loses_no_clip(prepared, models, truths, store, tmp_path):
+    videos = prepared / "videos"
+    store.put("clip.mp4", (videos / f"{truths[0].clip_id}.mp4").read_bytes())
+    rows = Dataset.open(str(prepared / "clips")).table().to_pylist()
+    row = next(row for row in rows if row["clip_id"] == truths[0].clip_id) | {"video": f"{store.uri}/clip.mp4"}
+    build_dataset(
+        str(tmp_path / "clips"), CLIPS, parameters="test", inputs={}, tasks=[ShardTask(0, [])],
+        make=lambda _: ShardContent([row]),
+    )  # fmt: skip
+    candidates = _write_candidates(tmp_path / "candidates", [[_row(truths[0].clip_id, 0, render_audio(truths[0]))]])
+    with store.failing("clip.mp4", after=0), pytest.raises(UserError, match="cannot be read") as caught:
+        _score(tmp_path, models, candidates, tmp_path / "scores")
+    assert not isinstance(caught.value, MediaError)
+    summary = _score(tmp_path, models, candidates, tmp_path / "scores")
+    assert (summary.rows, summary.quarantined) == (1, {})
 
 
 def test_real_footage_runs_through_with_the_tiny_models(real_footage, models, tmp_path):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from v2a_dpo.artifacts.location import join, open_input
 from v2a_dpo.artifacts.manifest import Manifest, ShardEntry, read_manifest
-from v2a_dpo.artifacts.schema import TableSchema
+from v2a_dpo.artifacts.schema import TableSchema, is_tensor, tensor_type
 from v2a_dpo.artifacts.shard_file import data_checksum, read_quarantine
 from v2a_dpo.errors import UserError
 
@@ -49,6 +49,12 @@ class Dataset:
     def shards(self) -> list[ShardEntry]:
         """The shards in order."""
         return self.manifest.shards
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of a row of each tensor column, as the first shard has them."""
+        with open_input(join(self.folder, self.shards[0].name)) as file:
+            columns = pq.read_schema(file)
+        return {column.name: tensor_type(column).shape for column in columns if is_tensor(column)}
 
     def shard(self, entry: ShardEntry, columns: Sequence[str] | None = None) -> pa.Table:
         """One shard's rows. Raises UserError when the file is missing or damaged, or lacks one of `columns`."""

@@ -39,6 +39,11 @@ def tensor_field(name: str, tensor: TensorType) -> pa.Field:
     return pa.field(name, pa.binary(tensor.num_bytes), nullable=False, metadata=metadata)
 
 
+def is_tensor(field: pa.Field) -> bool:
+    """Whether `tensor_field` made this column."""
+    return b"shape" in (field.metadata or {})
+
+
 def tensor_type(field: pa.Field) -> TensorType:
     """The tensor type that `tensor_field` wrote into `field`."""
     metadata: Mapping[bytes, bytes] = field.metadata

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
 
 from v2a_dpo.flow import is_guided
 from v2a_dpo.generation.sampler import CandidateSampler
+from v2a_dpo.memory import is_out_of_memory, memory_shortage_stops
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,54 +58,42 @@ def _free_bytes(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-@dataclass(frozen=True)
-class TooLarge(Generic[Item]):
-    """An item that does not fit into memory even alone."""
-
-    item: Item
-    message: str
-
-
 class AdaptiveBatches(Generic[Item, Result]):
     """Runs work on batches of at most `size` items and halves a batch for which memory runs out.
 
-    A smaller size that proved necessary is kept for what follows. One that only a single impossible item asked for is not.
+    A smaller size that proved necessary is kept for what follows.
     """
 
     def __init__(self, work: Callable[[Sequence[Item], int], Result], *, size: int) -> None:
         self._work = work
         self.size = size
 
-    def map(self, items: Sequence[Item]) -> Iterator[Result | TooLarge[Item]]:
-        """The results of `work(batch, room)` for all items in their order; `room` is the size that batches have now."""
+    def map(self, items: Sequence[Item]) -> Iterator[Result]:
+        """The results of `work(batch, room)` for all items in their order; `room` is the size that batches have now.
+
+        Raises UserError when memory runs out with a single item: another program may hold it, so the item is not to blame.
+        """
         start = 0
         while start < len(items):
             batch = items[start : start + self.size]
             start += len(batch)
             yield from self._settle(batch, self.size)
 
-    def _settle(self, batch: Sequence[Item], room: int) -> list[Result | TooLarge[Item]]:
+    def _settle(self, batch: Sequence[Item], room: int) -> list[Result]:
+        if len(batch) == 1:
+            with memory_shortage_stops("one clip at a time", remedy="choose a device with more of it"):
+                return [self._work(batch, room)]
         try:
             return [self._work(batch, room)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            message = str(error)
         # Out of the except block: until here the error kept the failed batch's tensors alive.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if len(batch) == 1:
-            return [TooLarge(batch[0], message)]
         half = -(-len(batch) // 2)
         settled = self._settle(batch[:half], half) + self._settle(batch[half:], half)
-        if half < self.size and not any(isinstance(result, TooLarge) for result in settled):
+        if half < self.size:
             self.size = half
             _log.warning("Out of memory with %d clips at once; going on with %d.", len(batch), half)
         return settled
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a GPU's or the machine's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        sign in str(error) for sign in ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED")
-    )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.artifacts.shards import QuarantinedRow
-from v2a_dpo.generation.batches import AdaptiveBatches, TooLarge, automatic_batch_size
+from v2a_dpo.generation.batches import AdaptiveBatches, automatic_batch_size
 from v2a_dpo.generation.sampler import CandidateSampler
 from v2a_dpo.media.audio import encode_flac
 from v2a_dpo.models.base import Conditions
@@ -59,7 +59,7 @@ class CandidateEngine:
     def generate(self, clip_ids: Sequence[str], conditions: Conditions) -> Iterator[ClipCandidates | QuarantinedRow]:
         """The candidates of every clip, in order; `conditions` has a raw row a clip, on the CPU.
 
-        A clip that does not fit into memory alone, or whose audio is not finite, is a quarantined row instead.
+        A clip whose audio is not finite is a quarantined row instead. Raises UserError when memory runs out with a single clip.
         """
 
         def draw(batch: Sequence[int], room: int) -> _Drawn:
@@ -72,10 +72,7 @@ class CandidateEngine:
         with ThreadPoolExecutor(self._encoders, thread_name_prefix="flac") as pool:
             for drawn in batches.map(range(len(clip_ids))):
                 self.clips_per_batch = batches.size
-                if isinstance(drawn, TooLarge):
-                    waiting.append(pool.submit(QuarantinedRow, clip_ids[drawn.item], "OutOfMemory", drawn.message))
-                else:
-                    waiting.extend(pool.submit(self._encode, drawn, clip) for clip in range(len(drawn.clip_ids)))
+                waiting.extend(pool.submit(self._encode, drawn, clip) for clip in range(len(drawn.clip_ids)))
                 # One batch is being encoded while the next is drawn; older ones are done or waited for.
                 while len(waiting) > self.clips_per_batch:
                     yield waiting.popleft().result()

@@ -17,6 +17,8 @@ from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.media.clip_reading import ClipMedia, ClipRequest, read_clip
 from v2a_dpo.media.errors import AudioUnreadable, MediaError
+from v2a_dpo.memory import memory_shortage_stops
+from v2a_dpo.models.durations import check_sound
 from v2a_dpo.scoring.base import Missing, Score, Scorer, ScoringClip, all_streams, score_batch
 from v2a_dpo.scoring.pesq import SAMPLE_RATE as REFERENCE_RATE
 
@@ -44,10 +46,12 @@ class CandidateScorer:
         self._clips = clips
         self._clips_per_batch = clips_per_batch
 
+    @memory_shortage_stops("scoring candidates", remedy="lower score.clips_per_batch or score.pesq_workers")
     def score(self, candidates: pa.Table, *, progress: Callable[[int], None]) -> ShardContent:
         """The scores of all rows of `candidates`, a clip's neighbours; clips that cannot be read are quarantined.
 
-        `progress` is told the number of clips that each batch settled.
+        `progress` is told the number of clips that each batch settled. Raises UserError when sounds do not last as long as
+        their clips, and when memory runs out or a remote video cannot be reached: neither is a clip's fault.
         """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []
@@ -66,6 +70,8 @@ class CandidateScorer:
         """Neighbouring clips with equally many candidates of equal length; damaged ones go to `quarantined`."""
         batch: list[_Candidates] = []
         for item in _by_clip(candidates, quarantined):
+            sound_s = item.audio.shape[1] / item.sample_rate
+            check_sound(sound_s, clip_s=self._clips[item.clip_id]["duration_s"], where=f"clip {item.clip_id}")
             alike = not batch or (batch[0].sample_rate, batch[0].audio.shape) == (
                 item.sample_rate,
                 item.audio.shape,

@@ -22,6 +22,7 @@ from v2a_dpo.generation.precision import prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.models.catalog import load_generator
+from v2a_dpo.models.durations import check_conditions
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.randomness import row_seed
 
@@ -43,7 +44,8 @@ def generate(
 
     `candidates`, `guidance_scale` and `use_text` override the parameters, `limit` keeps the first clips of each shard (for guidance
     curves), `shards` makes only these and leaves the manifest to a later call without it. A clip whose audio is not
-    finite, or that does not fit into memory alone, goes to quarantine.
+    finite goes to quarantine. Raises UserError when the conditions are not those of clips of `prepare.duration_s` seconds
+    for this generator, and when memory runs out with a single clip at once.
     """
     source = Dataset.open(conditions, "conditions")
     settings = SamplingSettings(
@@ -55,6 +57,7 @@ def generate(
     )
     with local_copy(generator) as files:
         model = load_generator(files, device=params.generator.device)
+    check_conditions(source, model, params.prepare.duration_s)
     sampler = make_sampler(params, model, settings, compiled=params.generate.compile)
     chosen = params.generate.clips_per_batch
     engine = CandidateEngine(sampler, clips_per_batch=None if chosen == "auto" else chosen)

@@ -16,7 +16,7 @@ from v2a_dpo.weights.provenance import LicenceFlags
 _ALLOWED = {
     "allowed": "allowed",
     "forbidden": "**forbidden**: weights inside are licensed for non-commercial use only",
-    "unknown": "**unknown**: nobody states a licence for some weights inside; treat the model as not for commercial use",
+    "unknown": "**unknown**: nobody states a licence for some weights inside, or scorers that are not free chose the pairs; treat the model as not for commercial use",
 }
 
 

@@ -17,8 +17,9 @@ _OWN_FAMILIES = frozenset({"tiny"})
 class LicenceFlags:
     """What the weights of a model and the scorers that chose its training pairs allow.
 
-    `commercial_use` is `allowed`, `forbidden` when any weights inside are non-commercial, or `unknown` when nobody states a
-    licence or the origin cannot be told. A model trained further from such weights is bound as they are.
+    `commercial_use` is `forbidden` when any weights inside are non-commercial: a model trained further from them is bound as
+    they are. It is `unknown` when nobody states a licence, when the origin cannot be told, or when scorers that are not
+    free chose the pairs, since nobody says whether that binds the model; and else `allowed`.
     """
 
     commercial_use: str
@@ -48,7 +49,7 @@ def licence_flags(config: Mapping[str, Any], *, scorers: str) -> LicenceFlags:
     if any(file.noncommercial for file in inside):
         use = "forbidden"
     else:
-        use = "unknown" if any("not stated" in file.licence for file in inside) else "allowed"
+        use = "allowed" if all(_is_free(file) for file in [*inside, *judges]) else "unknown"
     own = {} if inside else {"generator": "trained here from nothing"}
     return LicenceFlags(use, {**own, **_licences(inside)}, _licences(judges))
 
@@ -63,6 +64,10 @@ def _official_weights(config: Mapping[str, Any]) -> list[OfficialFile] | None:
             if getattr(import_module(module), function)(file.variant) == config:
                 return [FILES[name] for name in NEEDED[file.variant]]
     return None
+
+
+def _is_free(file: OfficialFile) -> bool:
+    return not file.noncommercial and "not stated" not in file.licence
 
 
 def _licences(files: list[OfficialFile]) -> dict[str, str]:

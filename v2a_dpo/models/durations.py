@@ -1,0 +1,40 @@
+"""Whether data sets hold clips of the length that is asked for: a generator's tensors and its sounds have one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.errors import UserError
+from v2a_dpo.models.base import VideoToAudioModel
+
+#: A generator's sound ends with its last latent step, which is at most 32 ms long, not with the clip.
+_TOLERANCE_S = 0.05
+
+
+def check_conditions(conditions: Dataset, model: VideoToAudioModel, duration_s: float) -> None:
+    """Raises UserError unless `conditions` are those of clips of `duration_s` seconds for `model`."""
+    empty = model.empty_conditions(duration_s).tensors
+    _check_shapes(conditions, {name: tuple(row.shape[1:]) for name, row in empty.items()}, duration_s)
+
+
+def check_sound(sound_s: float, *, clip_s: float, where: str) -> None:
+    """Raises UserError unless a generated sound of `sound_s` seconds belongs to a clip of `clip_s` seconds."""
+    if abs(sound_s - clip_s) > _TOLERANCE_S:
+        raise UserError(
+            f"The sounds last {sound_s:.2f} s, the clip {clip_s:.2f} s.",
+            where=where,
+            remedy="Give the clips that the candidates were made for; clips of another prepare.duration_s need new candidates.",
+        )
+
+
+def _check_shapes(source: Dataset, needed: Mapping[str, tuple[int, ...]], duration_s: float) -> None:
+    found = source.tensor_shapes()
+    for name, shape in needed.items():
+        if found.get(name) != shape:
+            raise UserError(
+                f"These {source.manifest.schema_name} are not those of clips of {duration_s:g} s for this generator: "
+                f"{name} has the shape {found.get(name)}, and {shape} is needed.",
+                where=source.folder,
+                remedy="Set prepare.duration_s to what they were made with, or make them anew.",
+            )
