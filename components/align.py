@@ -1,4 +1,4 @@
-"""Curriculum Flow-DPO (paper section 3.3) in one pod."""
+"""Curriculum Flow-DPO (paper 2.3) in one pod."""
 
 from kfp.dsl import Metrics, Model, Output
 

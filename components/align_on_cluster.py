@@ -1,4 +1,4 @@
-"""Curriculum Flow-DPO (paper section 3.3) on one node of the cluster or several, through Kubeflow Trainer."""
+"""Curriculum Flow-DPO (paper 2.3) on one node of the cluster or several, through Kubeflow Trainer."""
 
 from kfp.dsl import Metrics, Model, Output
 

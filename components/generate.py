@@ -1,4 +1,4 @@
-"""N candidates for every clip (paper section 3.2)."""
+"""N candidates for every clip (paper 2.2)."""
 
 from kfp.dsl import Dataset, Metrics, Output
 

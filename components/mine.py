@@ -1,4 +1,4 @@
-"""Best-against-worst pairs with complexity and curriculum phase (paper Eq. 1-3)."""
+"""Best-against-worst pairs (paper 2.2) with complexity and curriculum phase (2.3)."""
 
 from kfp.dsl import Dataset, Metrics, Output
 

@@ -1,4 +1,4 @@
-"""AudioScore: the preference classifier over five scores (paper section 3.1)."""
+"""AudioScore: the preference classifier over five scores (paper 2.1)."""
 
 from kfp.dsl import Metrics, Model, Output
 

@@ -1,4 +1,4 @@
-"""From candidates to preference pairs: scores, ratings, AudioScore, mining (paper sections 3.1 and 3.2)."""
+"""From candidates to preference pairs: scores, ratings, AudioScore, mining (paper 2.1 to 2.3)."""
 
 from typing import NamedTuple
 

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from v2a_dpo.config import Params, Threshold, load_params
+from v2a_dpo.config import GeneratorConfig, Params, Threshold, load_params
 from v2a_dpo.errors import UserError
+from v2a_dpo.models.catalog import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +39,14 @@ def test_the_presets_of_the_papers_generators_train_as_the_paper_says(preset):
 
 def test_the_active_parameters_are_the_tiny_preset():
     assert load_params(ROOT / "params.yaml") == load_params(ROOT / "configs/tiny.yaml")
+
+
+def test_a_family_that_no_generator_has_is_refused_by_name(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("generator: {family: frieren}\n")
+    with pytest.raises(UserError, match=r"generator\.family: Input should be 'tiny' or 'mmaudio'"):
+        load_params(file)
+    assert set(get_args(GeneratorConfig.model_fields["family"].annotation)) == set(FAMILIES)
 
 
 def test_an_unknown_field_is_an_error_that_names_it(tmp_path):

@@ -1,6 +1,7 @@
 """The parameters of every stage: one model a section of `params.yaml`; unknown keys are errors.
 
-Defaults are the paper's (section 4.1 unless a comment says otherwise); `configs/tiny.yaml` overrides what a small world needs.
+Defaults are the paper's numbers where it gives one (section 3.1 unless a comment says otherwise), and choices of ours elsewhere,
+named in docs/paper.md; `configs/tiny.yaml` overrides what a small world needs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Section(BaseModel):
 class GeneratorConfig(Section):
     """Which generator is aligned."""
 
-    family: Literal["tiny", "mmaudio", "frieren"] = "mmaudio"
+    family: Literal["tiny", "mmaudio"] = "mmaudio"
     #: The checkpoint's name in the family's catalog, such as `large_44k`.
     variant: str = "large_44k"
     device: str = Field("auto", description="cpu, cuda, cuda:1, or auto")
@@ -58,7 +59,7 @@ class PretrainConfig(Section):
 
 
 class VggsoundConfig(Section):
-    """The paper's splits of VGGSound (section 4.1)."""
+    """The paper's splits of VGGSound: 2K videos to rate (2.1), 50K to mine (2.2), MMAudio's test list (3.1)."""
 
     annotation_clips: Count = Field(2000, description="clips whose candidates people rate")
     preference_clips: Count = Field(50_000, description="clips whose candidates are mined for pairs")
@@ -81,7 +82,7 @@ class GenerateConfig(Section):
     """Sampling of candidates."""
 
     candidates: Count = Field(5, description="N, candidates a clip")
-    steps: Count = Field(25, description="Euler steps")
+    steps: Count = Field(25, description="Euler steps; the paper gives none, and this is MMAudio's own default")
     guidance_scale: Positive = 4.5
     use_text: bool = Field(
         True, description="False samples every clip as if it had no prompt: the starred rows of the paper's Table 1"
@@ -113,7 +114,7 @@ class AnnotateConfig(Section):
 
 
 class AudioScoreConfig(Section):
-    """The preference classifier: Linear - ReLU - Linear - softmax over five standardised scores (paper section 3.1)."""
+    """The preference classifier: Linear - ReLU - Linear - softmax over five standardised scores (paper 2.1)."""
 
     hidden_size: Count = 32
     learning_rate: Positive = 5e-3
@@ -160,8 +161,8 @@ class AlignConfig(Section):
     steps: Count = 12_000
     batch_size: Count = Field(8, description="pairs a step")
     warmup_steps: int = Field(1000, ge=0, description="steps of the linear rise of the learning rate")
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clip: Positive = 1.0
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW; the paper gives none")
+    gradient_clip: Positive = Field(1.0, description="largest norm of the gradient; the paper gives none")
     curriculum: bool = Field(True, description="easy pairs first; False shuffles all pairs")
     held_out: Fraction = Field(
         0.0,

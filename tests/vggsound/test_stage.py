@@ -83,6 +83,7 @@ def test_missing_videos_are_counted_and_named(listing: Path, folder: Path, tmp_p
     assert [row["clip_id"] for row in named] == clip_ids[::20]
     assert {row["official_split"] for row in named} == {"train", "test"}
     assert "50 of 1,000 listed videos are missing" in str(summary)
+    assert "The test split is VGGSound's official one; the paper takes MMAudio's list" in str(summary)
     record = json.loads((tmp_path / "splits" / "splits.json").read_text())
     assert record["missing"] == 50
     assert len(record["lists"]["vggsound.csv"]) == 64

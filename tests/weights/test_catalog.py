@@ -33,7 +33,7 @@ def numbers(layout):
 @pytest.mark.parametrize(
     ("name", "entries", "parameters"),
     # The counts that the projects' papers or files state; ImageBind's and CLAP's hold buffers besides.
-    [("synchformer", 513, 237_460_245), ("imagebind", 1311, None), ("clap", 504, None),
+    [("synchformer", 513, 237_460_245), ("imagebind", 1311, None), ("clap", 504, None), ("clap_ms", 357, None),
      ("panns_cnn14_16k", 84, None), ("passt", 159, 86_153_758)],
 )  # fmt: skip
 def test_shipped_layouts_are_whole(name, entries, parameters):

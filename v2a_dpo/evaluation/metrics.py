@@ -62,8 +62,8 @@ class Metric:
 #: The paper's columns in the paper's order, then ours.
 METRICS = (
     Metric("fd_passt", "FD (PaSST)", "", False, 2),
-    Metric("kl_panns", "KL (PANNs)", "", False, 3),
-    Metric("kl_passt", "KL (PaSST)", "", False, 3),
+    Metric("kl_panns", "KL (PANNs)", "", False, 2),
+    Metric("kl_passt", "KL (PaSST)", "", False, 2),
     Metric("inception_score", "IS", "", True, 2),
     Metric("ib_score", "IB-score", "", True, 2),
     Metric("desync_s", "DeSync", "s", False, 3),

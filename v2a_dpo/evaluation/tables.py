@@ -43,7 +43,10 @@ def shown_metrics(comparison: Comparison, *, rater: str) -> list[Metric]:
 
 
 def paper_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
-    """One row a system and one column a metric, as in the paper, with intervals; the arrows say which way is better."""
+    """One row a system, base and aligned, and one column a metric, with intervals; the arrows say which way is better.
+
+    The paper's Table 1 also has other systems' published rows and a column of parameter counts.
+    """
     metrics = shown_metrics(comparison, rater=rater)
     rows = []
     for system in SYSTEMS:

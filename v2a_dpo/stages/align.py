@@ -1,4 +1,4 @@
-"""Stage: the aligned generator from preference pairs, by curriculum Flow-DPO (paper section 3.3)."""
+"""Stage: the aligned generator from preference pairs, by curriculum Flow-DPO (paper 2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage: N candidates for every clip, their latents and their audio (paper section 3.2: N = 5)."""
+"""Stage: N candidates for every clip, their latents and their audio (paper 2.2; N = 5 in 3.1)."""
 
 from __future__ import annotations
 

@@ -41,9 +41,11 @@ class VggsoundSummary:
     missing: int
     excluded: int
     bad_lines: int
+    test_source: str
 
     def __str__(self) -> str:
         lines = [f"{name}: {count.clips:,} of {count.wanted:,} clips" for name, count in self.splits.items()]
+        lines.append(f"The test split is {self.test_source}.")
         rest = f"{self.missing:,} of {self.listed:,} listed videos are missing; {self.excluded:,} clips excluded"
         return "\n".join([*lines, rest + (f"; {self.bad_lines} bad lines" if self.bad_lines else "")])
 
@@ -104,6 +106,9 @@ def vggsound(
         missing=len(missing),
         excluded=len(candidates.excluded),
         bad_lines=len(official.bad_lines),
+        test_source=f"the list {PurePosixPath(test_list).name}"
+        if test_list
+        else "VGGSound's official one; the paper takes MMAudio's list, which --test-list gives",
     )
     for name, clips in chosen.items():
         rows = ([clip.clip_id, files[clip.clip_id], clip.label, clip.label] for clip in clips)

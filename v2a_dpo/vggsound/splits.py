@@ -1,4 +1,4 @@
-"""The splits of the paper (section 4.1): which clips are annotated, which are mined for pairs, which are held out.
+"""The splits of the paper (2.1, 2.2 and 3.1): which clips are annotated, which are mined for pairs, which are held out.
 
 The paper gives the sizes, 2K and 50K, and not how the clips were drawn; it speaks of no stratification. Here a clip's part
 and rank are functions of the seed and its YouTube id alone, so that neither a missing video nor another size moves a clip

@@ -152,6 +152,14 @@ _ALL = (
         dropped=frozenset({"text_branch.embeddings.position_ids"}),
     ),
     OfficialFile(
+        name="clap_ms",
+        file_name="CLAP_weights_2023.pth",
+        url="https://huggingface.co/microsoft/msclap/resolve/main/CLAP_weights_2023.pth",
+        role="Microsoft's CLAP, the paper's: semantic score of sound and text",
+        licence="not stated for the weights (code: MIT)",
+        containers=("model",),
+    ),
+    OfficialFile(
         name="panns_cnn14_16k",
         file_name="Cnn14_16k_mAP=0.438.pth",
         url="https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth",
