@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        print(json.dumps(decode(options)))
+        print(json.dumps(decode(options), allow_nan=False))
         return
     result = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -125,7 +125,9 @@ def main() -> None:
         "runs": in_turns(options),
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "decoding.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.output / "decoding.json").write_text(
+        json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     (options.output / "decoding.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

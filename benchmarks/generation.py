@@ -299,7 +299,7 @@ def main() -> None:
     }
     options.output.mkdir(parents=True, exist_ok=True)
     stem = f"generation-{options.variant}"
-    (options.output / f"{stem}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.output / f"{stem}.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (options.output / f"{stem}.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

@@ -139,12 +139,12 @@ def main() -> None:
     parser.add_argument("--stage", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
-        print(json.dumps(stage(options.stage)))
+        print(json.dumps(stage(options.stage), allow_nan=False))
         return
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_scores(str(folder / "scores"), options.candidates)
-        make_classifier().save(str(folder / "audioscore"), {METRICS: json.dumps(MEASURES).encode()})
+        make_classifier().save(str(folder / "audioscore"), {METRICS: json.dumps(MEASURES, allow_nan=False).encode()})
         result = {
             "date": datetime.now(UTC).date().isoformat(),
             "hardware": f"{os.cpu_count()} x {platform.machine()}",
@@ -154,7 +154,7 @@ def main() -> None:
             "naive_loop": naive_loop(folder),
         }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "mining.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.output / "mining.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (options.output / "mining.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

@@ -61,7 +61,7 @@ def main() -> None:
     comparisons = {seed: Comparison.from_dict(values) for seed, values in content["seeds"].items()}
     pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}
     content["pooled"] = {key: vars(value) for key, value in pooled.items()}
-    (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     params = load_params(options.params)
     text = (
         f"Base → aligned on {params.world.test_clips} held-out clips a seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "

@@ -10,7 +10,7 @@
 | best against worst, curriculum, Flow-DPO | `mine`, `align` |
 | base against aligned on held-out clips | `evaluate`, `report` |
 | whether it is good enough, and the registry | `gate`, `register`, `promote` |
-| Table 2: a grid of beta and threshold | `plan_sweep`, `sweep_cell`, `collect_sweep` |
+| Table 2: beta and threshold | `plan_sweep`, `sweep_cell`, `collect_sweep` |
 | after the run, however it ended | `summarize_run` |
 
 Every component is built by `definition.component`; `pipelines` puts them together.

@@ -32,6 +32,7 @@ def align(
             "generator": generator,
             "output": output,
             "log": log,
+            "start_anew": True,
         },
         model=(output, aligned),
         numbers=("", numbers),

@@ -44,6 +44,7 @@ def align_on_cluster(
             "generator": generator,
             "output": output,
             "log": log,
+            "start_anew": True,
             "num_nodes": num_nodes,
             "processes_per_node": processes_per_node,
             "gpus_per_node": gpus_per_node,

@@ -5,7 +5,7 @@
 | `v2a_dpo.py` | the full loop, from videos to a promoted model |
 | `candidates.py` | its first part alone: candidates for people to rate |
 | `evaluate.py` | any model, or candidates made anywhere, against a base |
-| `sweep.py` | Table 2: a grid of beta and curriculum threshold |
+| `sweep.py` | Table 2: beta and curriculum threshold |
 | `parts.py`, `preference.py`, `release.py` | the steps they share: sets of candidates, pairs, systems, gate and registry |
 | `shards.py` | data sets made shard by shard, by many pods at the same time |
 | `presets.py`, `placement.py`, `alignment.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |

@@ -320,4 +320,6 @@ def _cause(error: urllib3.exceptions.HTTPError) -> str:
 
 
 def _named(name: str) -> str:
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
+    return json.dumps(
+        {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}, allow_nan=False
+    )

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_dpo.alignment.inputs import arrow_schema
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, TableSchema, TensorType, candidates_schema, conditions_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -65,7 +64,7 @@ def write(folder: Path, schema, *shards, made_of: dict[str, Path] | None = None)
 
 def schema_of(source: Dataset) -> TableSchema:
     """The schema that a data set was written with."""
-    return TableSchema(source.manifest.schema_name, source.manifest.schema_version, arrow_schema(source))
+    return TableSchema(source.manifest.schema_name, source.manifest.schema_version, source.table().schema)
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,10 @@ def train(network, optimizer, steps):
 def test_a_loaded_checkpoint_continues_bit_for_bit(tmp_path):
     network, optimizer = network_and_optimizer(0)
     train(network, optimizer, 3)
-    save_checkpoint(tmp_path, Position(3, 120), network, optimizer, identity="run")
+    save_checkpoint(tmp_path, Position(3, 120), network, optimizer)
     train(network, optimizer, 4)
     other, other_optimizer = network_and_optimizer(1)
-    assert load_checkpoint(tmp_path, other, other_optimizer, identity="run") == Position(3, 120)
+    assert load_checkpoint(tmp_path, other, other_optimizer) == Position(3, 120)
     train(other, other_optimizer, 4)
     for expected, found in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(expected, found)
@@ -39,35 +39,31 @@ def test_a_loaded_checkpoint_continues_bit_for_bit(tmp_path):
 def test_only_the_newest_checkpoint_is_kept_and_partial_ones_are_ignored(tmp_path):
     network, optimizer = network_and_optimizer(0)
     for step in (1, 2, 10):
-        save_checkpoint(tmp_path, Position(step, step), network, optimizer, identity="run")
+        save_checkpoint(tmp_path, Position(step, step), network, optimizer)
     (tmp_path / ".checkpoint-00000011.dead.partial").mkdir()
-    assert load_checkpoint(tmp_path, network, optimizer, identity="run") == Position(10, 10)
+    assert load_checkpoint(tmp_path, network, optimizer) == Position(10, 10)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000010"]
     remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stored", [True, False])
-def test_another_runs_checkpoint_changes_nothing(tmp_path, stored):
-    network, optimizer = network_and_optimizer(0)
-    if stored:
-        save_checkpoint(tmp_path, Position(1, 1), network, optimizer, identity="other run")
+def test_without_a_checkpoint_nothing_changes_and_the_run_starts(tmp_path):
     fresh, fresh_optimizer = network_and_optimizer(1)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
-    assert load_checkpoint(tmp_path, fresh, fresh_optimizer, identity="run") is None
+    assert load_checkpoint(tmp_path, fresh, fresh_optimizer) == Position(0, 0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.state_dict().items())
 
 
 def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(tmp_path):
     network, optimizer = network_and_optimizer(0)
     train(network, optimizer, 1)
-    save_checkpoint(tmp_path, Position(1, 1), network, optimizer, identity="run")
+    save_checkpoint(tmp_path, Position(1, 1), network, optimizer)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(UserError, match="cannot be written"):
-            save_checkpoint(tmp_path, Position(2, 2), network, optimizer, identity="run")
+            save_checkpoint(tmp_path, Position(2, 2), network, optimizer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
-    assert load_checkpoint(tmp_path, network, optimizer, identity="run") == Position(1, 1)
+    assert load_checkpoint(tmp_path, network, optimizer) == Position(1, 1)

@@ -60,13 +60,13 @@ def test_a_diverged_run_is_stopped_with_advice(change):
         stop_if_diverged(FINE | change, CONFIG)
 
 
-def test_a_policy_that_is_not_the_reference_at_step_zero_is_our_mistake():
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 5e-4), ("bfloat16", 5e-3)])
+def test_a_policy_that_is_not_the_reference_at_step_zero_is_our_mistake(precision, rounding):
     reference = torch.tensor([0.5, 0.8])
-    check_step_zero(reference * (1 + 1e-5), reference)
-    with pytest.raises(RuntimeError, match="dropout"):
-        check_step_zero(reference * torch.tensor([1.0, 1.01]), reference)
-    with pytest.raises(RuntimeError, match="dropout"):
-        check_step_zero(reference * torch.tensor([1.0, math.nan]), reference)
+    check_step_zero(reference * (1 + rounding), reference, precision=precision)
+    for factor in (1 + 4 * rounding, math.nan):
+        with pytest.raises(RuntimeError, match="dropout"):
+            check_step_zero(reference * torch.tensor([1.0, factor]), reference, precision=precision)
 
 
 def test_a_log_goes_on_from_the_length_given_and_writes_null_for_what_is_not_finite(tmp_path):

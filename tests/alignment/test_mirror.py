@@ -9,11 +9,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.alignment.launch import PARAMS, finish, start, timeless
-from v2a_dpo.alignment.log import LOG
+from v2a_dpo.alignment.identity import RunRecord
+from v2a_dpo.alignment.log import LOG, RUN
 from v2a_dpo.alignment.mirror import Mirror
 from v2a_dpo.artifacts.location import list_names, read_bytes, tree_names, write_atomically
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
+from v2a_dpo.stages.alignment_record import read_record
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_a_killed_machine_is_replaced_by_a_fresh_one_with_the_same_final_bytes(p
     (tmp_path / LOG).write_bytes(read_bytes(f"{remote['log']}/{LOG}"))
     assert timeless(tmp_path / LOG) == timeless(Path(str(local["log"]), LOG))
     suffixes = [name.rpartition(".")[2] for name in tree_names(remote["log"])]
-    assert sorted(suffixes) == ["f32", "json", "jsonl"]
+    assert sorted(suffixes) == ["f32", "json", "json", "jsonl"]
     assert not list(scratch.glob("v2a-dpo-*/*")), "the scratch folder of a finished run is deleted"
 
     again = align(PARAMS, **remote, on_record=lambda record: steps.append("again"))
@@ -66,8 +68,8 @@ def test_a_killed_machine_is_replaced_by_a_fresh_one_with_the_same_final_bytes(p
     assert "again" not in steps
 
 
-def test_another_runs_checkpoint_at_the_prefix_is_not_resumed_and_goes(problem, bucket, scratch):
-    arguments = {**problem.arguments("changed on s3"), "log": f"{bucket}/log"}
+def test_another_run_at_the_prefix_is_refused_and_on_request_moved_aside_whole(problem, bucket, scratch):
+    arguments = {**problem.arguments("changed on s3"), "log": f"{bucket}/log", "output": f"{bucket}/aligned"}
 
     def stop(record):
         if record["step"] == 9:
@@ -76,16 +78,26 @@ def test_another_runs_checkpoint_at_the_prefix_is_not_resumed_and_goes(problem, 
     other = PARAMS.model_copy(update={"align": PARAMS.align.model_copy(update={"beta": 50.0})})
     with pytest.raises(KeyboardInterrupt):
         align(other, **arguments, on_record=stop)
-    assert "checkpoint-00000008/state.json" in tree_names(arguments["log"])
-    steps, left = [], []
+    earlier = {name: read_bytes(f"{bucket}/log/{name}") for name in tree_names(arguments["log"]) if ".f32" not in name}
+    assert {RUN, LOG, "checkpoint-00000008/state.json"} <= earlier.keys()
+    with pytest.raises(UserError, match=r"8 steps in its checkpoint, .*: align.beta 50.0 -> 100.0\..*--start-anew"):
+        align(PARAMS, **arguments)
+    assert (
+        earlier.items() <= {name: read_bytes(f"{bucket}/log/{name}") for name in tree_names(arguments["log"])}.items()
+    )
 
-    def look(record):
-        steps.append(record["step"])
-        left.append([name for name in tree_names(arguments["log"]) if "/" in name])
-
-    align(PARAMS, **arguments, on_record=look)
+    steps = []
+    align(PARAMS, **arguments, start_anew=True, on_record=lambda record: steps.append(record["step"]))
     assert steps[0] == 0
-    assert left[0] == []
+    place = f"{bucket}/log/earlier/{RunRecord.from_text(earlier[RUN].decode()).identity.digest[:12]}"
+    assert {name: read_bytes(f"{place}/{name}") for name in tree_names(place)} == earlier
+    assert not [name for name in tree_names(arguments["log"]) if name.startswith("checkpoint-")]
+
+    model = read_bytes(f"{bucket}/aligned/model.safetensors")
+    digest = read_record(arguments["log"]).identity.digest[:12]
+    align(other, **arguments, start_anew=True)
+    assert read_bytes(f"{bucket}/aligned-{digest}/model.safetensors") == model
+    assert {RUN, LOG, "summary.json"} <= set(tree_names(f"{bucket}/log/earlier/{digest}"))
 
 
 def test_an_upload_without_its_last_file_is_no_checkpoint_and_goes_with_the_next(bucket, folder, tmp_path):
@@ -141,7 +153,7 @@ def interrupted_service(monkeypatch):
 
 def test_a_service_that_is_away_from_the_start_is_told_before_any_work(problem, interrupted_service, scratch):
     uri, _ = interrupted_service
-    with pytest.raises(UserError, match="cannot be looked up"):
+    with pytest.raises(UserError, match="cannot be listed"):
         align(PARAMS, **{**problem.arguments("nowhere"), "log": f"{uri}/log"})
     assert list(scratch.glob("v2a-dpo-*")) == []
 

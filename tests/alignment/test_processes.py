@@ -84,7 +84,7 @@ def test_a_killed_run_of_two_processes_resumes_to_the_same_bytes_from_the_comman
     name = "aligned/model.safetensors"
     assert (run / name).read_bytes() == (together / name).read_bytes()
     assert timeless(folder / "log.jsonl") == timeless(together / "alignment" / "log.jsonl")
-    assert sorted(path.suffix for path in folder.iterdir()) == [".f32", ".json", ".jsonl"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".f32", ".json", ".json", ".jsonl"]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4, 7])

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `checkpoint-<step>` that appears by one rename, with the weights, the optimizer's state, the step,
 and how long the log was. Nothing else has a state: order, time, noise, learning rate and reference errors are functions of
-the step. The identity in it (configuration, data, base model) keeps a changed run from resuming from it.
+the step. Whose checkpoint it is stands beside it, in the record of the run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.artifacts.folder import new_folder, remove_partial_folders
 
-_PREFIX = "checkpoint-"
+#: Of the names of checkpoints.
+PREFIX = "checkpoint-"
 _KEEP = 1
 #: Written last, so that a checkpoint without it is not complete.
 STATE = "state.json"
@@ -34,34 +35,28 @@ class Position:
     log_bytes: int
 
 
-def save_checkpoint(
-    folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer, *, identity: str
-) -> Path:
+def save_checkpoint(folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
     """The checkpoint of `position`, written into `folder`; older ones are deleted then. Raises UserError when the disk is full."""
-    checkpoint = folder / f"{_PREFIX}{position.step:08d}"
+    checkpoint = folder / f"{PREFIX}{position.step:08d}"
     with new_folder(checkpoint) as partial:
         _save(dict(network.state_dict()), partial / "weights.safetensors")
         _save(_optimizer_tensors(network, optimizer), partial / "optimizer.safetensors")
-        state = {"identity": identity, "step": position.step, "log_bytes": position.log_bytes}
-        (partial / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        state = {"step": position.step, "log_bytes": position.log_bytes}
+        (partial / STATE).write_text(json.dumps(state, allow_nan=False) + "\n", encoding="utf-8")
     for old in _checkpoints(folder)[:-_KEEP]:
         shutil.rmtree(old)
     return checkpoint
 
 
-def load_checkpoint(
-    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, *, identity: str
-) -> Position | None:
+def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Puts the newest checkpoint's state into `network` and `optimizer` and returns its position.
 
-    None when there is none, or when it belongs to a run of another `identity`; nothing is changed then.
+    When there is none, nothing is changed, and the position is the start of the run.
     """
     checkpoints = _checkpoints(folder)
     if not checkpoints:
-        return None
+        return Position(step=0, log_bytes=0)
     state = json.loads((checkpoints[-1] / STATE).read_text(encoding="utf-8"))
-    if state["identity"] != identity:
-        return None
     network.load_state_dict(load_file(checkpoints[-1] / "weights.safetensors"))
     tensors = load_file(checkpoints[-1] / "optimizer.safetensors")
     names = _parameter_names(network, optimizer)
@@ -77,7 +72,7 @@ def remove_checkpoints(folder: Path) -> None:
     """Deletes all checkpoints in `folder`, and what killed writers left of others."""
     for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint)
-    remove_partial_folders(folder / f"{_PREFIX}*")
+    remove_partial_folders(folder / f"{PREFIX}*")
 
 
 def checkpoint_names(folder: Path) -> list[str]:
@@ -86,7 +81,7 @@ def checkpoint_names(folder: Path) -> list[str]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{_PREFIX}*"))
+    return sorted(folder.glob(f"{PREFIX}*"))
 
 
 def _parameter_names(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
-from v2a_dpo.artifacts.location import join, open_input
-from v2a_dpo.artifacts.schema import PAIRS, tensor_type
+from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import VideoToAudioModel
+from v2a_dpo.models.durations import check_conditions, check_latents
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,10 @@ class AlignmentInputs:
 
     def check_duration(self, model: VideoToAudioModel, duration_s: float) -> None:
         """Raises UserError unless latents and conditions are those of clips of `duration_s` seconds for `model`."""
-        empty = model.empty_conditions(duration_s).tensors
-        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in empty.items()}
         for item in self.candidates:
-            _check_shapes(item, {"latent": model.latent_shape(duration_s)}, duration_s)
+            check_latents(item, model, duration_s)
         for item in self.conditions:
-            _check_shapes(item, shapes, duration_s)
-
-
-def arrow_schema(source: Dataset) -> pa.Schema:
-    """The columns of a data set, as its first shard has them."""
-    with open_input(join(source.folder, source.shards[0].name)) as file:
-        return pq.ParquetFile(file).schema_arrow
+            check_conditions(item, model, duration_s)
 
 
 def _check_origin(made: Dataset, roles: Sequence[str], given: Sequence[Dataset]) -> None:
@@ -83,22 +72,3 @@ def _check_origin(made: Dataset, roles: Sequence[str], given: Sequence[Dataset])
 
 def _listed(given: Sequence[Dataset]) -> str:
     return ", ".join(f"{item.folder} ({item.fingerprint})" for item in given)
-
-
-def _check_shapes(source: Dataset, expected: Mapping[str, tuple[int, ...]], duration_s: float) -> None:
-    """Raises UserError unless the tensor columns of `source` have the `expected` shapes."""
-    found = dict(_shapes(source))
-    for name, shape in expected.items():
-        if found.get(name) != shape:
-            raise UserError(
-                f"These {source.manifest.schema_name} are not those of clips of {duration_s:g} s for this generator: "
-                f"{name} has the shape {found.get(name)}, {shape} is needed.",
-                where=source.folder,
-                remedy="Set prepare.duration_s to what they were made with, or make them anew.",
-            )
-
-
-def _shapes(source: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for field in arrow_schema(source):
-        if field.metadata and b"shape" in field.metadata:
-            yield field.name, tensor_type(field).shape

@@ -14,8 +14,9 @@ from v2a_dpo.artifacts.location import reported
 
 Record = Mapping[str, Any]
 
-#: Its name in a run's folder, and that of the summary, which is there when the run is finished.
-LOG, SUMMARY = "log.jsonl", "summary.json"
+#: Its name in a run's folder; what the run was started from; the summary, which is there when the run is finished; and
+#: which MLflow run the records belong to.
+LOG, RUN, SUMMARY, TARGET = "log.jsonl", "run.json", "summary.json", "tracking.json"
 
 
 class TrainingLog:

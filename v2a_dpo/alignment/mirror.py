@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from v2a_dpo.alignment.checkpoint import STATE, checkpoint_names
+from v2a_dpo.alignment.checkpoint import PREFIX, STATE, checkpoint_names
 from v2a_dpo.alignment.log import LOG
 from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.artifacts.location import (
@@ -46,7 +46,7 @@ class Mirror(AbstractContextManager["Mirror"]):
 
         Raises UserError at once when the prefix cannot be reached: nothing is lost before a run starts.
         """
-        complete = [name.removesuffix(f"/{STATE}") for name in tree_names(self._uri) if name.endswith(f"/{STATE}")]
+        complete = [name.removesuffix(f"/{STATE}") for name in self._checkpoint_files() if name.endswith(f"/{STATE}")]
         if not complete or max(complete) <= max(checkpoint_names(self._folder), default=""):
             return
         with new_folder(self._folder / max(complete)) as partial:
@@ -82,9 +82,13 @@ class Mirror(AbstractContextManager["Mirror"]):
 
     def remove_checkpoints(self, *, but: str = "") -> None:
         """Deletes the checkpoints at the prefix; what makes one complete goes first."""
-        names = [name for name in tree_names(self._uri) if "/" in name and name.partition("/")[0] != but]
+        names = [name for name in self._checkpoint_files() if name.partition("/")[0] != but]
         for name in sorted(names, key=lambda name: (not name.endswith(STATE), name)):
             remove(join(self._uri, name))
+
+    def _checkpoint_files(self) -> list[str]:
+        """The files of this run's checkpoints at the prefix; runs that were moved aside there have their own."""
+        return [name for name in tree_names(self._uri) if name.startswith(PREFIX)]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from v2a_dpo.alignment.batch import PairBatch
-from v2a_dpo.alignment.inputs import AlignmentInputs, arrow_schema
+from v2a_dpo.alignment.inputs import AlignmentInputs
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import new_folder
+from v2a_dpo.artifacts.location import join, open_input
 from v2a_dpo.artifacts.schema import tensor_column, tensor_type
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import Conditions
@@ -40,7 +43,6 @@ class PairData:
     phase: np.ndarray
     latents: np.ndarray
     conditions: dict[str, np.ndarray]
-    fingerprint: str
 
     def batch(self, pair: np.ndarray, visit: np.ndarray | Sequence[str], *, seed: int) -> PairBatch:
         """The batch of these pairs; time (uniform in [0, 1)) and noise belong to (seed, pair, visit), whatever the batch."""
@@ -58,13 +60,13 @@ class PairData:
 def gather_pairs(inputs: AlignmentInputs, *, folder: Path, progress: Progress = silent) -> PairData:
     """The pairs with their latents and conditions, mapped from a cache in `folder` that one scan of the shards fills.
 
-    A cache of the same data is used as it is. Raises UserError when a pair's candidate or clip is in none of the data sets, or in two.
+    A cache of the same data by the same code is used as it is. Raises UserError when a pair's candidate or clip is in none of the data sets, or in two.
     """
     table = inputs.pairs.table(["clip_id", "winner", "loser", "phase"])
     if pc.count_distinct(table["clip_id"]).as_py() != table.num_rows:
         raise UserError("A clip has more than one pair.", where=inputs.pairs.folder, remedy="Mine the pairs again.")
-    data = fingerprint(inputs.fingerprints)
-    names = [field.name for field in arrow_schema(inputs.conditions[0]) if field.name != "clip_id"]
+    data = fingerprint(inputs.fingerprints, code_of(gather_pairs).digest)
+    names = list(inputs.conditions[0].tensor_shapes())
     cache = folder / f"{_CACHE}{data}"
     if not cache.exists():
         with new_folder(cache) as partial:
@@ -77,7 +79,6 @@ def gather_pairs(inputs: AlignmentInputs, *, folder: Path, progress: Progress = 
         phase=np.asarray(table["phase"].to_pylist()),
         latents=np.load(cache / f"{_LATENTS}.npy", mmap_mode="r"),
         conditions={name: np.load(cache / f"condition-{name}.npy", mmap_mode="r") for name in names},
-        fingerprint=data,
     )
 
 
@@ -88,7 +89,7 @@ def remove_caches(folder: Path) -> None:
 
 
 def _gather_latents(table: pa.Table, sources: Sequence[Dataset], folder: Path, progress: Progress) -> None:
-    kind = tensor_type(arrow_schema(sources[0]).field("latent"))
+    kind = tensor_type(_schema(sources[0]).field("latent"))
     rows = np.lib.format.open_memmap(
         folder / f"{_LATENTS}.npy", mode="w+", dtype=kind.dtype, shape=(table.num_rows, 2, *kind.shape)
     )
@@ -108,7 +109,7 @@ def _gather_latents(table: pa.Table, sources: Sequence[Dataset], folder: Path, p
 def _gather_conditions(
     table: pa.Table, sources: Sequence[Dataset], names: list[str], folder: Path, progress: Progress
 ) -> None:
-    schema = arrow_schema(sources[0])
+    schema = _schema(sources[0])
     kinds = {name: tensor_type(schema.field(name)) for name in names}
     rows = {
         name: np.lib.format.open_memmap(
@@ -125,6 +126,11 @@ def _gather_conditions(
     for memory_map in rows.values():
         memory_map.flush()
     _check_found(found, found, table, "conditions", sources)
+
+
+def _schema(source: Dataset) -> pa.Schema:
+    with open_input(join(source.folder, source.shards[0].name)) as file:
+        return pq.read_schema(file)
 
 
 def _shards(sources: Sequence[Dataset], columns: list[str], description: str, progress: Progress) -> Iterator[pa.Table]:

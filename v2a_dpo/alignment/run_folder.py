@@ -9,32 +9,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2a_dpo.alignment.checkpoint import (
-    Position,
-    load_checkpoint,
-    remove_checkpoints,
-    save_checkpoint,
-    share_optimizer_state,
-)
+from v2a_dpo.alignment.checkpoint import Position, load_checkpoint, save_checkpoint, share_optimizer_state
 from v2a_dpo.alignment.log import LOG, Record, TrainingLog, parse_log
 from v2a_dpo.alignment.mirror import Mirror
 from v2a_dpo.alignment.processes import Processes
 
 
 class RunFolder:
-    """The local `folder` of the run of that `identity`; every record also goes to `on_record`."""
+    """The local `folder` of a run, which holds nothing of any other; every record also goes to `on_record`."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        identity: str,
         processes: Processes,
         mirror: Mirror | None = None,
         on_record: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self._folder = folder
-        self._identity = identity
         self._processes = processes
         self._mirror = mirror
         self._on_record = on_record
@@ -61,7 +53,7 @@ class RunFolder:
         if self._processes.is_main:
             if self._mirror is not None:
                 self._mirror.fetch()
-            position = load_checkpoint(self._folder, network, optimizer, identity=self._identity) or self._clear()
+            position = load_checkpoint(self._folder, network, optimizer)
             self._log = TrainingLog(self._folder / LOG, length=position.log_bytes, on_record=self._on_record)
         share_optimizer_state(optimizer, self._processes)
         return int(self._processes.from_main(torch.tensor(position.step)).item())
@@ -78,7 +70,7 @@ class RunFolder:
         position = Position(step, self._log.flush())
         if self._mirror is not None:
             self._mirror.wait()  # the older checkpoint is deleted here next, so it must be there
-        saved = save_checkpoint(self._folder, position, network, optimizer, identity=self._identity)
+        saved = save_checkpoint(self._folder, position, network, optimizer)
         if self._mirror is not None:
             self._mirror.send_checkpoint(saved, log_bytes=position.log_bytes)
 
@@ -86,11 +78,3 @@ class RunFolder:
         """The main process's whole log."""
         content = (self._folder / LOG).read_bytes() if self._processes.is_main else b""
         return parse_log(self._processes.bytes_from_main(content))
-
-    def _clear(self) -> Position:
-        """The start of a new run, after what another one left is deleted."""
-        remove_checkpoints(self._folder)
-        (self._folder / LOG).unlink(missing_ok=True)
-        if self._mirror is not None:
-            self._mirror.remove_checkpoints()
-        return Position(step=0, log_bytes=0)

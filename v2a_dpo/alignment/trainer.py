@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from v2a_dpo.alignment.batch import PairErrors
+from v2a_dpo.alignment.identity import Identity
 from v2a_dpo.alignment.log import Record
 from v2a_dpo.alignment.losses import flow_dpo
 from v2a_dpo.alignment.measures import (
@@ -37,7 +38,10 @@ from v2a_dpo.progress import Progress, silent
 
 @dataclass(frozen=True)
 class AlignmentSummary:
-    """What a run did: pairs, steps by phase, held-out measures before and after (None without held-out pairs), alarms by kind."""
+    """What a run did: pairs, steps by phase, held-out measures before and after (None without held-out pairs), alarms by kind.
+
+    `kept_changes` are the definitions in the code that changed since it began, in spite of which it was kept.
+    """
 
     training_pairs: int
     held_out_pairs: int
@@ -45,6 +49,7 @@ class AlignmentSummary:
     before: dict[str, float] | None
     after: dict[str, float] | None
     alarms: dict[str, int]
+    kept_changes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         phases = ", ".join(f"{steps} {name}" for name, steps in self.steps_by_phase.items())
@@ -52,7 +57,8 @@ class AlignmentSummary:
         if self.before is not None and self.after is not None:
             before, after = (measures["held_out_accuracy"] for measures in (self.before, self.after))
             text += f"; implicit accuracy on {self.held_out_pairs} held-out pairs {before:.3f} -> {after:.3f}"
-        return text + "".join(f"; ALARM: {name} ({count} times)" for name, count in self.alarms.items())
+        text += "".join(f"; ALARM: {name} ({count} times)" for name, count in self.alarms.items())
+        return text + (f"; kept from before a change of {', '.join(self.kept_changes)}" if self.kept_changes else "")
 
 
 def align_by_flow_dpo(
@@ -62,7 +68,7 @@ def align_by_flow_dpo(
     *,
     seed: int,
     precision: str,
-    base: str,
+    identity: Identity,
     folder: Path,
     processes: Processes,
     mirror: Mirror | None = None,
@@ -72,11 +78,11 @@ def align_by_flow_dpo(
     """Trains `model.network` in place by Flow-DPO (paper Eq. 5, corrected) and returns what happened.
 
     The network stays in evaluation mode: dropout would make policy and reference differ. Parameters that the velocity
-    does not depend on, such as latent statistics, get no gradient, so AdamW leaves them alone. `base` is the fingerprint
-    of the weights that `model` comes with; they are the reference. Every one of `processes` computes its share of each
+    does not depend on, such as latent statistics, get no gradient, so AdamW leaves them alone. The weights that `model`
+    comes with are the reference. `identity` is what the run was started from. Every one of `processes` computes its share of each
     batch's pairs, so that their number changes nothing but the order in which floating-point numbers are added. The main
     one's `folder` receives `log.jsonl` (one record a step, also given to `on_record`), the reference's errors, and
-    checkpoints, from which a run of the same identity goes on; `mirror` gets them too.
+    checkpoints, from which the run goes on; `mirror` gets them too.
     Raises AlignmentDivergedError when a measure or a weight is not finite, or the winners' error has quadrupled, also after
     the last step: what diverged is never returned, nor kept in a checkpoint.
     """
@@ -90,10 +96,9 @@ def align_by_flow_dpo(
         steps=config.steps, batch_size=config.batch_size, seed=seed, curriculum=config.curriculum,
     )  # fmt: skip
     batches = SharedBatches(pairs, order, held_out, seed=seed, processes=processes)
-    origin = fingerprint(base, pairs.fingerprint, seed, precision, processes.device.type, batches.fingerprint)
-    files = RunFolder(
-        folder, identity=fingerprint(origin, config), processes=processes, mirror=mirror, on_record=on_record
-    )
+    of_reference = (seed, precision, processes.device.type, batches.fingerprint)
+    origin = fingerprint(identity.data, identity.code, *of_reference)
+    files = RunFolder(folder, processes=processes, mirror=mirror, on_record=on_record)
 
     # The reference comes first: only before its first step is the policy the reference.
     reference = ReferenceErrors(files.fetch(f"reference-{origin}.f32"), batches.sizes)
@@ -120,7 +125,7 @@ def align_by_flow_dpo(
 
         policy_errors = batches.whole(own_errors, step)
         if step == 0:
-            check_step_zero(policy_errors, reference_errors)
+            check_step_zero(policy_errors, reference_errors, precision=precision)
         rate = learning_rate(step, peak=config.learning_rate, warmup_steps=config.warmup_steps)
         record |= batch_record(
             flow_dpo(policy_errors, reference_errors, beta=config.beta), policy_errors, reference_errors

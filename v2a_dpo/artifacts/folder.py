@@ -185,7 +185,7 @@ def claim_folder(folder: Path, made_with: str, *, code: Code = NO_CODE, keep: bo
 
 
 def _marker(made_with: str, code: Code) -> bytes:
-    return json.dumps({"made_with": made_with, "code": dict(code.functions)}, indent=1).encode()
+    return json.dumps({"made_with": made_with, "code": dict(code.functions)}, indent=1, allow_nan=False).encode()
 
 
 def _is_reusable(marker: bytes, made_with: str, code: Code, *, keep: bool, where: str) -> bool:

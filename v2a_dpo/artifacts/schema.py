@@ -35,7 +35,7 @@ class TensorType:
 
 def tensor_field(name: str, tensor: TensorType) -> pa.Field:
     """A column of fixed-shape tensors; dtype and shape stand in the field's metadata, so that any reader can decode it."""
-    metadata = {"dtype": tensor.dtype, "shape": json.dumps(list(tensor.shape))}
+    metadata = {"dtype": tensor.dtype, "shape": json.dumps(list(tensor.shape), allow_nan=False)}
     return pa.field(name, pa.binary(tensor.num_bytes), nullable=False, metadata=metadata)
 
 

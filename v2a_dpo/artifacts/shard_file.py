@@ -76,7 +76,7 @@ def write_shard(
                 rows += part.num_rows
             sha256 = file.digest.hexdigest()
             meta = {"fingerprint": fingerprint, "code": code.functions, "quarantined": failed, "sha256": sha256}
-            writer.add_key_value_metadata({_META: json.dumps(meta, sort_keys=True)})
+            writer.add_key_value_metadata({_META: json.dumps(meta, sort_keys=True, allow_nan=False)})
         num_bytes = file.tell()
     entry = ShardEntry(
         name=name, rows=rows, num_bytes=num_bytes, sha256=sha256, fingerprint=fingerprint, code=code.digest

@@ -74,11 +74,14 @@ def align(
     output: Annotated[str, folder("Where the aligned generator goes")],
     log: Annotated[str, folder("Where log, summary and checkpoints go")],
     live: Annotated[bool, typer.Option(help="Send the curves to MLflow while it runs.")] = True,
+    start_anew: Annotated[
+        bool, typer.Option("--start-anew", help="Move a run that differs aside and begin anew, instead of refusing.")
+    ] = False,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
     keep_artifacts: KeepArtifacts = False,
 ) -> None:
-    """Align the generator by curriculum Flow-DPO; resumes exactly after a stop.
+    """Align the generator by curriculum Flow-DPO; resumes exactly after a stop. Nothing of an earlier run is deleted.
 
     Runs on several GPUs, too: torchrun --nproc-per-node 8 -m v2a_dpo.cli align ... (or accelerate launch -m).
 
@@ -98,6 +101,7 @@ def align(
             generator=generator,
             output=output,
             log=log,
+            start_anew=start_anew,
             progress=progress,
         )
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks

@@ -46,7 +46,7 @@ class EvaluatedFile:
             "real_passt_embedding": self.real_embedding,
         }
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(contiguous, path, metadata={"clip_ids": json.dumps(self.clips.clip_ids)})
+        save_file(contiguous, path, metadata={"clip_ids": json.dumps(self.clips.clip_ids, allow_nan=False)})
 
     @staticmethod
     def load(path: Path) -> EvaluatedFile:

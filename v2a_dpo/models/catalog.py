@@ -9,11 +9,31 @@ from pathlib import Path
 import torch
 
 from v2a_dpo.artifacts.checksums import has_checksums, verify_checksums
+from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import VideoToAudioModel
 
 #: Family -> module whose `load(folder)` returns the generator. Named by path so that a family is imported only when used.
 FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tiny.generator"}
+
+_MMAUDIO = "v2a_dpo.models.mmaudio"
+#: Family -> where the code of its velocity starts: what training depends on, the frozen parts left out.
+_VELOCITY = dict.fromkeys(
+    FAMILIES,
+    (
+        f"{_MMAUDIO}.model:MMAudioModel.embed",
+        f"{_MMAUDIO}.model:MMAudioModel.velocity",
+        f"{_MMAUDIO}.network:MMAudioNetwork",
+    ),
+)
+
+
+def velocity_code(folder: str | Path) -> tuple[str, ...]:
+    """Where the code of the velocity of the generator in `folder`, local or remote, starts; the model is not loaded.
+
+    Raises UserError when the folder holds no model of a known family.
+    """
+    return _VELOCITY[_family(folder)]
 
 
 def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioModel:
@@ -22,21 +42,25 @@ def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioM
     `auto` takes the first GPU if there is one. Raises UserError when the folder holds no model of a known family, or when
     checksums were recorded in it and a file is not what it was.
     """
-    config = Path(folder) / "config.json"
-    try:
-        family = json.loads(config.read_text(encoding="utf-8"))["family"]
-        module = import_module(FAMILIES[family])
-    except FileNotFoundError as error:
-        remedy = "Run the stage that makes it, or name another folder."
-        raise UserError("This folder holds no model.", where=str(config), remedy=remedy) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        remedy = f"Its config.json must name a `family` among {', '.join(FAMILIES)}."
-        raise UserError(f"This is not a generator's folder ({error!r}).", where=str(config), remedy=remedy) from error
+    module = import_module(FAMILIES[_family(folder)])
     if has_checksums(Path(folder)):
         verify_checksums(Path(folder))
     model: VideoToAudioModel = module.load(Path(folder))
     model.network.eval().requires_grad_(False)
     return model.to(choose_device(device))
+
+
+def _family(folder: str | Path) -> str:
+    config = join(folder, "config.json")
+    if not exists(config):
+        remedy = "Run the stage that makes it, or name another folder."
+        raise UserError("This folder holds no model.", where=config, remedy=remedy)
+    try:
+        family = json.loads(read_bytes(config))["family"]
+        return next(name for name in FAMILIES if name == family)
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        remedy = f"Its config.json must name a `family` among {', '.join(FAMILIES)}."
+        raise UserError(f"This is not a generator's folder ({error!r}).", where=config, remedy=remedy) from error
 
 
 def choose_device(name: str) -> torch.device:

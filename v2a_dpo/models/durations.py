@@ -18,6 +18,11 @@ def check_conditions(conditions: Dataset, model: VideoToAudioModel, duration_s: 
     _check_shapes(conditions, {name: tuple(row.shape[1:]) for name, row in empty.items()}, duration_s)
 
 
+def check_latents(candidates: Dataset, model: VideoToAudioModel, duration_s: float) -> None:
+    """Raises UserError unless `candidates` have the latents of clips of `duration_s` seconds for `model`."""
+    _check_shapes(candidates, {"latent": model.latent_shape(duration_s)}, duration_s)
+
+
 def check_sound(sound_s: float, *, clip_s: float, where: str) -> None:
     """Raises UserError unless a generated sound of `sound_s` seconds belongs to a clip of `clip_s` seconds."""
     if abs(sound_s - clip_s) > _TOLERANCE_S:

@@ -64,9 +64,9 @@ class Entry:
     def to_text(self) -> str:
         """The entry as JSON short enough for one parameter."""
         failures = [failure[:_LONGEST_FAILURE] for failure in self.failures]
-        text = json.dumps({**asdict(self), "failures": failures})
+        text = json.dumps({**asdict(self), "failures": failures}, allow_nan=False)
         if len(text) > _LONGEST_ENTRY:
-            text = json.dumps({**asdict(self), "failures": failures[:5], "metrics": {}})
+            text = json.dumps({**asdict(self), "failures": failures[:5], "metrics": {}}, allow_nan=False)
         return text
 
     @staticmethod

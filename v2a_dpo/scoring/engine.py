@@ -148,4 +148,4 @@ def _by_clip(candidates: pa.Table, quarantined: list[QuarantinedRow]) -> Iterato
 def _columns(scores: Mapping[str, Score]) -> dict[str, Any]:
     reasons = {name: score.reason for name, score in scores.items() if isinstance(score, Missing)}
     values = {name: None if isinstance(score, Missing) else score for name, score in scores.items()}
-    return {**values, "missing": json.dumps(reasons, sort_keys=True) if reasons else None}
+    return {**values, "missing": json.dumps(reasons, sort_keys=True, allow_nan=False) if reasons else None}

@@ -99,7 +99,7 @@ def _short(body: bytes) -> str:
 
 
 async def _refuse(send: Send, status: int, message: str) -> None:
-    body = json.dumps({"message": message}).encode()
+    body = json.dumps({"message": message}, allow_nan=False).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 
 from v2a_dpo.alignment.checkpoint import remove_checkpoints
@@ -25,7 +23,7 @@ from v2a_dpo.artifacts.location import is_remote, local_path
 from v2a_dpo.config import Params
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.alignment_record import alignment_identity, finished_alignment, record_alignment
+from v2a_dpo.stages.alignment_record import Run, alignment_identity, begin_run, find_run, finish_run
 
 
 def align(
@@ -37,10 +35,13 @@ def align(
     generator: str,
     output: str,
     log: str,
+    start_anew: bool = False,
     progress: Progress = silent,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> AlignmentSummary:
     """Aligns the `generator` to the `pairs` and writes it to `output`; a stopped run goes on where its checkpoint is.
+
+    A run there that differs in what decides on the weights is refused; with `start_anew` it is moved aside.
 
     `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a folder for the training log, the
     summary, and while it runs the checkpoints; for a remote one the work lies in a scratch folder under the temporary
@@ -50,16 +51,17 @@ def align(
     processes = join_processes(params.generator.device)
     check_batch_divides(params.align.batch_size, processes)
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
-    # One process reads the whole model for its fingerprint and says what there is to do.
-    base = processes.bytes_from_main(folder_fingerprint(generator).encode() if processes.is_main else b"").decode()
-    identity = alignment_identity(params, inputs, base=base)
-    finished = finished_alignment(log, output, identity=identity) if processes.is_main else None
-    told = processes.bytes_from_main(json.dumps(asdict(finished)).encode() if finished else b"")
-    if told:
+    told = ""
+    if processes.is_main:  # one process reads the whole model for its fingerprint and says what there is to do
+        identity = alignment_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
+        found = find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
+        told = (found or begin_run(log, output, identity=identity)).to_text()
+    run = Run.from_text(processes.bytes_from_main(told.encode()).decode())
+    if run.summary is not None:
         processes.close()
-        return AlignmentSummary(**json.loads(told))
+        return run.summary
 
-    folder = _scratch(log, identity) if is_remote(log) else local_path(log)
+    folder = _scratch(log, run.identity.digest) if is_remote(log) else local_path(log)
     folder.mkdir(parents=True, exist_ok=True)
     with local_copy(generator) as files:
         model = load_generator(files, device=str(processes.device))
@@ -72,7 +74,7 @@ def align(
             params.align,
             seed=params.seed,
             precision=params.generator.precision,
-            base=base,
+            identity=run.identity,
             folder=folder,
             processes=processes,
             mirror=mirror,
@@ -85,7 +87,7 @@ def align(
                 record_checksums(target)
             if mirror is not None:
                 mirror.send(LOG)
-            record_alignment(summary, log, output, identity=identity)
+            summary = finish_run(summary, log, output)
             if mirror is not None:
                 mirror.remove_checkpoints()
     processes.wait()

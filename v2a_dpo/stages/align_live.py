@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 
+from v2a_dpo.alignment.log import TARGET
 from v2a_dpo.alignment.trainer import AlignmentSummary
-from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.align import align
-from v2a_dpo.stages.alignment_curves import TARGET, sender
+from v2a_dpo.stages.alignment_curves import sender
+from v2a_dpo.stages.alignment_record import read_record
 from v2a_dpo.tracking.live import LiveMetrics
 from v2a_dpo.tracking.upload import LiveTarget
 from v2a_dpo.tracking.values import flatten
@@ -27,6 +26,7 @@ def align_live(
     generator: str,
     output: str,
     log: str,
+    start_anew: bool = False,
     interval_s: float = 5.0,
     progress: Progress = silent,
 ) -> AlignmentSummary:
@@ -34,10 +34,9 @@ def align_live(
 
     A server that is away does not stop the training: the log keeps the records, and `sync` sends them.
     """
-    data = [pairs, *candidates, *conditions]
 
     def start() -> list[str]:
-        _name_run(params, data, log)
+        _name_run(params, log)
         return sender(log, interval_s=interval_s)
 
     live = LiveMetrics(start)
@@ -50,6 +49,7 @@ def align_live(
             generator=generator,
             output=output,
             log=log,
+            start_anew=start_anew,
             progress=progress,
             on_record=live,
         )
@@ -57,12 +57,9 @@ def align_live(
         live.close()
 
 
-def _name_run(params: Params, data: Sequence[str], log: str) -> None:
+def _name_run(params: Params, log: str) -> None:
     """Writes beside the log which run its records belong to: the one of an earlier, interrupted attempt, or a new one."""
-    content = [Dataset.open(folder).manifest for folder in data]
-    identity = fingerprint(
-        params.align, params.seed, params.generator, [[item.fingerprint, item.inputs] for item in content]
-    )
+    identity = read_record(log).identity.digest
     if exists(join(log, TARGET)):
         target = LiveTarget.from_text(read_bytes(join(log, TARGET)).decode())
         if (target.identity, target.experiment) == (identity, params.register_.experiment):

@@ -17,7 +17,7 @@ from v2a_dpo.artifacts.location import is_remote, join, write_atomically
 from v2a_dpo.config import Params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.alignment_record import alignment_identity, finished_alignment
+from v2a_dpo.stages.alignment_record import Run, alignment_identity, find_run
 
 #: In the log folder: the parameters that the nodes read.
 PARAMS = "params.yaml"
@@ -44,11 +44,14 @@ def align_on_cluster(
     runtime: str = "v2a-dpo-torch",
     queue: str | None = None,
     keep: bool = False,
+    start_anew: bool = False,
     poll_s: float = 5.0,
     progress: Progress = silent,
     say: Callable[[str], None] = print,
 ) -> AlignmentSummary:
     """Runs the stage `align` as a TrainJob and returns its summary; all folders must be remote.
+
+    A run in `log` that differs is refused before there is a job; with `start_anew` the job moves it aside.
 
     The job's name comes from what it makes, so that a second call follows the job of the first. SIGTERM deletes the job; its
     checkpoints under `log` stay. `cpu` and `memory` are for each node, `node_selector` narrows the choice of nodes,
@@ -59,10 +62,14 @@ def align_on_cluster(
         params, [pairs, *candidates, *conditions, generator, output, log], num_nodes, processes_per_node, gpus_per_node
     )
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
-    identity = alignment_identity(params, inputs, base=folder_fingerprint(generator))
-    finished = finished_alignment(log, output, identity=identity)
-    if finished is not None:
-        return finished
+    identity = alignment_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
+
+    def run_there(*, start_anew: bool) -> Run | None:
+        return find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
+
+    found = run_there(start_anew=start_anew)
+    if found is not None and found.summary is not None:
+        return found.summary
     from v2a_dpo.train_job.cluster import Cluster
     from v2a_dpo.train_job.follow import run_train_job
     from v2a_dpo.train_job.manifest import NodeResources, TrainJob
@@ -73,9 +80,9 @@ def align_on_cluster(
     options = [f"--{name}={value}" for name, value in single.items()]
     options += [f"--{name}={value}" for name, values in lists.items() for value in values]
     job = TrainJob(
-        name=f"v2a-dpo-align-{fingerprint(identity, output, log)[:12]}",
+        name=f"v2a-dpo-align-{fingerprint(identity.digest, output, log)[:12]}",
         image=image,
-        arguments=["align", "--no-live", *options],
+        arguments=["align", "--no-live", *(["--start-anew"] if start_anew else []), *options],
         num_nodes=num_nodes,
         resources=NodeResources(processes_per_node, gpus_per_node, cpu, memory),
         runtime=runtime,
@@ -85,15 +92,15 @@ def align_on_cluster(
     )
     with _sigterm_exits():
         run_train_job(Cluster(namespace, say=say), job, keep=keep, poll_s=poll_s, say=say)
-    summary = finished_alignment(log, output, identity=identity)
-    if summary is None:
+    found = run_there(start_anew=False)
+    if found is None or found.summary is None:
         raise UserError(
-            "The training job ended, but its record is missing or tells of another run.",
+            "The training job ended, but its record is missing or not that of a finished run.",
             where=log,
             remedy="Check that the image holds the same version as this program, then run this again.",
         )
     progress("Aligning", params.align.steps, params.align.steps)
-    return summary
+    return found.summary
 
 
 def _check(params: Params, folders: list[str], num_nodes: int, processes_per_node: int, gpus_per_node: int) -> None:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from v2a_dpo.alignment.log import LOG, SUMMARY, parse_log
+from v2a_dpo.alignment.log import LOG, SUMMARY, TARGET, parse_log
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import Tracking
@@ -15,8 +15,6 @@ from v2a_dpo.tracking.live import send_as_they_come
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload, find_run
 
-#: Beside the log: which MLflow run its records belong to.
-TARGET = "tracking.json"
 _LOG = logging.getLogger(__name__)
 
 

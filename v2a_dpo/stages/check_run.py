@@ -68,7 +68,7 @@ def check_run(
         "scorers": scorers,
         "ratings_csv": ratings_csv,
     }
-    write_atomically(join(root, REQUEST_FILE), (json.dumps(request, indent=2) + "\n").encode())
+    write_atomically(join(root, REQUEST_FILE), (json.dumps(request, indent=2, allow_nan=False) + "\n").encode())
     progress("Checking", 1, 1)
     return found
 

@@ -18,5 +18,5 @@ def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
     """
     comparison = Comparison.from_dict(json.loads(read_bytes(join(evaluation, METRICS_FILE))))
     decision = decide(params.gates, comparison, reference="base", least=BootstrapSettings.of(params))
-    write_atomically(output, (json.dumps(decision.to_dict(), indent=2) + "\n").encode())
+    write_atomically(output, (json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n").encode())
     return decision

@@ -42,7 +42,7 @@ class Lineage:
 
     def to_text(self) -> str:
         """The lineage as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     @staticmethod
     def from_text(text: str) -> Lineage:

@@ -175,6 +175,7 @@ def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
             generator=at.base,
             output=at.aligned,
             log=at.alignment,
+            start_anew=True,
         ),
     )
 

@@ -85,7 +85,7 @@ def promote(
     with failures_reported(registry.tracking.uri):
         promotion = _promote(params, registry, chosen, override=override, reason=told)
     if output is not None:
-        write_atomically(output, (json.dumps(promotion.to_dict(), indent=2) + "\n").encode())
+        write_atomically(output, (json.dumps(promotion.to_dict(), indent=2, allow_nan=False) + "\n").encode())
     return promotion
 
 

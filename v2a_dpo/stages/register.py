@@ -136,7 +136,7 @@ def register(
         fingerprint=loop,
         versions=versions,
     )
-    write_atomically(output, (json.dumps(asdict(registration), indent=2) + "\n").encode())
+    write_atomically(output, (json.dumps(asdict(registration), indent=2, allow_nan=False) + "\n").encode())
     return registration
 
 

@@ -73,7 +73,7 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
         registration=_read(found["registration"]) if finished["registration"] else None,
         report=found["report"] if finished["report"] else None,
     )
-    write_atomically(join(root, SUMMARY_FILE), (json.dumps(asdict(summary), indent=2) + "\n").encode())
+    write_atomically(join(root, SUMMARY_FILE), (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode())
     if webhook := os.environ.get(WEBHOOK_VARIABLE):
         _notify(webhook, summary)
     return summary
@@ -88,7 +88,7 @@ def _notify(webhook: str, summary: RunSummary) -> None:
     if not webhook.startswith(("https://", "http://")):
         print(f"{WEBHOOK_VARIABLE} is no http address; nobody was notified.", flush=True)
         return
-    body = json.dumps({"text": str(summary), "summary": asdict(summary)}).encode()
+    body = json.dumps({"text": str(summary), "summary": asdict(summary)}, allow_nan=False).encode()
     request = urllib.request.Request(webhook, body, {"Content-Type": "application/json"})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310

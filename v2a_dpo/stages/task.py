@@ -86,7 +86,7 @@ def _describe_data(uri: str, artifact: Artifact, *, shards: str) -> None:
     """Puts the data set's manifest into the artifact; a worker's shards have none until the set is complete."""
     if shards:
         artifact.metadata.update({"uri": uri, "shards": shards})
-        _write(artifact, json.dumps(artifact.metadata).encode())
+        _write(artifact, json.dumps(artifact.metadata, allow_nan=False).encode())
         return
     manifest = read_manifest(uri)
     artifact.metadata.update(
@@ -106,7 +106,7 @@ def _describe_model(uri: str, artifact: Artifact) -> None:
     """Says where the model lies and what its files are; they are not copied."""
     files = file_sizes(uri)
     artifact.metadata.update({"uri": uri, "num_bytes": sum(files.values())})
-    _write(artifact, json.dumps({"uri": uri, "files": files}, indent=2).encode())
+    _write(artifact, json.dumps({"uri": uri, "files": files}, indent=2, allow_nan=False).encode())
 
 
 def _write(artifact: Artifact, content: bytes) -> None:

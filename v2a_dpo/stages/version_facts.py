@@ -56,5 +56,5 @@ def version_facts(
     texts |= {CARD: card, LINEAGE: lineage.to_text()}
     if decision is not None and model.role == "aligned":
         tags[GATE_TAG] = "passed" if decision.passed else "; ".join(decision.failures)[:_LONGEST_TAG]
-        texts[GATE] = json.dumps(decision.to_dict(), indent=2) + "\n"
+        texts[GATE] = json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n"
     return VersionFacts(tags, texts)

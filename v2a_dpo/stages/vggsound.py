@@ -133,7 +133,7 @@ def vggsound(
         "parameters": settings.model_dump(mode="json"),
         "lists": {PurePosixPath(uri).name: file_checksum(uri) for uri in lists},
     }
-    write_atomically(join(output, "splits.json"), (json.dumps(record, indent=2) + "\n").encode())
+    write_atomically(join(output, "splits.json"), (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
     return summary
 
 

@@ -43,7 +43,7 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
         for split, clips in truths.items():
             write_atomically(folder / split / "captions.csv", _captions(clips))
         everything = {truth.clip_id: truth.to_dict() for clips in truths.values() for truth in clips}
-        write_atomically(folder / "truth.json", (json.dumps(everything, indent=1) + "\n").encode())
+        write_atomically(folder / "truth.json", (json.dumps(everything, indent=1, allow_nan=False) + "\n").encode())
     return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
 
 

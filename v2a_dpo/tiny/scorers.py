@@ -169,7 +169,7 @@ class TinyScorers:
         for name, scorer in vars(self).items():
             save_scorer(folder, name, scorer)
         (folder / "config.json").write_text(
-            json.dumps({"family": "tiny-scorers", "sample_rate": SAMPLE_RATE}, indent=2)
+            json.dumps({"family": "tiny-scorers", "sample_rate": SAMPLE_RATE}, indent=2, allow_nan=False)
         )
 
     @staticmethod

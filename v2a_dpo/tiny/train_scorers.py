@@ -150,7 +150,9 @@ def train_scorers(
         )
         save_scorer(folder, name, scorer)
         done += lengths[name]
-    (folder / "config.json").write_text(json.dumps({"family": "tiny-scorers", "seed": seed, "steps": steps}, indent=2))
+    (folder / "config.json").write_text(
+        json.dumps({"family": "tiny-scorers", "seed": seed, "steps": steps}, indent=2, allow_nan=False)
+    )
     return TinyScorers.load(folder)
 
 

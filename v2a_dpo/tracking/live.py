@@ -42,7 +42,7 @@ class LiveMetrics:
         try:
             if self._process is None:
                 self._process = _started(self._sender())
-            _input(self._process).write(json.dumps(record).encode() + b"\n")
+            _input(self._process).write(json.dumps(record, allow_nan=False).encode() + b"\n")
             _input(self._process).flush()
         except OSError as error:
             self._broken = True

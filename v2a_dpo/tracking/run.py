@@ -79,7 +79,7 @@ class TrackedRun:
 
         entries = [
             DatasetInput(
-                Dataset(item.name, item.digest, _source_type(item.uri), json.dumps({"uri": item.uri})),
+                Dataset(item.name, item.digest, _source_type(item.uri), json.dumps({"uri": item.uri}, allow_nan=False)),
                 [
                     InputTag("mlflow.data.context", item.context),
                     *([InputTag("dvc.md5", item.dvc_md5)] if item.dvc_md5 else []),

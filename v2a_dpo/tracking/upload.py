@@ -44,7 +44,7 @@ class LiveTarget:
 
     def to_text(self) -> str:
         """The target as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     @staticmethod
     def from_text(text: str) -> LiveTarget:

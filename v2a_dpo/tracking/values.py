@@ -27,7 +27,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{name}.")
         else:
-            flat[name] = value if isinstance(value, str) else json.dumps(value)
+            flat[name] = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
     return flat
 
 

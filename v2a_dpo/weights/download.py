@@ -109,7 +109,7 @@ class _Partial:
         if tag is None:
             self._tag_path.unlink(missing_ok=True)
         else:
-            self._tag_path.write_text(json.dumps(tag))
+            self._tag_path.write_text(json.dumps(tag, allow_nan=False))
 
     def finish(self) -> None:
         self.path.replace(self._target)

@@ -145,7 +145,7 @@ def _write(
         if file.model_config is not None:
             module, function = file.model_config.split(":")
             config = getattr(import_module(module), function)(file.variant)
-            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         record = Record(
             name=file.name,
             source_file=path.name,

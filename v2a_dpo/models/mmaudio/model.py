@@ -170,7 +170,7 @@ class MMAudioModel(VideoToAudioModel):
         """
         folder.mkdir(parents=True, exist_ok=True)
         config = {"family": self.family, "sample_rate": self.sample_rate, "network": asdict(self.network.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         state = {key: value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
         save_file(state, str(folder / "model.safetensors"))
 

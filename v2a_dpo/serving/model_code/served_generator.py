@@ -26,7 +26,7 @@ class Refusal(MlflowException):
 
     def serialize_as_json(self) -> str:
         """The answer's body."""
-        return json.dumps({"error_code": self.error_code, "message": str(self._refused)})
+        return json.dumps({"error_code": self.error_code, "message": str(self._refused)}, allow_nan=False)
 
     def get_http_status_code(self) -> int:
         """The answer's status."""
