@@ -7,8 +7,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from v2a_dpo.artifacts.location import write_atomically
+from v2a_dpo.cli.main import app
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.captions import read_clips
@@ -203,16 +205,80 @@ def test_an_archive_that_points_out_of_its_folder_is_refused(
     assert b"evil" not in [file.read_bytes() for file in tmp_path.rglob("*.mp4")]
 
 
-@pytest.mark.parametrize("name", ["vggsound_00.tar", "vggsound_01.tar.gz"])
-def test_a_truncated_archive_is_named_and_finished_archives_are_kept(
-    listing: Path, archives: Path, tmp_path: Path, name: str
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _scratched(content: bytes) -> bytes:
+    """The header of a file in the middle overwritten; the members behind it are whole."""
+    headers = (n for n in range(0, len(content), tarfile.BLOCKSIZE) if content[n + 257 :][:5] == b"ustar")
+    start = next(n for n in headers if n > len(content) // 2 and content[n + 156 :][:1] == tarfile.REGTYPE)
+    return content[:start] + b"?" * tarfile.BLOCKSIZE + content[start + tarfile.BLOCKSIZE :]
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged_by", "reason"),
+    [
+        ("vggsound_00.tar", _cut, "it stops before its end"),
+        ("vggsound_00.tar", _scratched, "blocks between its members cannot be read"),
+        ("vggsound_01.tar.gz", _cut, "Compressed file ended"),
+        ("vggsound_03.tar", lambda content: b"<html>no such file</html>" * 99, "cannot be read"),
+    ],
+)
+def test_a_damaged_archive_costs_its_unreadable_clips_until_a_better_copy_is_there(
+    listing: Path, archives: Path, tmp_path: Path, clip_ids: list[str], name: str, damaged_by, reason: str
 ) -> None:
-    whole = (archives / name).read_bytes()
-    (archives / name).write_bytes(whole[: len(whole) // 2])
     call = {"listing": str(listing), "videos": str(archives), "unpack": str(tmp_path / "unpacked")}
-    with pytest.raises(UserError, match="damaged") as caught:
-        vggsound(PARAMS, **call, output=str(tmp_path / "splits"))
-    assert name in str(caught.value)
+    whole = (archives / name).read_bytes()
+    with tarfile.open(archives / name) as tar:
+        inside = {Path(member).stem for member in tar.getnames()}
+    (archives / name).write_bytes(damaged_by(whole))
+    summary = vggsound(PARAMS, **call, output=str(tmp_path / "splits"))
+    assert reason in summary.damaged_archives[name]
+    assert f"{name} is damaged" in str(summary)
+    (row,) = rows(tmp_path / "splits" / "damaged-archives.csv")
+    lost = {row["clip_id"] for row in rows(tmp_path / "splits" / "missing.csv")} & inside
+    assert (row["archive"], int(row["readable_clips"])) == (name, len(inside) - len(lost))
+    assert 1 <= len(lost) <= (1 if damaged_by is _scratched else len(inside))
+    if damaged_by is _cut:
+        assert len(lost) < len(inside)
+    assert summary.missing == 50 + len(lost)
+    for split in SPLITS:
+        for row in rows(tmp_path / "splits" / f"{split}.csv"):
+            assert (tmp_path / "unpacked" / row["video"]).read_bytes() == row["clip_id"].encode()
     (archives / name).write_bytes(whole)
     summary = vggsound(PARAMS, **call, output=str(tmp_path / "splits"))
-    assert summary.splits["preference"].clips == 100
+    assert (summary.damaged_archives, summary.missing) == ({}, 50)
+    assert rows(tmp_path / "splits" / "damaged-archives.csv") == []
+
+
+def test_clips_that_came_out_of_a_damaged_archive_are_written_anew(
+    listing: Path, archives: Path, tmp_path: Path
+) -> None:
+    """The better copy has the same size; what the damaged one gave may be damaged, too."""
+    call = {"listing": str(listing), "videos": str(archives), "unpack": str(tmp_path / "unpacked")}
+    whole = (archives / "vggsound_00.tar").read_bytes()
+    (archives / "vggsound_00.tar").write_bytes(_scratched(whole))
+    vggsound(PARAMS, **call, output=str(tmp_path / "splits"))
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        given = next(name for name in map(Path, tar.getnames()) if (tmp_path / "unpacked" / name.name).exists())
+    (tmp_path / "unpacked" / given.name).write_bytes(b"garbage")
+    (archives / "vggsound_00.tar").write_bytes(whole)
+    vggsound(PARAMS, **call, output=str(tmp_path / "splits"))
+    assert (tmp_path / "unpacked" / given.name).read_bytes() == given.stem.encode()
+
+
+def test_the_command_line_says_that_an_archive_is_damaged(listing: Path, archives: Path, tmp_path: Path) -> None:
+    whole = (archives / "vggsound_00.tar").read_bytes()
+    (archives / "vggsound_00.tar").write_bytes(_cut(whole))
+    (archives / "._vggsound_00.tar").write_bytes(b"a Mac's companion")
+    settings = ("annotation_clips=20", "preference_clips=100", "annotation_share=0.25")
+    command = ["prepare", "vggsound", "--list", str(listing), "--videos", str(archives)]
+    command += ["--unpack", str(tmp_path / "unpacked"), "--output", str(tmp_path / "splits")]
+    command += [part for setting in settings for part in ("--set", f"vggsound.{setting}")]
+    told = CliRunner().invoke(app, command)
+    assert isinstance(told.exception, UserError)
+    assert "1 archives are damaged" in str(told.exception)
+    assert "vggsound_00.tar is damaged" in told.output
+    assert len(rows(tmp_path / "splits" / "annotation.csv")) == 20
+    assert CliRunner().invoke(app, [*command, "--allow-damaged"]).exit_code == 0

@@ -70,6 +70,9 @@ def vggsound(
     unpack: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where chosen clips of tar archives are written.")
     ] = None,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Exit with status 0 although archives are damaged.")
+    ] = False,
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
 ) -> None:
@@ -92,6 +95,12 @@ def vggsound(
             progress=progress,
         )
     typer.echo(summary)
+    if summary.damaged_archives and not allow_damaged:
+        raise UserError(
+            f"All is made, but {len(summary.damaged_archives)} archives are damaged.",
+            where=f"{output}/damaged-archives.csv",
+            remedy="Download these again and repeat the command: the others are not read again. Or repeat it with --allow-damaged.",
+        )
 
 
 def prepare(

@@ -15,7 +15,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.layout import SPLITS
-from v2a_dpo.vggsound.archives import archive_sizes, read_archive
+from v2a_dpo.vggsound.archives import ArchiveIndex, archive_sizes, read_archive
 from v2a_dpo.vggsound.files import clip_id_of, videos_in
 from v2a_dpo.vggsound.lists import ListedClip, read_clip_list, read_official_list
 from v2a_dpo.vggsound.splits import Candidates, arrange, take
@@ -42,12 +42,18 @@ class VggsoundSummary:
     excluded: int
     bad_lines: int
     test_source: str
+    #: Name of each archive of which only a part could be read -> what is wrong with it.
+    damaged_archives: Mapping[str, str]
 
     def __str__(self) -> str:
         lines = [f"{name}: {count.clips:,} of {count.wanted:,} clips" for name, count in self.splits.items()]
         lines.append(f"The test split is {self.test_source}.")
         rest = f"{self.missing:,} of {self.listed:,} listed videos are missing; {self.excluded:,} clips excluded"
-        return "\n".join([*lines, rest + (f"; {self.bad_lines} bad lines" if self.bad_lines else "")])
+        damage = [
+            f"{name} is damaged, and only its readable clips count: {why}"
+            for name, why in self.damaged_archives.items()
+        ]
+        return "\n".join([*lines, rest + (f"; {self.bad_lines} bad lines" if self.bad_lines else ""), *damage])
 
 
 def vggsound(
@@ -66,7 +72,7 @@ def vggsound(
 
     `listing` is the official CSV; `videos` holds clips, in folders as wanted, or tar archives, whose chosen clips are
     written to `unpack`. The tables name videos relative to `videos`, or to `unpack`: that folder is what `prepare` is
-    given. Ids of `trained_on` lists are kept out of the test split, ids of `held_out` lists out of the two others. The
+    given. A damaged archive costs the clips in it that cannot be read. Ids of `trained_on` lists are kept out of the test split, ids of `held_out` lists out of the two others. The
     same lists, videos and parameters give the same files. Raises UserError when a split would be empty.
     """
     settings = params.vggsound
@@ -85,6 +91,7 @@ def vggsound(
         "test": len(candidates.test),
     }
     archives = archive_sizes(videos)
+    indices: dict[str, ArchiveIndex] = {}
     if not archives:
         files = videos_in(videos)
         chosen = _choose(candidates, counts, files)
@@ -95,10 +102,12 @@ def vggsound(
                 where=videos,
                 remedy="Say with --unpack where the chosen clips go.",
             )
-        files, chosen = _unpacked(candidates, counts, archives, unpack, progress)
+        indices, chosen = _unpacked(candidates, counts, archives, unpack, progress)
+        files = _available(indices)
     _check(chosen, videos)
     everything = [*official.clips, *candidates.test]
     missing = {clip.clip_id: clip for clip in everything if clip.clip_id not in files}
+    damaged = {PurePosixPath(archive).name: index for archive, index in indices.items() if index.damage}
     lists = [listing, *([test_list] if test_list else []), *trained_on, *held_out]
     summary = VggsoundSummary(
         {name: SplitCount(len(chosen[name]), counts[name]) for name in SPLITS},
@@ -109,6 +118,7 @@ def vggsound(
         test_source=f"the list {PurePosixPath(test_list).name}"
         if test_list
         else "VGGSound's official one; the paper takes MMAudio's list, which --test-list gives",
+        damaged_archives={name: index.damage for name, index in damaged.items()},
     )
     for name, clips in chosen.items():
         rows = ([clip.clip_id, files[clip.clip_id], clip.label, clip.label] for clip in clips)
@@ -128,6 +138,11 @@ def vggsound(
         ["line", "text", "reason"],
         ([str(bad.line), bad.text, bad.reason] for bad in official.bad_lines),
     )
+    _write_table(
+        join(output, "damaged-archives.csv"),
+        ["archive", "reason", "readable_clips"],
+        ([name, index.damage, str(len(index.clips))] for name, index in damaged.items()),
+    )
     record = {
         **asdict(summary),
         "parameters": settings.model_dump(mode="json"),
@@ -146,27 +161,42 @@ def _choose(
 
 def _unpacked(
     candidates: Candidates, counts: Mapping[str, int], archives: Mapping[str, int], output: str, progress: Progress
-) -> tuple[dict[str, str], dict[str, list[ListedClip]]]:
-    """The clips that the archives hold, by id, and those chosen, which lie in `output` then.
+) -> tuple[dict[str, ArchiveIndex], dict[str, list[ListedClip]]]:
+    """What each archive holds, and the clips chosen, which lie in `output` then.
 
-    The first pass takes out what would be chosen if nothing were missing, and a reserve; a second one opens only archives
+    The first pass takes out what would be chosen if nothing were missing, and a reserve; the next ones open only archives
     that hold more replacements.
     """
     present = {name for name in list_names(output) if clip_id_of(name)}
     wanted = {clip.clip_id for name in SPLITS for clip in getattr(candidates, name)[: int(counts[name] * _RESERVE)]}
-    for _ in range(2):
-        available: dict[str, str] = {}
+    is_first = True
+    while True:
+        indices: dict[str, ArchiveIndex] = {}
         for number, (archive, num_bytes) in enumerate(archives.items(), start=1):
-            index = read_archive(
-                archive, num_bytes=num_bytes, output=output, wanted=wanted, present=present, progress=progress
+            indices[archive] = read_archive(
+                archive,
+                num_bytes=num_bytes,
+                output=output,
+                wanted=wanted,
+                present=present,
+                trust_damaged=not is_first,
+                progress=progress,
             )
-            available = index.clips | available
             progress("Archives", number, len(archives))
+        available = _available(indices)
         chosen = _choose(candidates, counts, available)
         wanted = {clip.clip_id for clips in chosen.values() for clip in clips}
         if all(available[clip_id] in present for clip_id in wanted):
-            break
-    return available, chosen
+            return indices, chosen
+        is_first = False
+
+
+def _available(indices: Mapping[str, ArchiveIndex]) -> dict[str, str]:
+    """Clip id -> file of all archives; the first one that has a clip counts."""
+    available: dict[str, str] = {}
+    for index in indices.values():
+        available = index.clips | available
+    return available
 
 
 def _check(chosen: Mapping[str, Sequence[ListedClip]], videos: str) -> None:
