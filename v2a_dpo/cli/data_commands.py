@@ -268,7 +268,9 @@ def annotate(
 
 
 def import_ratings(
-    csv: Annotated[str, typer.Option(metavar="FILE", help="Columns clip_id,sample,rating,rater,source.")],
+    csv: Annotated[
+        str, typer.Option(metavar="FILE", help="A table with the columns clip_id,sample,rating,rater,source.")
+    ],
     candidates: Annotated[str, folder("The candidates that were rated")],
     output: Annotated[str, folder("Where the ratings go")],
     params: ParamsFile = PARAMS_FILE,

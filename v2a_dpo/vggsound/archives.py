@@ -106,7 +106,7 @@ def read_archive(
                     progress(title, min(file.tell() // 2**20, num_bytes // 2**20), max(1, num_bytes // 2**20))
             damage = blocks.damage
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-            damage = str(error) or type(error).__name__
+            damage = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
             clips.pop(skipped, None)
     progress(title, max(1, num_bytes // 2**20), max(1, num_bytes // 2**20))
     index = ArchiveIndex(num_bytes=num_bytes, clips=clips, damage=damage)
