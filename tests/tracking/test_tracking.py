@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.tracking.connection import Tracking, public_uri, tracking_uri
+from v2a_dpo.tracking.connection import Tracking, tracking_uri
+from v2a_dpo.tracking.failures import public_uri
 from v2a_dpo.tracking.run import DataInput
 from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -34,6 +35,13 @@ _CAUSES = {
     errno.EMFILE: Cause("too many files are open", f"Raise the limit (`ulimit -n`), {_AGAIN}"),
     errno.EIO: Cause("the disk reports an error", "Look into the system's log (`dmesg`): the disk may be damaged."),
 }
+
+
+def causal_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from, nearest first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def local_cause(error: BaseException) -> Cause | None:

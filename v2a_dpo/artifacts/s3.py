@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from v2a_dpo.artifacts.causes import Cause
+from v2a_dpo.artifacts.causes import Cause, causal_chain
 from v2a_dpo.errors import UserError
 
 #: An endpoint that does not answer is given up after about half a minute, not after botocore's five.
@@ -96,7 +95,7 @@ def s3_cause(error: BaseException, action: str, uri: str) -> Cause | None:
     place = s3_place(uri)
     code = _code(error, place)
     if code is None:
-        found = (_connection_cause(item) for item in _chain(error))
+        found = (_connection_cause(item) for item in causal_chain(error))
         return next((cause for cause in found if cause), None)
     if code == "NoSuchBucket":
         return Cause(f"{_service()} has no bucket {place['Bucket']}", "Check the bucket's name, or make the bucket.")
@@ -129,7 +128,7 @@ def _code(error: BaseException, place: dict[str, str]) -> str | None:
     """S3's code for the error; None when no answer of S3's is behind it."""
     from botocore.exceptions import ClientError
 
-    answers = [item for item in _chain(error) if isinstance(item, ClientError)]
+    answers = [item for item in causal_chain(error) if isinstance(item, ClientError)]
     if not answers:
         return None
     code = str(answers[0].response["Error"]["Code"])
@@ -146,13 +145,6 @@ def _code_in_words(place: dict[str, str]) -> str | None:
         except ClientError as error:
             return str(error.response["Error"]["Code"])
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _service() -> str:

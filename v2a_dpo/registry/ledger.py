@@ -14,12 +14,12 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from v2a_dpo.errors import UserError
+from v2a_dpo.tracking.connection import experiment_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,12 +121,9 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
     """Creates the registered model `name` with its ledger unless there is one; of several creators one succeeds."""
     from mlflow.exceptions import MlflowException
 
-    if client.search_registered_models(f"name = '{name}'"):
+    if _registered_model(client, name) is not None:
         return
-    with suppress(MlflowException):  # it may be there
-        client.create_experiment(EXPERIMENT)
-    (experiment,) = client.search_experiments(filter_string=f"name = '{EXPERIMENT}'")
-    run_id = client.create_run(experiment.experiment_id, run_name=f"promotions of {name}").info.run_id
+    run_id = client.create_run(experiment_id(client, EXPERIMENT), run_name=f"promotions of {name}").info.run_id
     client.set_terminated(run_id, "FINISHED")
     try:
         client.create_registered_model(name, tags={LEDGER_TAG: run_id})
@@ -136,16 +133,28 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
             raise
 
 
+def _registered_model(client: MlflowClient, name: str) -> Any:
+    """The registered model `name`; None when there is none. A look-up by name, since a search takes no quotes in a name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
 class Ledger:
     """The ledger of the registered model `name`."""
 
     def __init__(self, client: MlflowClient, name: str) -> None:
-        found = client.search_registered_models(f"name = '{name}'")
-        if not found or LEDGER_TAG not in found[0].tags:
+        found = _registered_model(client, name)
+        if found is None or LEDGER_TAG not in found.tags:
             remedy = "Register a model with `v2a-dpo register`, which makes it."
             raise UserError(f"There is no registered model {name} with a ledger.", where="registry", remedy=remedy)
         self._client = client
-        self._run_id: str = found[0].tags[LEDGER_TAG]
+        self._run_id: str = found.tags[LEDGER_TAG]
         self.name = name
 
     def entries(self) -> list[Entry]:

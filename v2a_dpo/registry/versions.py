@@ -130,8 +130,8 @@ class Registry:
 
     def find(self, model_fingerprint: str, role: str) -> StoredVersion | None:
         """The oldest version with these files in this role."""
-        query = f"name = '{self.name}' and tags.`{FINGERPRINT_TAG}` = '{model_fingerprint}' and tags.`{ROLE_TAG}` = '{role}'"
-        found = self._client.search_model_versions(query)
+        query = f"tags.`{FINGERPRINT_TAG}` = '{model_fingerprint}' and tags.`{ROLE_TAG}` = '{role}'"
+        found = [item for item in self._client.search_model_versions(query) if item.name == self.name]
         return _stored(min(found, key=lambda version: int(version.version))) if found else None
 
     def version(self, name: str) -> StoredVersion:

@@ -12,7 +12,8 @@ from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.errors import UserError
 from v2a_dpo.serving.packaging import GENERATOR, package_model
 from v2a_dpo.serving.settings import ServingSettings
-from v2a_dpo.tracking.connection import failures_reported, tracking_uri
+from v2a_dpo.tracking.connection import tracking_uri
+from v2a_dpo.tracking.failures import failures_reported
 
 _REGISTRY = ("models:/", "runs:/")
 

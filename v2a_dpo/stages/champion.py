@@ -8,7 +8,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.ledger import CHAMPION, Entry, Ledger, champions, check_reason
 from v2a_dpo.stages.registry_copy import open_registry
-from v2a_dpo.tracking.connection import failures_reported
+from v2a_dpo.tracking.failures import failures_reported
 
 
 def rollback(params: Params, *, reason: str) -> Entry:

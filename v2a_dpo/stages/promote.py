@@ -18,7 +18,7 @@ from v2a_dpo.registry.ledger import Entry, Ledger, champions, check_reason
 from v2a_dpo.registry.versions import Registry, StoredVersion
 from v2a_dpo.stages.evidence import Evidence, read_evidence
 from v2a_dpo.stages.registry_copy import copy_version, open_registry
-from v2a_dpo.tracking.connection import failures_reported
+from v2a_dpo.tracking.failures import failures_reported
 
 #: Tag of a version that the gates kept out: when it last was, and what did not hold.
 REFUSED_TAG = "promotion.refused"

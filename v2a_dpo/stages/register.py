@@ -21,7 +21,8 @@ from v2a_dpo.stages.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
 from v2a_dpo.stages.lineage import trace
 from v2a_dpo.stages.loop_record import StageRecord, stage_records
 from v2a_dpo.stages.version_facts import VersionFacts, version_facts
-from v2a_dpo.tracking.connection import Tracking, failures_reported, public_uri, tracking_uri
+from v2a_dpo.tracking.connection import Tracking, tracking_uri
+from v2a_dpo.tracking.failures import failures_reported, public_uri
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.values import MetricPoint

@@ -9,7 +9,8 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.versions import ModelFolder, Registry, StoredVersion
 from v2a_dpo.stages.evidence import CARD, EVIDENCE_TAG, FOLDER, download_evidence
-from v2a_dpo.tracking.connection import Tracking, failures_reported, public_uri
+from v2a_dpo.tracking.connection import Tracking
+from v2a_dpo.tracking.failures import failures_reported, public_uri
 
 #: Tags of a copy: where it comes from.
 COPIED_FROM, COPIED_VERSION = "copied.from", "copied.version"
@@ -40,21 +41,24 @@ def copy_version(
             target.copy_from(version, source.name)
     else:
         target = open_registry(params, uri=uri, name=name)
-        if target.find(version.fingerprint, version.role) is None:
-            _transfer(source, version, target)
-    copied = target.find(version.fingerprint, version.role)
-    if copied is None:
-        raise UserError(f"The copy of version {version.version} is not in {name}.", where=to, remedy="Try again.")
-    origin = f"{public_uri(source.tracking.uri)}/{source.name}"
-    target.set_tags(copied.version, {COPIED_FROM: origin, COPIED_VERSION: version.version})
-    return target, target.version(copied.version)
+        with failures_reported(target.tracking.uri):
+            if target.find(version.fingerprint, version.role) is None:
+                _transfer(source, version, target)
+    with failures_reported(target.tracking.uri):
+        copied = target.find(version.fingerprint, version.role)
+        if copied is None:
+            raise UserError(f"The copy of version {version.version} is not in {name}.", where=to, remedy="Try again.")
+        origin = f"{public_uri(source.tracking.uri)}/{source.name}"
+        target.set_tags(copied.version, {COPIED_FROM: origin, COPIED_VERSION: version.version})
+        return target, target.version(copied.version)
 
 
 def _transfer(source: Registry, version: StoredVersion, target: Registry) -> None:
     """Sends files, evidence and tags of `version` to another server, where a run stands for what made it here."""
-    with TemporaryDirectory() as temporary, failures_reported(target.tracking.uri):
-        files = source.download(version, Path(temporary) / "model")
-        evidence = download_evidence(source, version, Path(temporary) / "evidence")
+    with TemporaryDirectory() as temporary:
+        with failures_reported(source.tracking.uri):
+            files = source.download(version, Path(temporary) / "model")
+            evidence = download_evidence(source, version, Path(temporary) / "evidence")
         name = f"{source.name} version {version.version}"
         with target.tracking.run(name, fingerprint=version.fingerprint) as run:
             for file in sorted(evidence.iterdir()):

@@ -9,7 +9,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.stages.evidence import LINEAGE, download_evidence
 from v2a_dpo.stages.lineage import Lineage
 from v2a_dpo.stages.registry_copy import open_registry
-from v2a_dpo.tracking.connection import failures_reported
+from v2a_dpo.tracking.failures import failures_reported
 
 
 def lineage_of(params: Params, version: str) -> tuple[str, Lineage]:

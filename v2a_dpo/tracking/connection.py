@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2a_dpo.errors import UserError
+from v2a_dpo.tracking.failures import failures_reported, public_uri
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.source import source_tags
 
@@ -38,9 +38,29 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_URI
 
 
-def public_uri(uri: str) -> str:
-    """`uri` without a user's name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+def experiment_id(client: MlflowClient, name: str, *, artifact_location: str | None = None) -> str:
+    """The id of the experiment `name`, which is created if there is none.
+
+    Raises UserError when somebody deleted it: MLflow keeps a deleted experiment and its name, and takes no runs into it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifact_location))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another process may be faster
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        raise UserError(
+            f"The MLflow experiment {name!r} was deleted.",
+            where=public_uri(client.tracking_uri),
+            remedy=f"Restore it with `{restore}`, or name another one, as with `--set register.experiment=NAME`.",
+        )
+    return str(found.experiment_id)
 
 
 class Tracking:
@@ -55,14 +75,13 @@ class Tracking:
     def connect(experiment: str, *, uri: str | None = None) -> Tracking:
         """The tracking of `experiment`, which is created if need be, at `uri` or where `tracking_uri` says.
 
-        Raises UserError when MLflow cannot be reached.
+        Raises UserError when MLflow cannot be reached, or when the experiment was deleted.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         try:
             from mlflow import MlflowClient, set_tracking_uri
-            from mlflow.exceptions import MlflowException
         except ImportError as error:
             raise UserError(
                 "MLflow is not installed.",
@@ -78,14 +97,11 @@ class Tracking:
             set_tracking_uri(uri)  # a bare database's registry looks up `models:/m-...` there, not with the client
             with _environment(_FIRST_CONTACT), _loggers_kept():
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-                found = client.get_experiment_by_name(experiment)
+                client.get_experiment_by_name(experiment)
             for name, value in _LATER.items():
                 os.environ.setdefault(name, value)
-            if found is None:
-                with suppress(MlflowException):  # another process may be faster
-                    client.create_experiment(experiment, artifact_location=location)
-                (found,) = client.search_experiments(filter_string=f"name = '{experiment}'")
-        return Tracking(client, uri=uri, experiment_id=found.experiment_id)
+            found = experiment_id(client, experiment, artifact_location=location)
+        return Tracking(client, uri=uri, experiment_id=found)
 
     @contextmanager
     def run(
@@ -139,25 +155,6 @@ class Tracking:
     def _parents(self, fingerprint: str) -> list[Any]:
         runs = self.client.search_runs([self.experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'")
         return [run for run in runs if PARENT_TAG not in run.data.tags]
-
-
-@contextmanager
-def failures_reported(uri: str) -> Iterator[None]:
-    """Turns what MLflow and its stores raise into a UserError that names the tracking server."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, RequestException, SQLAlchemyError, Boto3Error, BotoCoreError, ClientError) as error:
-        raise UserError(
-            f"MLflow did not do what was asked: {error}.",
-            where=public_uri(uri),
-            remedy="Check that MLFLOW_TRACKING_URI names a running server, or unset it to use a local database.",
-        ) from error
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking, failures_reported
+from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
+from v2a_dpo.tracking.failures import failures_reported
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.values import MetricPoint, curve
