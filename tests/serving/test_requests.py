@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import base64
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 from tests.serving.conftest import Served
 from v2a_dpo.generation.one_video import OneVideoGenerator, Soundtracks
 from v2a_dpo.media.audio import decode_flac
-from v2a_dpo.serving.requests import MAX_PROMPT_CHARACTERS, RequestRefused, VideoRequest, check_picture
+from v2a_dpo.serving.requests import MAX_PROMPT_CHARACTERS, MAX_SEED, RequestRefused, VideoRequest, check_picture
 from v2a_dpo.serving.service import GenerationService
 from v2a_dpo.serving.settings import ServingSettings
 
@@ -29,6 +31,33 @@ def test_what_a_request_leaves_out_takes_the_settings_values() -> None:
     assert VideoRequest.of({"video": b"v"}, SETTINGS.model_copy(update={"max_duration_s": 5.0})).duration_s == 5.0
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), ""])
+def test_a_missing_value_takes_the_settings_value_in_every_column(missing: object) -> None:
+    names = ("prompt", "seconds", "seed", "guidance_scale", "video_path", "a column of nothing")
+    request = VideoRequest.of({"video": b"v", **dict.fromkeys(names, missing)}, SETTINGS)
+    assert request == VideoRequest.of({"video": b"v"}, SETTINGS)
+    assert (request.prompt, request.duration_s, request.seed, request.guidance_scale) == ("", 8.0, 0, 4.5)
+
+
+@pytest.mark.parametrize("head", ["", "data:video/mp4;base64,", "data:;base64,"])
+def test_a_video_in_base64_may_be_a_data_url_and_in_lines(head: str) -> None:
+    content = bytes(range(256))
+    text = base64.encodebytes(content).decode()
+    assert VideoRequest.of({"video": head + text}, SETTINGS).content == content
+
+
+def test_a_misspelt_column_is_refused_by_name_with_those_that_there_are() -> None:
+    assert str(refused({"video": b"v", "promt": "a dog barks"})) == (
+        "There is no column `promt`; the columns are video, video_path, prompt, seconds, seed, guidance_scale."
+    )
+
+
+def test_a_seed_of_a_table_with_gaps_is_a_whole_float_and_never_rounded() -> None:
+    assert VideoRequest.of({"video": b"v", "seed": 3.0}, SETTINGS).seed == 3
+    assert VideoRequest.of({"video": b"v", "seed": MAX_SEED}, SETTINGS).seed == MAX_SEED
+    assert "every row needs one" in str(refused({"video": b"v", "seed": float(1 << 60)}))
+
+
 @pytest.mark.parametrize("row", [{}, {"video": None}, {"video": b"v", "video_path": "v.mp4"}])
 def test_exactly_one_video_is_needed(row: dict[str, Any]) -> None:
     assert "exactly one of `video`" in str(refused(row))
@@ -44,7 +73,14 @@ def test_exactly_one_video_is_needed(row: dict[str, Any]) -> None:
         ("seed", -1, "`seed` must lie between 0"),
         ("guidance_scale", 0.0, "`guidance_scale` must lie between 1 and 20"),
         ("prompt", "x" * (MAX_PROMPT_CHARACTERS + 1), "at most 1000 are taken"),
-        ("video", "text", "must be the bytes"),
+        ("seed", 1.5, "`seed` must be a whole number, not 1.5"),
+        ("seed", True, "`seed` must be a number, not bool"),
+        ("seconds", "2", "`seconds` must be a number, not str"),
+        ("prompt", 5, "`prompt` must be text, not int"),
+        ("video_path", 5, "exactly one of"),
+        ("video", "text!", "this is no base64"),
+        ("video", 5, "must be the bytes"),
+        ("video", "data:video/mp4,raw", "must be base64"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(field: str, value: object, words: str) -> None:
@@ -129,6 +165,25 @@ def test_a_bad_row_among_several_is_named(service: GenerationService, served: Se
     rows = [{"video": served.clip.read_bytes()}, {"video": b"no video"}]
     with pytest.raises(RequestRefused, match=r"^Row 1: This is no readable video"):
         service.answer(rows)
+
+
+def test_a_row_without_a_seed_beside_one_with_a_seed_takes_0(service: GenerationService, served: Served) -> None:
+    table = pandas.DataFrame([{"video": served.clip.read_bytes()}, {"video": served.clip.read_bytes(), "seed": 3}])
+    first, second = service.answer(table.to_dict("records"))
+    assert (first["seed"], second["seed"]) == (0, 3)
+    assert first["audio"] != second["audio"]
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_video(
+    service: GenerationService, s3_environment: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    settings = service.settings.model_copy(update={"video_root": "s3://bucket/clips"})
+    with pytest.raises(RequestRefused) as caught:
+        GenerationService(service._generator, settings).answer([{"video_path": "s3://bucket/clips/a.mp4"}])
+    assert caught.value.status == 503
+    assert "127.0.0.1" not in str(caught.value)
+    assert "http://127.0.0.1:9 does not answer" in caplog.text
 
 
 def test_too_many_rows_and_none_are_refused(service: GenerationService) -> None:

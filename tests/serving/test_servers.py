@@ -93,17 +93,29 @@ def test_a_video_over_http_comes_back_as_an_mp4_with_sound(server: Server, serve
     assert samples / 16_000 == pytest.approx(1.5, abs=0.15)
 
 
+def test_a_data_url_and_a_row_without_a_seed_are_answered(server: Server, served: Served) -> None:
+    row = row_of(served.clip.read_bytes(), seconds=1)
+    status, answer = server.ask(
+        {"dataframe_records": [{**row, "video": f"data:video/mp4;base64,{row['video']}"}, {**row, "seed": 3}]}
+    )
+    assert status == 200, answer
+    assert [prediction["seed"] for prediction in answer["predictions"]] == [0, 3]
+
+
 @pytest.mark.parametrize(
     ("row", "status", "words"),
     [
         (row_of(b"this is no video"), 400, "no readable video"),
         (row_of(bytes(300_000)), 413, "too large"),
-        ({"video": "!"}, 400, "video"),
+        ({"video": "!"}, 400, "no base64"),
+        ({"video": "data:video/mp4;base64,!"}, 400, "no base64"),
+        (row_of(b"v", promt="a bell"), 400, "no column `promt`; the columns are video, video_path, prompt"),
         ({"video": None}, 400, "video"),
         ({"prompt": "a bell"}, 400, "exactly one of `video`"),
         ({"video_path": "/etc/passwd"}, 403, "reads no paths"),
         (row_of(b"v", seconds=1e9), 400, "`seconds` must lie between 1 and 4"),
-        (row_of(b"v", seconds="long"), 400, "seconds"),
+        (row_of(b"v", seconds="long"), 400, "`seconds` must be a number"),
+        (row_of(b"v", seed=[1]), 400, "`seed` must be a number"),
     ],
 )
 def test_a_bad_request_is_a_4xx_that_says_why(server: Server, row: dict[str, object], status: int, words: str) -> None:
@@ -120,6 +132,16 @@ def test_a_damaged_video_and_too_many_are_refused(server: Server, served: Served
     assert server.ask({"dataframe_records": [row_of(clip[: len(clip) // 2])]})[0] == 400
     status, answer = server.ask({"dataframe_records": [row_of(clip)] * 3})
     assert (status, answer["message"]) == (413, "3 videos are too many: at most 2 are taken at once.")
+
+
+def test_rows_in_another_form_are_refused_in_our_words(server: Server) -> None:
+    status, answer = server.ask({"instances": [row_of(b"v")]})
+    assert (status, "dataframe_records" in answer["message"]) == (400, True)
+
+
+def test_parameters_beside_the_rows_are_not_left_out_in_silence(servers: dict[str, Server]) -> None:
+    status, answer = servers["limited"].ask({"dataframe_records": [row_of(b"v")], "params": {"seed": 3}})
+    assert (status, "`params` are not taken" in answer["message"]) == (400, True)
 
 
 def test_what_mlflow_would_read_whole_or_answer_with_a_stack_trace_is_refused(servers: dict[str, Server]) -> None:

@@ -51,7 +51,7 @@ def test_a_loop_is_registered_and_promoted_under_names_with_quotes(mlflow_uri: s
     promoted = promote(params, version="candidate", override=True, reason="to hear it", to_registry="Anna's 'copy'")
     assert promoted.model_name == "Anna's 'copy'"
     client = MlflowClient(mlflow_uri)
-    assert client.get_model_version_by_alias("Anna's 'copy'", "champion").version == "1"
+    assert str(client.get_model_version_by_alias("Anna's 'copy'", "champion").version) == "1"
 
 
 def test_deleted_promotions_are_said_to_be_deleted(mlflow_uri: str, loop: Loop, tmp_path) -> None:

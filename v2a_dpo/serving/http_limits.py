@@ -14,6 +14,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 _MAX_ERROR_CHARACTERS = 500
 #: Bodies of up to so many times the limit are received to their end, so that their senders read why they are refused.
 _THROWN_AWAY = 4
+#: What a body may hold beside the rows without a meaning here: MLflow would leave it out without a word.
+_NOT_TAKEN = "params"
 
 
 class LimitedRequests:
@@ -40,6 +42,11 @@ class LimitedRequests:
         if body is None:
             await _refuse(
                 send, 413, f"The request is too large: at most {self._max_body_bytes / (1 << 20):.3g} MiB are taken."
+            )
+            return
+        if _holds_params(body):
+            await _refuse(
+                send, 400, f"`{_NOT_TAKEN}` are not taken: give `seed` and the others as columns of each row."
             )
             return
 
@@ -87,6 +94,14 @@ class _ShortErrors:
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
                 await _refuse(self._send, self._status, _short(self._body))
+
+
+def _holds_params(body: bytes) -> bool:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return False  # MLflow says so
+    return isinstance(content, dict) and bool(content.get(_NOT_TAKEN))
 
 
 def _short(body: bytes) -> str:

@@ -25,14 +25,6 @@ GENERATOR = "artifacts/generator"
 _CODE = Path(__file__).with_name("model_code") / "served_generator.py"
 #: The extras of this package that a served generator needs, beside what every use of it needs.
 _EXTRAS = ("models",)
-_INPUTS = {
-    "video": "binary",
-    "video_path": "string",
-    "prompt": "string",
-    "seconds": "double",
-    "seed": "long",
-    "guidance_scale": "double",
-}
 _OUTPUTS = {"audio": "binary", "sample_rate": "long", "video": "binary", "seed": "long"}
 
 
@@ -98,10 +90,9 @@ def _installed(name: str) -> str | None:
 
 
 def _signature() -> Any:
+    """What comes out. Of what goes in MLflow is told nothing: it would convert whole columns, in which a row without a seed is
+    an error and base64 is read however damaged, and would drop unknown columns; `VideoRequest` checks each row itself."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    return ModelSignature(
-        inputs=Schema([ColSpec(kind, name, required=False) for name, kind in _INPUTS.items()]),
-        outputs=Schema([ColSpec(kind, name) for name, kind in _OUTPUTS.items()]),
-    )
+    return ModelSignature(outputs=Schema([ColSpec(kind, name) for name, kind in _OUTPUTS.items()]))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import logging
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from typing import Any
 from v2a_dpo.artifacts.location import is_remote, local_path
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.container import open_media
-from v2a_dpo.media.errors import VideoTooShort
+from v2a_dpo.media.errors import MediaError, VideoTooShort
 from v2a_dpo.media.video import video_stream
 from v2a_dpo.serving.settings import ServingSettings
 
@@ -21,6 +25,10 @@ from v2a_dpo.serving.settings import ServingSettings
 MIN_DURATION_S = 1.0
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = (1 << 63) - 1
+COLUMNS = ("video", "video_path", "prompt", "seconds", "seed", "guidance_scale")
+#: The largest whole number up to which a float holds every one. A table in which some rows lack a seed has floats.
+_MAX_EXACT_FLOAT = 1 << 53
+_log = logging.getLogger(__name__)
 
 
 class RequestRefused(Exception):  # noqa: N818 - says what happened, as a client reads it
@@ -44,35 +52,37 @@ class VideoRequest:
 
     @staticmethod
     def of(row: Mapping[str, Any], settings: ServingSettings) -> VideoRequest:
-        """The request in one row of input columns; a missing value is None, NaN, or no column at all.
+        """The request in one row of input columns; a missing value is None, NaN, an empty text, or no column at all.
 
-        Raises RequestRefused.
+        Raises RequestRefused, also for a column that there is not.
         """
         row = {name: value for name, value in row.items() if not _is_missing(value)}
-        path, content = row.get("video_path"), row.get("video")
-        if (path is None) == (content is None):
+        if unknown := sorted(str(name) for name in row if name not in COLUMNS):
+            raise RequestRefused(f"There is no column `{unknown[0]}`; the columns are {', '.join(COLUMNS)}.")
+        if ("video" in row) == ("video_path" in row):
             raise RequestRefused("Give exactly one of `video` (bytes; base64 in JSON) and `video_path`.")
-        if content is not None and not isinstance(content, bytes | bytearray):
-            raise RequestRefused("`video` must be the bytes of a video file (base64 in JSON).")
+        content = _content(row["video"]) if "video" in row else None
         if content is not None and len(content) > settings.max_upload_bytes:
             raise RequestRefused(
                 f"The video is too large: {len(content) / (1 << 20):.1f} MiB, at most {settings.max_upload_mib:g} are taken.",
                 status=413,
             )
         default_s = min(settings.duration_s, settings.max_duration_s)
-        prompt = str(row.get("prompt", ""))
+        prompt = _text(row, "prompt")
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             raise RequestRefused(
                 f"`prompt` is too long: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are taken."
             )
         return VideoRequest(
-            path=None if path is None else _allowed(str(path), settings),
-            content=None if content is None else bytes(content),
+            path=_allowed(_text(row, "video_path"), settings) if content is None else None,
+            content=content,
             prompt=prompt,
-            duration_s=_number(row, "seconds", default_s, least=MIN_DURATION_S, greatest=settings.max_duration_s),
-            seed=int(_number(row, "seed", 0, least=0, greatest=MAX_SEED)),
-            guidance_scale=_number(
-                row, "guidance_scale", settings.guidance_scale, least=1.0, greatest=settings.max_guidance_scale
+            duration_s=float(
+                _number(row, "seconds", default_s, least=MIN_DURATION_S, greatest=settings.max_duration_s)
+            ),
+            seed=_seed(row),
+            guidance_scale=float(
+                _number(row, "guidance_scale", settings.guidance_scale, least=1.0, greatest=settings.max_guidance_scale)
             ),
         )
 
@@ -90,13 +100,19 @@ class VideoRequest:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turns a UserError about a video into a RequestRefused that does not speak of the server's files."""
+    """Turns a UserError about a video into a RequestRefused that does not speak of the server's files.
+
+    One that is no fault of the video, as when the S3 of `video_root` is away, is 503 and goes to the log.
+    """
     try:
         yield
     except VideoTooShort as error:
         raise RequestRefused(f"{error.what} Ask for fewer `seconds`.") from error
-    except UserError as error:
+    except MediaError as error:
         raise RequestRefused(error.what) from error
+    except UserError as error:
+        _log.exception("A request failed.")
+        raise RequestRefused("The server cannot read its videos now; its log says why.", status=503) from error
 
 
 def check_picture(path: str, settings: ServingSettings) -> None:
@@ -133,15 +149,46 @@ def _allowed(path: str, settings: ServingSettings) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value)
+
+
+def _content(video: Any) -> bytes:
+    """The video's bytes, which may be base64 text, alone or as a `data:` URL of a browser."""
+    if isinstance(video, bytes | bytearray):
+        return bytes(video)
+    if not isinstance(video, str):
+        raise RequestRefused(f"`video` must be the bytes of a video file (base64 in JSON), not {type(video).__name__}.")
+    text = video
+    if video.startswith("data:"):
+        header, _, text = video.partition(",")
+        if not header.endswith(";base64"):
+            raise RequestRefused("A data URL in `video` must be base64: data:video/mp4;base64,...")
+    try:
+        return base64.b64decode(re.sub(r"\s", "", text), validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestRefused("`video` must be the bytes of a video file as base64; this is no base64.") from None
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name, "")
+    if not isinstance(value, str):
+        raise RequestRefused(f"`{name}` must be text, not {type(value).__name__}.")
+    return value
 
 
 def _number(row: Mapping[str, Any], name: str, default: float, *, least: float, greatest: float) -> float:
-    value = row.get(name, default)
-    try:
-        within = least <= value <= greatest
-    except TypeError:
-        raise RequestRefused(f"`{name}` must be a number, not {type(value).__name__}.") from None
-    if not within:
-        raise RequestRefused(f"`{name}` must lie between {least:g} and {greatest:g}, not {value:g}.")
+    value: Any = row.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise RequestRefused(f"`{name}` must be a number, not {type(value).__name__}.")
+    if not least <= value <= greatest:
+        raise RequestRefused(f"`{name}` must lie between {least:g} and {greatest:g}, not {float(value):g}.")
     return value
+
+
+def _seed(row: Mapping[str, Any]) -> int:
+    seed = _number(row, "seed", 0, least=0, greatest=MAX_SEED)
+    if isinstance(seed, float) and (not seed.is_integer() or seed > _MAX_EXACT_FLOAT):
+        raise RequestRefused(
+            f"`seed` must be a whole number, not {seed:g}; above {_MAX_EXACT_FLOAT} every row needs one of its own."
+        )
+    return int(seed)

@@ -48,6 +48,8 @@ class ServedGenerator(PythonModel):
     ) -> pandas.DataFrame:
         """Columns `audio` (FLAC), `sample_rate`, `video` (mp4) and `seed`, a row for each row of `model_input`."""
         try:
+            if not isinstance(model_input, pandas.DataFrame):
+                raise RequestRefused("Send the rows as `dataframe_records` or `dataframe_split`.")
             answers = self._service.answer(model_input.to_dict("records"))
         except RequestRefused as refused:
             raise Refusal(refused) from None
