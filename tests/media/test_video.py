@@ -3,11 +3,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from safetensors.numpy import load_file
 from torchvision.transforms import v2 as transforms
 
@@ -223,3 +226,135 @@ def test_a_playlist_in_disguise_cannot_open_other_files(tmp_path, write_video):
     (tmp_path / "innocent.mp4").write_text(f"ffconcat version 1.0\nfile '{secret.name}'\n")
     with pytest.raises(VideoUnreadable):
         read_frames(str(tmp_path / "innocent.mp4"), [SMALL], duration_s=2.0)
+
+
+def _pictures(path: Path, times_s: list[float], *, last_s: float = 0.04, sound_s: float = 0.0) -> Path:
+    """A film whose picture n (n = 0, 1, ...) is shown from `times_s[n]` on, the last one for `last_s` seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=16_000, layout="mono") if sound_s else None
+        packets = []
+        for index, time_s in enumerate(times_s):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 + 4 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        packets[-1].duration = round(last_s * 1000)
+        for start in range(0, round(sound_s * 16_000), 1024):
+            piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            piece.sample_rate, piece.pts = 16_000, start
+            packets += sound.encode(piece)
+        packets += sound.encode(None) if sound else []
+        container.mux(sorted(packets, key=lambda packet: float((packet.dts or 0) * packet.time_base)))
+    return path
+
+
+def _numbers(path: Path, *, duration_s: float, start_s: float = 0.0) -> list[int]:
+    """The numbers of the pictures read, 25 a second."""
+    frames = read_frames(str(path), [SMALL], start_s=start_s, duration_s=duration_s)["small"]
+    return ((frames.float().mean(dim=(1, 2, 3)) - 20) / 4).round().int().tolist()
+
+
+BURST_S = [index / 25 for index in range(10)]
+
+
+def test_a_picture_that_stays_at_the_end_is_shown_for_its_own_duration(tmp_path):
+    path = _pictures(tmp_path / "recording.mp4", BURST_S, last_s=5.0)
+    assert _numbers(path, duration_s=4.0)[9:] == [9] * 91
+    assert _numbers(path, start_s=1.5, duration_s=3.0) == [9] * 75
+    with pytest.raises(VideoTooShort, match=r"the picture ends after 5\.36 s"):
+        read_frames(str(path), [SMALL], duration_s=6.0)
+    with pytest.raises(VideoTooShort):
+        read_frames(str(path), [SMALL], start_s=3.0, duration_s=3.0)
+
+
+def test_a_picture_that_stays_in_the_middle_is_shown_until_the_next_one(tmp_path):
+    path = _pictures(tmp_path / "recording.mp4", [*BURST_S, 2.8, 2.84, 2.88, 2.92, 2.96])
+    numbers = _numbers(path, duration_s=3.0)
+    assert numbers[9:70] == [9] * 61
+    assert numbers[70] == 10
+    assert _numbers(path, duration_s=2.0)[9:] == [9] * 41
+
+
+@pytest.mark.parametrize(
+    "times_s",
+    [
+        [0.0, 1.0],
+        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8],
+        [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875],
+        [index / 25 for index in range(50) if not 10 < index < 15 and index not in (30, 31)],
+    ],
+    ids=["slides", "5 fps", "8 fps", "gaps"],
+)
+def test_no_picture_is_shown_before_its_time_at_uneven_and_low_rates(tmp_path, times_s):
+    path = _pictures(tmp_path / "film.mp4", times_s, last_s=2.0 - times_s[-1])
+    numbers = _numbers(path, duration_s=2.0)
+    usual_s = 0.04 if len(times_s) > 20 else 0.0  # at a steady 25 fps MMAudio's drift takes the next frame now and then
+    for index, number in enumerate(numbers):
+        assert times_s[number] <= index / 25 + usual_s + 1e-6
+        following_s = times_s[number + 1] if number + 1 < len(times_s) else 9.0
+        assert following_s > index / 25 - 1e-6
+    if usual_s:
+        assert numbers[11:15] == [10] * 4
+
+
+def test_a_start_between_two_pictures_shows_the_one_that_is_on_the_screen(tmp_path):
+    path = _pictures(tmp_path / "slides.mp4", [0.0, 1.0, 2.0], last_s=1.0)
+    assert _numbers(path, start_s=1.5, duration_s=1.0) == [1] * 13 + [2] * 12
+
+
+def test_a_whole_film_whose_sound_is_longer_is_called_too_short(tmp_path):
+    path = _pictures(tmp_path / "longer.mp4", [index / 25 for index in range(42)], sound_s=2.0)
+    with pytest.raises(VideoTooShort, match=r"the picture ends after 1\.68 s"):
+        read_frames(str(path), [SMALL], duration_s=2.0)
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4"])
+def test_a_file_whose_end_is_missing_is_called_cut_off(tmp_path, write_video, name):
+    noise = 0.1 * np.random.default_rng(0).standard_normal((1, 64_000)).astype(np.float32)
+    options = {"movflags": "+faststart"} if name.endswith("mp4") else {}
+    whole = write_video(tmp_path / name, duration_s=4.0, audio=noise, options=options).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VideoUnreadable, match=r"cut off or damaged: it declares 4\.\d* s"):
+        read_frames(str(tmp_path / name), [SMALL], duration_s=4.0)
+    assert read_frames(str(tmp_path / name), [SMALL], duration_s=1.0)["small"].shape[0] == 25
+
+
+def test_a_song_with_a_cover_is_said_to_hold_no_picture_but_that(tmp_path, write_video):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        sound = container.add_stream("aac", rate=16_000, layout="mono")
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        container.mux([*cover.encode(picture), *cover.encode(None)])
+        for start in range(0, 32_000, 1024):
+            piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            piece.sample_rate, piece.pts = 16_000, start
+            container.mux(sound.encode(piece))
+        container.mux(sound.encode(None))
+    for use in (lambda: probe(str(path)), lambda: read_frames(str(path), [SMALL], duration_s=2.0)):
+        with pytest.raises(VideoUnreadable, match="no picture but a cover"):
+            use()
+
+
+def test_a_clip_that_ends_before_the_first_picture_has_none(tmp_path):
+    path = _pictures(tmp_path / "late.mkv", [3.0 + time_s for time_s in BURST_S], sound_s=4.0)
+    with pytest.raises(VideoUnreadable, match=r"no picture: it begins 3\.00 s later"):
+        read_frames(str(path), [SMALL], duration_s=1.0)
+    assert _numbers(path, start_s=2.0, duration_s=1.2)[:25] == [0] * 25
+
+
+def test_bytes_damaged_inside_a_clip_make_it_unreadable_and_behind_it_do_no_harm(tmp_path, write_video):
+    path = write_video(tmp_path / "film.mp4", duration_s=4.0)
+    with av.open(str(path)) as container:
+        position, size = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][70]
+    content = bytearray(path.read_bytes())
+    content[position : position + size] = bytes(size)
+    path.write_bytes(content)
+    assert read_frames(str(path), [SMALL], duration_s=2.0)["small"].shape[0] == 50
+    with pytest.raises(VideoUnreadable, match="Invalid data"):
+        read_frames(str(path), [SMALL], duration_s=4.0)

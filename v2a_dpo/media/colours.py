@@ -73,7 +73,7 @@ class Bt709Converter:
         kind = _Kind(frame.width, frame.height, frame.color_trc)
         if kind != self._kind:
             self._graph, self._kind = _graph(kind), kind
-        deep = self._reformatter.reformat(frame, format="rgb48le")
+        deep = self._reformatter.reformat(frame, format="gbrp16le")
         self._graph.vpush(deep)
         return self._graph.vpull()
 
@@ -85,7 +85,7 @@ def _graph(kind: _Kind) -> Graph:
         table = Path(folder) / "bt709.cube"
         table.write_text(_cube(kind.transfer))
         source = graph.add_buffer(
-            width=kind.width, height=kind.height, format=av.VideoFormat("rgb48le"), time_base=Fraction(1, av.time_base)
+            width=kind.width, height=kind.height, format=av.VideoFormat("gbrp16le"), time_base=Fraction(1, av.time_base)
         )
         graph.link_nodes(
             source, graph.add("lut3d", file=str(table)), graph.add("format", "rgb24"), graph.add("buffersink")

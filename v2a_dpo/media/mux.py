@@ -90,6 +90,9 @@ def _copied_packets(
             break
         packets.append(packet)
         shown.append(packet.pts - origin)
+    while shown and shown[-1] > end:  # nothing that is shown needs them
+        shown.pop()
+        packets.pop()
     for packet, pts, dts in zip(packets, shown, _decoding_times(shown), strict=True):
         packet.pts, packet.dts, packet.stream = pts, dts, copy
         if pts < end:
@@ -114,11 +117,12 @@ def _encoded_packets(
 
     An odd row or column is cut, since 4:2:0 has none.
     """
-    rate = Fraction(frame_rate_of(stream) or 25).limit_denominator(1001)
+    # Only a hint, and the last picture's duration, since each has its own time: still pictures have an absurd rate.
+    rate = max(Fraction(frame_rate_of(stream) or 25).limit_denominator(1001), Fraction(10))
     reader = PictureReader(stream, path)
     encoder: H264Pictures | None = None
     picture: Tensor | None = None
-    last_pts, end_s = -1, 0.0
+    last_s = end_s = 0.0
     for frame, time_s in timed_frames(source, stream, start_s=start_s):
         if time_s >= duration_s:
             end_s = duration_s
@@ -129,15 +133,12 @@ def _encoded_packets(
         if encoder is None:
             height, width = picture.shape[1:]
             encoder = H264Pictures(sink, rate=rate, width=width, height=height, crf=18)
-            encoder.stream.codec_context.time_base = _CLOCK
-        last_pts = max(last_pts + 1, round(max(0.0, time_s) / _CLOCK))
-        yield from encoder.encode(picture, last_pts, _CLOCK)
-        end_s = min(duration_s, time_s + shown_s(frame))
+        last_s, end_s = max(0.0, time_s), min(duration_s, time_s + shown_s(frame))
+        yield from encoder.encode(picture, last_s)
     if encoder is not None and picture is not None:
-        repeated_pts = round((end_s - 1 / rate) / _CLOCK)
-        if repeated_pts > last_pts + 1 / rate / _CLOCK:
-            yield from encoder.encode(picture, repeated_pts, _CLOCK)
-        yield from encoder.stream.encode(None)
+        if end_s - last_s > 2 / rate:
+            yield from encoder.encode(picture, end_s - 1 / rate)
+        yield from encoder.finish()
 
 
 def _even_picture(reader: PictureReader, frame: VideoFrame, encoder: VideoStream | None) -> Tensor:

@@ -62,8 +62,9 @@ class FramePicker:
 
     def take(self, time_s: float) -> tuple[int, int]:
         """How often the frame before, and then the frame shown from `time_s` on, are taken."""
-        before = self._reach(time_s - TIME_SLACK_S) if self._follows_gap(time_s) else 0
-        return before, self._reach(max(0.0, time_s))
+        if self._follows_gap(time_s):
+            return self._reach(time_s - TIME_SLACK_S), self._reach(time_s + TIME_SLACK_S)
+        return 0, self._reach(max(0.0, time_s))
 
     def _follows_gap(self, time_s: float) -> bool:
         if self._last_s is None:

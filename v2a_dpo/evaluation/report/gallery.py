@@ -63,10 +63,10 @@ def preview_mp4(path: str, *, start_s: float, duration_s: float, width: int, hei
     frames = read_frames(path, [stream], start_s=start_s, duration_s=duration_s)["preview"]
     sink = BytesIO()
     with av.open(sink, "w", format="mp4") as container:
-        video = H264Pictures(container, rate=rate, width=even_width, height=even_height, crf=24)
+        video = H264Pictures(container, rate=Fraction(rate), width=even_width, height=even_height, crf=24)
         for index, frame in enumerate(frames):
-            container.mux(video.encode(frame, index, Fraction(1, rate)))
-        container.mux(video.stream.encode(None))
+            container.mux(video.encode(frame, index / rate))
+        container.mux(video.finish())
     return sink.getvalue()
 
 
