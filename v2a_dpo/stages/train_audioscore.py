@@ -29,9 +29,10 @@ class AudioScoreSummary:
     best_step: int
 
     def __str__(self) -> str:
+        weak = "; mining refuses one that is no better than that" if self.accuracy <= self.majority_accuracy else ""
         return (
             f"AudioScore from {self.ratings} ratings: held-out accuracy {self.accuracy:.3f} "
-            f"(always the commonest label: {self.majority_accuracy:.3f}), best after step {self.best_step}"
+            f"(always the commonest label: {self.majority_accuracy:.3f}), best after step {self.best_step}{weak}"
         )
 
 
