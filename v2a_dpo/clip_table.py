@@ -33,14 +33,14 @@ class ClipSource:
 
     @property
     def content(self) -> list[Any]:
-        """All that the clip's conditions depend on: what its video shows and what its text says, wherever the file lies."""
+        """All that the clip's conditions depend on: what its video shows and its text says, wherever the file lies."""
         if isinstance(self.clip, RejectedClip):
             return self.identity
         return [self.clip.clip_id, self.clip.prompt, self.clip.start_s, self.digest]
 
 
 def find_sources(listed: Sequence[CaptionedClip | RejectedClip]) -> list[ClipSource]:
-    """The sources of `listed` clips in their order; several files are looked at at once. A clip without its file is rejected."""
+    """The sources of `listed` clips in their order, several files at a time. A clip without its file is rejected."""
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         return list(pool.map(_source, listed))
 
@@ -88,7 +88,7 @@ def rejections(part: Sequence[ClipSource]) -> list[QuarantinedRow]:
 
 
 def clip_rows(part: Sequence[ClipSource], *, usable: Collection[str], split: str, duration_s: float) -> ShardContent:
-    """The table's rows of those clips of `part` that are accepted and `usable`; a file that fails meanwhile is quarantined."""
+    """The table's rows of the clips of `part` that are accepted and `usable`; a file that fails now is quarantined."""
     rows: list[dict[str, Any]] = []
     quarantined: list[QuarantinedRow] = []
     for source in part:

@@ -42,6 +42,11 @@ def test_a_split_that_the_table_does_not_have_is_a_mistake(videos, tmp_path):
         read_clips(VideoFolder(str(videos)), _table(tmp_path, "a,1,x,test\nb,2,y,train\n"), split="preference")
 
 
+def test_a_list_without_a_header_may_say_the_same_twice_in_its_first_line(videos, tmp_path):
+    (clip,) = read_clips(VideoFolder(str(videos)), _table(tmp_path, "F8Zt3mYlOqU,4,test,test\n"), split="test")
+    assert (clip.clip_id, clip.prompt) == ("F8Zt3mYlOqU_000004", "test")
+
+
 @pytest.mark.parametrize("name", ["list.tsv", "list.tsv.gz"])
 def test_mmaudio_lists_are_read(videos, tmp_path, name):
     text = "id\tlabel\nF8Zt3mYlOqU_000004\twhale calling\n"

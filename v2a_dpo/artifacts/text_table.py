@@ -24,7 +24,10 @@ from v2a_dpo.errors import UserError
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 #: What some spreadsheets put in front of the header.
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
-_MEND_QUOTES = "Put a field with quotation marks in it in quotation marks and double those inside, or save the table separated by tabs."
+_MEND_QUOTES = (
+    "Put a field with quotation marks in it in quotation marks and double those inside, "
+    "or save the table separated by tabs."
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class TableLine:
 def read_table(uri: str) -> list[TableLine]:
     """The rows of the table at `uri` that are not empty, the header among them.
 
-    Empty cells behind the last one of the first row are dropped. Raises UserError for what is no text, and names the line
-    where a quotation mark is left open or stands beside other text.
+    Empty cells behind the last one of the first row are dropped. Raises UserError for what is no text, and names the
+    line where a quotation mark is left open or stands beside other text.
     """
     lines = _text(uri).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     told = _SEPARATOR_LINE.fullmatch(lines[0].strip(" "))
@@ -99,7 +102,7 @@ def _split_at_tabs(lines: list[str], first: int) -> Iterator[tuple[int, list[str
 
 
 def _split_csv(lines: list[str], first: int, separator: str, uri: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows by their first line's number; a field may go over several lines as long as none of them looks like a row."""
+    """The rows by their first line's number; a field may go over several lines if none of them looks like a row."""
     csv.field_size_limit(
         max(csv.field_size_limit(), sum(map(len, lines)) + len(lines))
     )  # the process's, only ever raised
@@ -119,7 +122,8 @@ def _split_csv(lines: list[str], first: int, separator: str, uri: str) -> Iterat
         swallowed = [number for number in range(start + 1, end) if lines[number].count(separator) >= width - 1]
         if swallowed:
             raise UserError(
-                f"Line {start + 1} opens a quotation mark and does not close it: line {swallowed[0] + 1} would be part of it.",
+                f"Line {start + 1} opens a quotation mark and does not close it: "
+                f"line {swallowed[0] + 1} would be part of it.",
                 where=uri,
                 remedy=_MEND_QUOTES,
             )

@@ -99,7 +99,10 @@ def vggsound(
         raise UserError(
             f"All is made, but {len(summary.damaged_archives)} archives are damaged.",
             where=f"{output}/damaged-archives.csv",
-            remedy="Download these again and repeat the command: the others are not read again. Or repeat it with --allow-damaged.",
+            remedy=(
+                "Download these again and repeat the command: the others are not read again. "
+                "Or repeat it with --allow-damaged."
+            ),
         )
 
 

@@ -59,8 +59,8 @@ def read_audio(path: str, *, sample_rate: int, start_s: float = 0.0, duration_s:
 def resample(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
     """`audio` `[..., S]` at `rate` brought to `wanted_rate` by torchaudio's windowed sinc with its default settings.
 
-    torchaudio keeps the weights of all phases, too many for a pair of rates such as 44,099 and 16,000 Hz; there the same
-    weights are made block by block.
+    torchaudio keeps the weights of all phases, too many for a pair of rates such as 44,099 and 16,000 Hz; there the
+    same weights are made block by block.
     """
     common = math.gcd(rate, wanted_rate)
     if (rate // common) * (wanted_rate // common) <= _KERNEL_WEIGHTS:
@@ -69,7 +69,7 @@ def resample(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
 
 
 def _resample_in_blocks(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
-    """What torchaudio gives for these rates, which have no common divisor, with the weights of few samples at a time."""
+    """What torchaudio gives for these rates, which have no common divisor; the weights are of few samples at a time."""
     base = _ROLLOFF * min(rate, wanted_rate)
     width = math.ceil(_ZERO_CROSSINGS * rate / base)
     offsets = torch.arange(-width, width + 2, dtype=torch.float64, device=audio.device)
@@ -116,7 +116,7 @@ def _placed(pieces: Iterable[tuple[float, int, np.ndarray]]) -> tuple[Tensor, in
 def _mono_pieces(
     path: str, container: InputContainer, stream: AudioStream, *, start_s: float, duration_s: float | None
 ) -> Iterator[tuple[float, int, np.ndarray]]:
-    """Decoded pieces in order: seconds after `start_s`, sample rate, mono float32 samples; all have the rate of the first one."""
+    """Decoded pieces in order: seconds after `start_s`, sample rate (of all pieces), mono float32 samples."""
     rate, converter, converted = 0, AudioResampler(), None
     next_s = -start_s  # where a file tells no times, one piece follows the other from its beginning on
     for frame, told_s in decode_from(container, stream, start_s=start_s):

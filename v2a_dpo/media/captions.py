@@ -2,12 +2,14 @@
 
 | table | columns | a clip's video |
 | --- | --- | --- |
-| ours, with a header | `clip_id` and/or `video`; `prompt`, `label`, `start_s`, `has_speech`, `split` as wanted | the `video` column, else found by id |
-| VGGSound's list, without a header | YouTube id, start second, label, split | `<id>_<start, six digits>`; the file is taken to be cut already |
+| ours, with a header | `clip_id`, `video`, or both; more as wanted | the `video` column, else by id |
+| VGGSound's list, no header | YouTube id, start second, label, split | `<id>_<start, six digits>`, cut already |
 | MMAudio's list, with a header | `id<TAB>label` | `<id>` |
 
-In the two published lists the label is the prompt too. How cells are told apart: `artifacts/text_table.py`. Without a table,
-a clip's id is the name of its file, with its folders and without its suffix.
+More are `prompt`, `label`, `start_s`, `has_speech` and `split`.
+
+In the two published lists the label is the prompt too. How cells are told apart: `artifacts/text_table.py`. Without a
+table, a clip's id is the name of its file, with its folders and without its suffix.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _YES, _NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 @dataclass(frozen=True)
 class CaptionedClip:
-    """A clip as the table describes it: its video (path or URI), where it starts in it, and what is known of its content."""
+    """A clip as the table describes it: its video (path or URI), where it starts in it, and what is known of it."""
 
     clip_id: str
     video: str
@@ -91,6 +93,9 @@ def _parse(captions: str) -> list[dict[str, str]]:
     lines = read_table(captions)
     if not lines:
         raise UserError("This caption table is empty.", where=captions, remedy="Give one line a clip.")
+    if len(lines[0].cells) == 4 and lines[0].cells[1].isdecimal():
+        listed = [_row(line, ["youtube_id", "start", "label", "split"]) for line in lines]
+        return [_with_prompt({**row, "clip_id": _vggsound_id(row)}) for row in listed]
     names = column_names(lines[0], captions)
     if set(names) & {"clip_id", "video"}:
         if "" in names:
@@ -107,22 +112,27 @@ def _parse(captions: str) -> list[dict[str, str]]:
             )
         rows = [_row(line, names) for line in lines[1:]]
     elif names == ["id", "label"]:
-        rows = [_row(line, ["clip_id", "label"]) for line in lines[1:]]
-        rows = [{**row, "prompt": row.get("label", "")} for row in rows]
-    elif len(names) == 4 and names[1].isdecimal():
-        rows = [_row(line, ["youtube_id", "start", "label", "split"]) for line in lines]
-        for row in rows:
-            row["clip_id"] = f"{row.get('youtube_id', '')}_{row.get('start', '').zfill(6)}"
-            row["prompt"] = row.get("label", "")
+        rows = [_with_prompt(_row(line, ["clip_id", "label"])) for line in lines[1:]]
     else:
         raise UserError(
             "The format of this caption table is unknown.",
             where=captions,
-            remedy="Use a header with clip_id or video, VGGSound's `youtube_id,start,label,split` without one, or `id<TAB>label`.",
+            remedy=(
+                "Use a header with clip_id or video, VGGSound's `youtube_id,start,label,split` without one, "
+                "or `id<TAB>label`."
+            ),
         )
     if not rows:
         raise UserError("This caption table has a header and no lines.", where=captions, remedy="Give one line a clip.")
     return rows
+
+
+def _vggsound_id(row: Mapping[str, str]) -> str:
+    return f"{row.get('youtube_id', '')}_{row.get('start', '').zfill(6)}"
+
+
+def _with_prompt(row: Mapping[str, str]) -> dict[str, str]:
+    return {**row, "prompt": row.get("label", "")}
 
 
 def _row(line: TableLine, names: Sequence[str]) -> dict[str, str]:

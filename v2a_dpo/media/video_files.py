@@ -23,7 +23,7 @@ def is_video(name: str) -> bool:
 
 
 class VideoFolder:
-    """The files of the folder `videos` (path or URI) and of its folders, hidden ones left out, found by clip id or name.
+    """The files of the folder `videos` (path or URI) and of its folders, without hidden ones, found by clip id or name.
 
     Accents compare equal however the file system spells them.
     """
@@ -47,13 +47,14 @@ class VideoFolder:
             self._by_name[_normal(PurePosixPath(name).name)].append(name)
 
     def clips(self) -> list[tuple[str, str]]:
-        """Clip id and name of all videos, in the order of the names; files that differ in their suffix follow each other."""
+        """Clip id and name of all videos, in the order of names; those that differ in their suffix stand together."""
         return [(_without_suffix(name), name) for same in self._by_id.values() for name in same]
 
     def find(self, clip_id: str, video: str | None) -> str:
         """The path or URI of the video that a table calls `video`, or else of the clip `clip_id`.
 
-        Either may leave the folders out where no other is called so. Raises VideoMissing, and ValueError where several are.
+        Either may leave the folders out where no other is called so. Raises VideoMissing, and ValueError where several
+        are.
         """
         if video and (is_remote(video) or video.startswith("/")):
             return video

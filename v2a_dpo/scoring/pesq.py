@@ -31,11 +31,16 @@ def why_not(reference: np.ndarray, degraded: np.ndarray) -> str | None:
 
 
 def wide_band_pesq(signals: tuple[np.ndarray, np.ndarray]) -> float | str:
-    """PESQ (MOS-LQO, 1.0 to 4.64) of `(reference, degraded)`, mono `[S]` at 16 kHz; the reason as text where it fails."""
-    from pesq import PesqError, pesq
+    """PESQ (MOS-LQO, 1.0 to 4.64) of `(reference, degraded)`, mono `[S]` at 16 kHz; the reason as text where it fails.
+
+    Raises MemoryError when memory runs out, which is no property of the sounds.
+    """
+    from pesq import OutOfMemoryError, PesqError, pesq
 
     try:
         return float(pesq(SAMPLE_RATE, *signals, "wb"))
+    except OutOfMemoryError as error:
+        raise MemoryError("PESQ found no memory") from error
     except (PesqError, ValueError) as error:
         message = error.args[0] if error.args else ""
         text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)

@@ -28,8 +28,9 @@ def import_ratings(
 ) -> BuildSummary:
     """Writes the ratings in the file `csv` to `output`, after checking every line against the candidates that exist.
 
-    The header is `clip_id,sample,rating,rater,source` in any order, other columns among them; `rating` is good, medium or bad in any case, `source` human or
-    simulated. Raises UserError naming the line and field of each mistake; nothing is written then.
+    The header is `clip_id,sample,rating,rater,source` in any order, other columns among them; `rating` is good, medium
+    or bad in any case, `source` human or simulated. Raises UserError naming the line and field of each mistake; nothing
+    is written then.
     """
     known_table = Dataset.open(candidates, "candidates").table(["clip_id", "sample"])
     known = set(zip(known_table["clip_id"].to_pylist(), known_table["sample"].to_pylist(), strict=True))
@@ -83,7 +84,7 @@ def _table(csv: str) -> tuple[list[str], list[TableLine]]:
 
 
 def _fields(names: list[str], line: TableLine) -> dict[str, str]:
-    """The line's cells by column; a short line leaves the last ones empty. Raises ValueError for one that is too long."""
+    """The line's cells by column; a short line leaves the last ones empty. Raises ValueError for one too long."""
     if len(line.cells) > len(names):
         raise ValueError(f"it has {len(line.cells)} cells where {len(names)} are expected")
     cells = dict(zip_longest(names, line.cells, fillvalue=""))

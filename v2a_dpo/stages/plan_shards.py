@@ -22,8 +22,8 @@ def plan_shards(
 ) -> list[str]:
     """A text such as `0-31` for each worker: the shards that it makes, neighbours, at most `shards_per_task` of them.
 
-    The shards are those of the finished data set `data` (candidates have the shards of their conditions, scores those of
-    their candidates), or those that `prepare` will make of `videos`. Raises UserError when there are none.
+    The shards are those of the finished data set `data` (candidates have the shards of their conditions, scores those
+    of their candidates), or those that `prepare` will make of `videos`. Raises UserError when there are none.
     """
     if data is not None:
         count = len(Dataset.open(data).shards)

@@ -59,10 +59,10 @@ def prepare(
 ) -> PreparationSummary:
     """Writes the clips table and the conditions of `videos` and says what was done.
 
-    A clip that cannot be used (no video, damaged, too short, listed twice) goes to the quarantine of both; every clip in
-    the table has conditions. Shards follow the lines of `captions`, so that a video that turns up later re-makes one
-    shard. `shards` makes only these, without manifests, and looks at their videos alone. Raises UserError when not a single
-    clip can be used.
+    A clip that cannot be used (no video, damaged, too short, listed twice) goes to the quarantine of both; every clip
+    in the table has conditions. Shards follow the lines of `captions`, so that a video that turns up later re-makes one
+    shard. `shards` makes only these, without manifests, and looks at their videos alone. Raises UserError when not a
+    single clip can be used.
     """
     folder = VideoFolder(videos)
     listed = read_clips(folder, captions, split=split)
@@ -107,7 +107,7 @@ def prepare(
 
 
 def _parts(listed: list[CaptionedClip | RejectedClip], size: int, shards: list[int] | None) -> list[list[ClipSource]]:
-    """The clips shard by shard, `size` each; a shard that is not made here is left empty: no one looks at its videos."""
+    """The clips shard by shard, `size` each; one that is not made here is left empty: no one looks at its videos."""
     starts = range(0, len(listed), size)
     if beyond := [index for index in shards or [] if index >= len(starts)]:
         raise UserError(

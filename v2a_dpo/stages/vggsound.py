@@ -68,12 +68,13 @@ def vggsound(
     unpack: str | None = None,
     progress: Progress = silent,
 ) -> VggsoundSummary:
-    """Writes a caption table a split to `output`, and what is missing, excluded or wrong beside them; says what was made.
+    """Writes a caption table a split to `output`, and what is missing, excluded or wrong; says what was made.
 
     `listing` is the official CSV; `videos` holds clips, in folders as wanted, or tar archives, whose chosen clips are
     written to `unpack`. The tables name videos relative to `videos`, or to `unpack`: that folder is what `prepare` is
-    given. A damaged archive costs the clips in it that cannot be read. Ids of `trained_on` lists are kept out of the test split, ids of `held_out` lists out of the two others. The
-    same lists, videos and parameters give the same files. Raises UserError when a split would be empty.
+    given. A damaged archive costs the clips in it that cannot be read. Ids of `trained_on` lists are kept out of the
+    test split, ids of `held_out` lists out of the two others. The same lists, videos and parameters give the same
+    files. Raises UserError when a split would be empty.
     """
     settings = params.vggsound
     official = read_official_list(listing)
@@ -164,8 +165,8 @@ def _unpacked(
 ) -> tuple[dict[str, ArchiveIndex], dict[str, list[ListedClip]]]:
     """What each archive holds, and the clips chosen, which lie in `output` then.
 
-    The first pass takes out what would be chosen if nothing were missing, and a reserve; the next ones open only archives
-    that hold more replacements.
+    The first pass takes out what would be chosen if nothing were missing, and a reserve; the next ones open only
+    archives that hold more replacements.
     """
     present = {name for name in list_names(output) if clip_id_of(name)}
     wanted = {clip.clip_id for name in SPLITS for clip in getattr(candidates, name)[: int(counts[name] * _RESERVE)]}
@@ -206,7 +207,8 @@ def _check(chosen: Mapping[str, Sequence[ListedClip]], videos: str) -> None:
             f"No video of the split {empty[0]} was found.",
             where=videos,
             remedy=(
-                "Clips are files named <YouTube id>_<start second, six digits>.mp4, loose or in tar archives; check the folder."
+                "Clips are files named <YouTube id>_<start second, six digits>.mp4, loose or in tar archives; "
+                "check the folder."
                 if exists(videos)
                 else "Check the path."
             ),

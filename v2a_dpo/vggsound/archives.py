@@ -1,8 +1,8 @@
 """Clips out of tar archives: one pass over an archive lists its clips and writes out those that are wanted.
 
-The passes are remembered beside the clips, so that a stopped run goes on with the next archive, and a finished one reads
-no archive again. A damaged archive gives the clips that can be read, and is read again by the next run: it may be a better
-copy. Nothing of a member's path is used but the clip id in its name.
+The passes are remembered beside the clips, so that a stopped run goes on with the next archive, and a finished one
+reads no archive again. A damaged archive gives the clips that can be read, and is read again by the next run: it may be
+a better copy. Nothing of a member's path is used but the clip id in its name.
 """
 
 from __future__ import annotations
@@ -73,9 +73,10 @@ def read_archive(
 ) -> ArchiveIndex:
     """The index of the tar `archive` (path or URI); its `wanted` clips are written into the folder `output` on the way.
 
-    `present` names the files that are in `output` already and grows by those written; the archive is not opened when its
-    index is known and nothing is left to write. The index of a damaged one counts as known only with `trust_damaged`; else
-    its clips are written anew. Raises UserError for an archive with a member that points out of its folder.
+    `present` names the files that are in `output` already and grows by those written; the archive is not opened when
+    its index is known and nothing is left to write. The index of a damaged one counts as known only with
+    `trust_damaged`; else its clips are written anew. Raises UserError for an archive with a member that points out of
+    its folder.
     """
     index_file = join(output, ".archives", PurePosixPath(archive).name + ".json")
     known = _known_index(output, index_file, num_bytes)
@@ -169,7 +170,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _members(tar: tarfile.TarFile, archive: str) -> Iterator[tarfile.TarInfo]:
-    """The members in order; raises UserError at one that the standard `data` filter would not unpack, ReadError at a cut."""
+    """The members in order; raises UserError at one that the `data` filter would not unpack, and ReadError at a cut."""
     while True:
         try:
             member = tar.next()

@@ -15,8 +15,8 @@ _RANGE = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{1,9})_([0-9]{1,9})")
 def clip_id_of(name: str) -> str | None:
     """The clip id of a video file called `name`, a path whose folders do not count; None for any other file.
 
-    Downloaders name a clip `<YouTube id>_<start second, six digits>` or `<YouTube id>_<start>_<end>`, where start and end
-    are seconds, or milliseconds if they are 1000 or more apart.
+    Downloaders name a clip `<YouTube id>_<start second, six digits>` or `<YouTube id>_<start>_<end>`, where start and
+    end are seconds, or milliseconds if they are 1000 or more apart.
     """
     path = PurePosixPath(name)
     if not is_video(name):
@@ -32,7 +32,7 @@ def clip_id_of(name: str) -> str | None:
 
 
 def videos_in(folder: str) -> dict[str, str]:
-    """Clip id -> file, relative to `folder` (path or URI), of the clips in it and in its folders; the first name counts."""
+    """Clip id -> file, relative to `folder` (path or URI), of the clips in it and its folders; the first counts."""
     found: dict[str, str] = {}
     for name in tree_names(folder):
         clip_id = clip_id_of(name)

@@ -55,8 +55,8 @@ def youtube_id(clip_id: str) -> str:
 def read_official_list(uri: str) -> OfficialList:
     """VGGSound's own list `youtube_id,start_second,label,train|test`, without a header; `.gz` is unpacked.
 
-    A wrong or repeated line is set aside with its number and the reason. Raises UserError, with the first wrong line, when
-    more than 1% of the lines are wrong: then it is another file.
+    A wrong or repeated line is set aside with its number and the reason. Raises UserError, with the first wrong line,
+    when more than 1% of the lines are wrong: then it is another file.
     """
     clips: dict[str, ListedClip] = {}
     bad_lines: list[BadLine] = []
@@ -98,8 +98,8 @@ def _listed(cells: list[str]) -> ListedClip:
 def read_clip_list(uri: str) -> dict[str, str]:
     """Clip id -> label ("" where there is none) of a published list, in the order of its lines; `.gz` is unpacked.
 
-    Understood are MMAudio's `id<TAB>label`, VGGSound's CSV, and any table or plain list whose first column is a clip id or
-    a YouTube id (which then stands for every clip of that video). Raises UserError at the first other line.
+    Understood are MMAudio's `id<TAB>label`, VGGSound's CSV, and any table or plain list whose first column is a clip id
+    or a YouTube id (which then stands for every clip of that video). Raises UserError at the first other line.
     """
     found: dict[str, str] = {}
     for line in read_table(uri):

@@ -1,8 +1,8 @@
 """The splits of the paper (2.1, 2.2 and 3.1): which clips are annotated, which are mined for pairs, which are held out.
 
-The paper gives the sizes, 2K and 50K, and not how the clips were drawn; it speaks of no stratification. Here a clip's part
-and rank are functions of the seed and its YouTube id alone, so that neither a missing video nor another size moves a clip
-from one split to the other, and no video is in two splits.
+The paper gives the sizes, 2K and 50K, and not how the clips were drawn; it speaks of no stratification. Here a clip's
+part and rank are functions of the seed and its YouTube id alone, so that neither a missing video nor another size moves
+a clip from one split to the other, and no video is in two splits.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ def arrange(
 ) -> Candidates:
     """The splits of VGGSound's `clips`.
 
-    - test: the clips of `test_list` (clip id -> caption) in its order, or the official test split without one. A clip that
-      is in a list of `trained_on` (name -> ids), which a generator or scorer has seen, is excluded.
+    - test: the clips of `test_list` (clip id -> caption) in its order, or the official test split without one. A clip
+      that is in a list of `trained_on` (name -> ids), which a generator or scorer has seen, is excluded.
     - annotation and preference: the official training clips, in the order of a hash; `annotation_share` of the videos
-      belong to the first. Excluded are those whose video is in the test split, or in a list of `held_out` (name -> ids).
+      belong to the first. Excluded are those whose video is in the test split, or in a list of `held_out` (name ->
+      ids).
 
     Ids are clip ids, or YouTube ids that stand for all clips of a video.
     """
@@ -90,10 +91,10 @@ def _hash(seed: int, purpose: str, clip: ListedClip) -> int:
 
 
 def take(pool: Sequence[ListedClip], count: int, is_there: Callable[[str], bool]) -> list[ListedClip]:
-    """The first `count` clips of `pool`, each missing one replaced, where it stood, by the next of the rest that is there.
+    """The first `count` clips of `pool`; a missing one is replaced where it stood by the next of the rest that is there.
 
-    So one more or fewer video changes single lines and leaves the others in their places. Fewer than `count` when no more
-    are there.
+    So one more or fewer video changes single lines and leaves the others in their places. Fewer than `count` when no
+    more are there.
     """
     spare = (clip for clip in pool[count:] if is_there(clip.clip_id))
     taken = (clip if is_there(clip.clip_id) else next(spare, None) for clip in pool[:count])
