@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, errors in one paragraph, exit statuses. Real processes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from v2a_dpo.cli.main import app
+from v2a_dpo.cli.main import app, main
 from v2a_dpo.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,28 @@ def test_a_users_mistake_is_one_paragraph_with_a_remedy_and_status_2(tmp_path):
     assert "Traceback" not in done.stderr
     assert "Where: " + str(tmp_path / "none") in done.stderr
     assert "Remedy: " in done.stderr
+
+
+def test_an_output_below_a_file_is_the_users_mistake(tmp_path):
+    (tmp_path / "out").touch()
+    done = call("world", "--output", str(tmp_path / "out" / "world"))
+    assert done.returncode == 2
+    assert "a file stands where a folder is needed" in done.stderr
+    assert str(tmp_path / "out") in done.stderr
+
+
+def test_a_full_disk_is_told_so_wherever_it_shows(monkeypatch, capsys):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/clip.mp4")
+
+    monkeypatch.setattr(sys.modules[main.__module__], "app", full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "the disk is full (out/clip.mp4)" in told
+    assert "df -h" in told
+    assert "Traceback" not in told
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -76,6 +78,27 @@ def test_a_folder_that_nobody_claimed_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds holiday\.mp4"):
         claim_folder(tmp_path, "one")
     assert names(tmp_path) == ["holiday.mp4"]
+
+
+def test_weights_that_find_no_room_are_told_so_and_leave_nothing(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from safetensors.numpy import save_file\n"
+        "from v2a_dpo.artifacts.folder import new_folder\n"
+        "from v2a_dpo.errors import UserError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with new_folder(sys.argv[1]) as folder:\n"
+        "        save_file({'weight': np.zeros(1000)}, folder / 'model.safetensors')\n"
+        "except UserError as error:\n"
+        "    print(error.what, error.where, error.remedy)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "model")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("This cannot be written: the file would be larger than is allowed here. ")
+    assert str(tmp_path / "model") in told
+    assert names(tmp_path) == []
 
 
 def test_a_model_folder_goes_to_s3_and_back(bucket: str) -> None:

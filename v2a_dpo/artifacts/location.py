@@ -65,7 +65,11 @@ def reported(action: str, uri: str | Path) -> Iterator[None]:
     failures: tuple[type[Exception], ...] = (OSError, *_remote_failures(str(uri)))
     try:
         yield
-    except failures as error:
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, failures) and local_cause(error) is None:
+            raise
         raise _refusal(error, action, str(uri)) from error
 
 

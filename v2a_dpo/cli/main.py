@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from v2a_dpo.artifacts.causes import local_cause
 from v2a_dpo.cli import (
     data_commands,
     learning_commands,
@@ -63,6 +64,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if cause := local_cause(error):
+            show_error(UserError(f"A file cannot be read or written: {cause.what}.", remedy=cause.remedy))
+            sys.exit(2)
         remedy = "Run again with `v2a-dpo --debug ...` for the traceback; what is finished is kept."
         show_error(UserError(f"Unexpected {type(error).__name__}: {error}", remedy=remedy))
         sys.exit(1)
