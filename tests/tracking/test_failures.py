@@ -14,7 +14,7 @@ from tests.loopback import LoopbackServer, QuietHandler
 from tests.tracking.conftest import Loop
 from v2a_dpo.config import RegisterConfig
 from v2a_dpo.errors import UserError
-from v2a_dpo.registry.ledger import EXPERIMENT
+from v2a_dpo.registry.ledger import EXPERIMENT, LEDGER_TAG, Ledger, ensure_registered_model
 from v2a_dpo.stages.promote import promote
 from v2a_dpo.stages.register import register
 from v2a_dpo.tracking.connection import Tracking
@@ -59,6 +59,18 @@ def test_deleted_promotions_are_said_to_be_deleted(mlflow_uri: str, loop: Loop, 
     client.delete_experiment(client.create_experiment(EXPERIMENT))
     with pytest.raises(UserError, match=f"The MLflow experiment '{EXPERIMENT}' was deleted"):
         register(loop.params, **loop.arguments, output=str(tmp_path / "registration.json"))
+
+
+def test_a_deleted_ledger_is_named_with_the_command_that_restores_it(mlflow_uri: str) -> None:
+    client = Tracking.connect("loops").client
+    ensure_registered_model(client, "generator")
+    run_id = client.get_registered_model("generator").tags[LEDGER_TAG]
+    client.delete_run(run_id)
+    with pytest.raises(UserError, match="holds the promotions was deleted") as caught:
+        Ledger(client, "generator").entries()
+    assert f"mlflow runs restore --run-id {run_id}" in caught.value.remedy
+    client.restore_run(run_id)
+    assert Ledger(client, "generator").entries() == []
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,12 @@ class Ledger:
         self.name = name
 
     def entries(self) -> list[Entry]:
-        """All entries, oldest first."""
-        params = self._client.get_run(self._run_id).data.params
+        """All entries, oldest first. Raises UserError when somebody deleted the run that holds them."""
+        run = self._client.get_run(self._run_id)
+        if run.info.lifecycle_stage == "deleted":
+            remedy = f"Restore it: mlflow runs restore --run-id {self._run_id}"
+            raise UserError("The run that holds the promotions was deleted.", where=self.name, remedy=remedy)
+        params = run.data.params
         entries: list[Entry] = []
         while (key := _key(len(entries) + 1)) in params:
             entries.append(Entry.from_text(params[key]))
