@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation import frechet
 from v2a_dpo.evaluation.bootstrap import resample_counts, resample_indices
 from v2a_dpo.evaluation.frechet import frechet_distance, resampled_frechet_distances
 
@@ -47,8 +48,36 @@ def test_resampled_distances_equal_those_of_copied_rows(dimensions):
     generator = np.random.default_rng(4)
     first, second = generator.normal(size=(20, dimensions)) + 3, generator.normal(size=(20, dimensions)) * 2
     indices = resample_indices(20, resamples=7, seed=5)
+    systems = [first, second[::-1] + generator.normal(size=dimensions)]
+    naive = [[frechet_distance(system[rows], second[rows]) for rows in indices] for system in systems]
+    fast = resampled_frechet_distances(systems, second, resample_counts(indices))
+    np.testing.assert_allclose(fast, naive, rtol=1e-6)
+
+
+def _uneven(rows, dimensions, *, seed):
+    """Correlated features whose variances span ten orders of magnitude, one of them none at all."""
+    generator = np.random.default_rng(seed)
+    deviations = np.logspace(0, -5, dimensions)
+    deviations[dimensions // 2] = 0.0
+    axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(dimensions, dimensions)))
+    return generator.standard_t(5, size=(rows, dimensions)) * deviations @ axes.T
+
+
+def test_single_precision_moves_a_resampled_distance_by_less_than_said(monkeypatch):
+    first, second = _uneven(400, 24, seed=1) + 0.3, _uneven(400, 24, seed=2)
+    counts = resample_counts(resample_indices(400, resamples=20, seed=5))
+    exact = resampled_frechet_distances([first], second, counts)
+    monkeypatch.setattr(frechet, "_SINGLE_PRECISION_FROM", 0)
+    single = resampled_frechet_distances([first], second, counts)
+    assert 0 < np.abs(single - exact).max() < 1e-3 * exact.std()
+
+
+def test_resamples_of_few_distinct_rows_have_their_distance():
+    """More rows than dimensions, but hardly more distinct ones: the covariances of resamples are singular."""
+    first, second = (np.repeat(_uneven(14, 12, seed=seed), 2, axis=0) for seed in (1, 2))
+    indices = resample_indices(28, resamples=9, seed=5)
     naive = [frechet_distance(first[rows], second[rows]) for rows in indices]
-    fast = resampled_frechet_distances(first, second, resample_counts(indices))
+    fast = resampled_frechet_distances([first], second, resample_counts(indices))[0]
     np.testing.assert_allclose(fast, naive, rtol=1e-6)
 
 

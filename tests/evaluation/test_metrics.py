@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,22 @@ def test_values_are_what_the_definitions_say(comparison):
 def test_a_constant_gain_has_an_interval_of_no_width_because_clips_are_paired(comparison):
     change = comparison.differences["clap_score"]
     assert (change.low, change.high) == (pytest.approx(0.1), pytest.approx(0.1))
+
+
+def test_the_distance_sees_the_same_resamples_as_the_other_metrics():
+    """A system whose distance and IB-score lie and fall with the same clips: their resampled values go together."""
+    real, base, aligned = system(1, error=0.0), system(2, error=0.0), system(3, error=0.0)
+    far = np.random.default_rng(4).random(NUM_CLIPS) < 0.5
+    for moved in (base, aligned):
+        moved.columns["passt_embedding"] = moved.columns["passt_embedding"] + 5.0 * far[:, None]
+        moved.columns["imagebind"] = far.astype(float)
+    seen = {}
+    with patch("v2a_dpo.evaluation.metrics.interval", lambda value, resampled, *, confidence: resampled):
+        intervals = compare(real, {"base": base, "aligned": aligned}, SETTINGS).intervals
+    for name in ("base", "aligned"):
+        seen[name] = intervals[name]["fd_passt"]
+        assert np.corrcoef(seen[name], intervals[name]["ib_score"][: SETTINGS.fd_resamples])[0, 1] > 0.9
+    np.testing.assert_allclose(seen["base"], seen["aligned"], rtol=1e-9)
 
 
 def test_a_system_against_itself_differs_in_nothing():

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, exact in float64 and free of matrix square roots.
+"""The Fréchet distance between two sets of features, exact and free of matrix square roots.
 
 `FD = |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2))` with unbiased covariances. For any factors with
 `F1^T F1 = S1` and `F2^T F2 = S2` the last trace is the nuclear norm of `F1 F2^T` (the sum of its singular values), which
@@ -8,6 +8,8 @@ is exact for fewer samples than dimensions too, and never complex: nothing has t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,10 @@ from v2a_dpo.errors import UserError
 
 Array = NDArray[np.float64]
 
-#: Bytes of covariance matrices held at once while resampling.
-_BATCH_BYTES = 64 << 20
+#: Multiplications for one covariance above which those of resamples are in single precision.
+_SINGLE_PRECISION_FROM = 1 << 30
+#: Variances below this share of the greatest one are rounding.
+_NO_VARIANCE = 1e-13
 
 
 def frechet_distance(features_ND: NDArray[np.floating], other_ND: NDArray[np.floating]) -> float:
@@ -40,17 +44,20 @@ def frechet_distance(features_ND: NDArray[np.floating], other_ND: NDArray[np.flo
 
 
 def resampled_frechet_distances(
-    features_ND: NDArray[np.floating], other_ND: NDArray[np.floating], counts_RN: NDArray[np.integer]
+    systems: Sequence[NDArray[np.floating]], other_ND: NDArray[np.floating], counts_RN: NDArray[np.integer]
 ) -> Array:
-    """The Fréchet distances `[R]` of resamples that take row n of both sets `counts_RN[r, n]` times.
+    """The Fréchet distances `[systems, R]` of the features of each system `[N, D]` and `other_ND`, on resamples.
 
-    Moments of the resamples come from weighted products with the N rows, so a resample costs one D x D
-    eigenproblem, or, where N < D, one of the distinct rows' Gram matrix; no features are copied.
+    Resample r takes row n of all sets `counts_RN[r, n]` times. None is approximated: where N > D it costs a covariance of the
+    distinct rows a set and one D x D eigenproblem a system, else the product of the distinct rows. Means and traces are in
+    double precision; where `N D^2` exceeds 2^30, covariances are in single precision, along the principal axes of
+    `other_ND` so that small variances do not drown in great ones. That moves a distance by
+    less than a thousandth of its standard deviation over the resamples.
     """
-    first, second = _checked(features_ND), _checked(other_ND)
-    if first.shape[0] > first.shape[1]:
-        return _resampled_by_moments(first, second, counts_RN.astype(np.float64))
-    return np.array([_resampled_by_gram(first, second, counts) for counts in counts_RN])
+    firsts, second = [_checked(features) for features in systems], _checked(other_ND)
+    if len(second) > second.shape[1]:
+        return _resampled_by_moments(firsts, second, counts_RN.astype(np.float64))
+    return np.array([[_resampled_by_gram(first, second, counts) for counts in counts_RN] for first in firsts])
 
 
 def _checked(features_ND: NDArray[np.floating]) -> Array:
@@ -77,39 +84,70 @@ def _factor(centred_ND: Array) -> Array:
     return factor / np.sqrt(rows - 1)
 
 
-def _square_roots(covariances_RDD: Array) -> Array:
-    values, vectors = np.linalg.eigh(covariances_RDD)
-    return (vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]) @ vectors.swapaxes(1, 2)
+def _resampled_by_moments(firsts: Sequence[Array], second_ND: Array, counts_RN: Array) -> Array:
+    rows, dimensions = second_ND.shape
+    # The distance does not move with a common shift; centring first keeps the subtractions below well conditioned.
+    origin = second_ND.mean(axis=0)
+    second_ND, firsts = second_ND - origin, [first - origin for first in firsts]
 
+    # The eigenvalues of S1 S2 are those of (A^T S1 A)(B^T S2 B) for A B^T = 1: with S2 = V L V^T and B = V L^(-1/2) the second
+    # factor of a resample is about 1, and neither has directions that no row has.
+    values, axes = np.linalg.eigh(second_ND.T @ second_ND / (rows - 1))
+    there = values > _NO_VARIANCE * values[-1]
+    # The greatest variance first: a lower triangular factor then mixes only smaller ones into greater ones.
+    axes, deviations = axes[:, there][:, ::-1], np.sqrt(values[there])[::-1]
+    precision = np.float32 if rows * dimensions**2 > _SINGLE_PRECISION_FROM else np.float64
+    loaded = [((first - first.mean(axis=0)) @ (axes * deviations)).astype(precision) for first in firsts]
+    whitened_ND = (second_ND @ (axes / deviations)).astype(precision)
+    roots_SR = np.array([_traces_of_root(loaded, whitened_ND, counts) for counts in counts_RN]).T
 
-def _distances(means1_RD: Array, roots1_RDD: Array, means2_RD: Array, covariances2_RDD: Array) -> Array:
-    values = np.linalg.eigvalsh(roots1_RDD @ covariances2_RDD @ roots1_RDD)
-    trace_of_root = np.sqrt(np.clip(values, 0.0, None)).sum(axis=1)
-    traces = np.square(roots1_RDD).sum(axis=(1, 2)) + np.trace(covariances2_RDD, axis1=1, axis2=2)
-    distances = np.square(means1_RD - means2_RD).sum(axis=1) + traces - 2 * trace_of_root
+    means2, traces2 = _means_and_traces(second_ND, counts_RN)
+    distances = []
+    for first_ND, roots in zip(firsts, roots_SR, strict=True):
+        means1, traces1 = _means_and_traces(first_ND, counts_RN)
+        distances.append(np.square(means1 - means2).sum(axis=1) + traces1 + traces2 - 2 * roots)
     return np.clip(distances, 0.0, None)
 
 
-def _resampled_by_moments(first_ND: Array, second_ND: Array, counts_RN: Array) -> Array:
-    dimensions = first_ND.shape[1]
-    # The distance does not move with a common shift; centring first keeps the subtraction below well conditioned.
-    origin = second_ND.mean(axis=0)
-    sets = (first_ND - origin, second_ND - origin)
-    batch = max(1, _BATCH_BYTES // (8 * dimensions * dimensions))
-    distances = []
-    for start in range(0, len(counts_RN), batch):
-        counts = counts_RN[start : start + batch]
-        (means1, covariances1), (means2, covariances2) = (_weighted_moments(rows, counts) for rows in sets)
-        distances.append(_distances(means1, _square_roots(covariances1), means2, covariances2))
-    return np.concatenate(distances)
-
-
-def _weighted_moments(rows_ND: Array, counts_RN: Array) -> tuple[Array, Array]:
+def _means_and_traces(rows_ND: Array, counts_RN: Array) -> tuple[Array, Array]:
+    """The mean `[R, D]` and the trace `[R]` of the covariance of each resample."""
     totals = counts_RN.sum(axis=1)
     means = counts_RN @ rows_ND / totals[:, None]
-    products = np.stack([rows_ND.T @ (rows_ND * counts[:, None]) for counts in counts_RN])
-    outer = means[:, :, None] * means[:, None, :]
-    return means, (products - totals[:, None, None] * outer) / (totals - 1)[:, None, None]
+    squares = counts_RN @ np.square(rows_ND).sum(axis=1) - totals * np.square(means).sum(axis=1)
+    return means, squares / (totals - 1)
+
+
+def _traces_of_root(
+    firsts: Sequence[NDArray[np.floating]], second_ND: NDArray[np.floating], counts_N: Array
+) -> list[float]:
+    """`tr((S1 S2)^(1/2))` of one resample's covariances, for each of the first sets."""
+    taken = np.flatnonzero(counts_N)
+    counts = counts_N[taken]
+    factor = _square_factor(_covariance(second_ND[taken], counts))
+    products = (factor.T @ _covariance(first[taken], counts) @ factor for first in firsts)
+    values = (np.linalg.eigvalsh(product.astype(np.float64)) for product in products)
+    return [float(np.sqrt(np.clip(each, 0.0, None)).sum()) for each in values]
+
+
+def _covariance(rows_ND: NDArray[np.floating], counts_N: Array) -> NDArray[np.floating]:
+    """The unbiased covariance of rows of which n stands there `counts_N[n]` times; `rows_ND` is overwritten."""
+    total, scale = counts_N.sum(), np.sqrt(counts_N).astype(rows_ND.dtype)
+    rows_ND *= scale[:, None]
+    mean = scale @ rows_ND / rows_ND.dtype.type(total)
+    covariance = rows_ND.T @ rows_ND
+    covariance -= total * np.outer(mean, mean)
+    covariance /= total - 1
+    return covariance
+
+
+def _square_factor(covariance_DD: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Some square F with `F F^T` the covariance."""
+    try:
+        return np.linalg.cholesky(covariance_DD)
+    except np.linalg.LinAlgError:  # fewer distinct rows than dimensions
+        values, axes = np.linalg.eigh(covariance_DD)
+        factor: NDArray[np.floating] = axes * np.sqrt(np.clip(values, 0.0, None))
+        return factor
 
 
 def _resampled_by_gram(first_ND: Array, second_ND: Array, counts_N: NDArray[np.integer]) -> float:

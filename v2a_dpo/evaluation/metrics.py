@@ -24,7 +24,6 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import (
     Difference,
-    Indices,
     Interval,
     difference,
     interval,
@@ -225,8 +224,14 @@ def compare_evaluated(
             for name in SYSTEMS:
                 numbers = np.where(both, clips[name][key], np.nan)
                 values[name][key] = (float(np.nanmean(numbers)), resampled_means(numbers, indices))
-    for name in SYSTEMS:
-        values[name] |= _set_metrics(real_embedding, systems[name], indices, settings.fd_resamples)
+    embeddings = [systems[name].passt_embedding for name in SYSTEMS]
+    distances = resampled_frechet_distances(
+        embeddings, real_embedding, resample_counts(indices[: settings.fd_resamples])
+    )
+    for name, resampled in zip(SYSTEMS, distances, strict=True):
+        logits = systems[name].panns_logits
+        values[name]["fd_passt"] = (frechet_distance(systems[name].passt_embedding, real_embedding), resampled)
+        values[name]["inception_score"] = (inception_score(logits).mean, resampled_inception_scores(logits, indices))
     intervals, differences = _intervals(values, settings.confidence)
     wins = _wins(clips, failed)
     if wins is not None:
@@ -240,17 +245,6 @@ def compare_evaluated(
         failed=failed,
         bootstrap=settings,
     )
-
-
-def _set_metrics(
-    real: NDArray[np.floating], system: EvaluatedClips, indices: Indices, fd_resamples: int
-) -> dict[str, tuple[float, Array]]:
-    embeddings, logits = system.passt_embedding, system.panns_logits
-    counts = resample_counts(indices[:fd_resamples])
-    return {
-        "fd_passt": (frechet_distance(embeddings, real), resampled_frechet_distances(embeddings, real, counts)),
-        "inception_score": (inception_score(logits).mean, resampled_inception_scores(logits, indices)),
-    }
 
 
 def _wins(clips: Mapping[str, Mapping[str, Array]], failed: Mapping[str, int]) -> Array | None:
