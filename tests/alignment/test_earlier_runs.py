@@ -130,6 +130,18 @@ def test_started_anew_the_earlier_run_lies_whole_under_its_identity(problem, sto
     assert (problem.root / name / f"aligned-{place.name}" / "model.safetensors").read_bytes() == model
 
 
+def test_a_run_that_was_killed_before_its_first_step_keeps_nobody_out(problem, stopped, copy):
+    """All that it left is what it was to be made from."""
+    name, arguments = copy(stopped)
+    log = Path(arguments["log"])
+    shutil.rmtree(log / "checkpoint-00000008")
+    (log / "log.jsonl").unlink()
+    earlier = read_record(arguments["log"]).identity.digest[:12]
+    align(with_settings(steps=1), **arguments)
+    assert [record["step"] for record in log_of(problem, name)] == [0, 1]
+    assert (log / "earlier" / earlier / "run.json").exists()
+
+
 def test_a_run_whose_model_is_gone_or_another_is_begun_anew_on_request_alone(problem, finished, copy):
     name, arguments = copy(finished)
     output = Path(arguments["output"])
@@ -161,12 +173,14 @@ def test_a_model_and_a_log_that_nobody_accounts_for_are_not_overwritten(problem,
     assert (problem.root / name / "aligned-unknown" / "model.safetensors").read_bytes() == model
 
 
-def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy):
+@pytest.mark.parametrize("moved", [["checkpoint-00000008"], ["checkpoint-00000008", "log.jsonl"]])
+def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy, moved):
     _, arguments = copy(stopped)
     log, before = Path(arguments["log"]), files(arguments["log"])
     place = log / "earlier" / RunRecord.from_text(before["run.json"].decode()).identity.digest[:12]
     place.mkdir(parents=True)
-    (log / "checkpoint-00000008").rename(place / "checkpoint-00000008")
+    for name in moved:
+        (log / name).rename(place / name)
     with pytest.raises(KeyboardInterrupt):
         align(with_settings(beta=50.0), **arguments, start_anew=True, on_record=interrupt_at(0))
     assert files(place) == before

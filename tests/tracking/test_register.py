@@ -16,6 +16,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.loop_record import interval_points, metric_tags
 from v2a_dpo.stages.register import Registration, register
+from v2a_dpo.stages.show_lineage import lineage_of
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload
 from v2a_dpo.tracking.values import MetricPoint
@@ -124,9 +125,21 @@ def test_report_and_tables_are_kept_as_they_are(
         (registration.run_id, "report/index.html", "report/index.html"),
         (registration.runs["evaluate"], "table.md", "evaluation/table.md"),
         (registration.runs["align"], "log.jsonl", "alignment/log.jsonl"),
+        (registration.runs["align"], "run.json", "alignment/run.json"),
     ):
         copy = client.download_artifacts(run, name, str(tmp_path))
         assert Path(copy).read_bytes() == (loop.root / source).read_bytes()
+
+
+def test_lineage_and_card_say_from_before_which_change_of_the_code_a_model_was_kept(
+    registration: Registration, client: MlflowClient, loop: Loop
+) -> None:
+    told = {}
+    for role, alias in (("base", "base"), ("aligned", "candidate")):
+        card = client.get_model_version_by_alias("generator", alias).description
+        told[role] = [lineage_of(loop.params, alias)[1].tree(alias), card]
+    assert all("kept from before a change of flow_dpo" in text for text in told["aligned"])
+    assert not any("kept from before" in text for text in told["base"])
 
 
 def test_both_models_are_versions_with_roles_metrics_and_aliases(

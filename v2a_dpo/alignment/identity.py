@@ -56,6 +56,11 @@ class RunRecord:
     identity: Identity
     kept_changes: list[str]
 
+    @property
+    def kept(self) -> str:
+        """Those definitions in words; "" when there are none."""
+        return f"kept from before a change of {', '.join(self.kept_changes)}" if self.kept_changes else ""
+
     def to_text(self) -> str:
         """The record as JSON."""
         return (

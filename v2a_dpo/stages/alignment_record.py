@@ -68,11 +68,13 @@ def find_run(
     another run, or a model that no run there made, unless `start_anew` lets it give way.
     """
     there = _Found(log, output)
-    if there.is_nothing:
+    if there.record is None and there.is_nothing:
         return None
     differences, changed = there.differences(identity), there.changed_code(identity)
     if there.record is not None and not differences and (keep_code or not changed):
         return Run(there.record.identity, _kept(there, there.record, changed))
+    if there.is_nothing:
+        return None
     reasons = differences + ([f"code: {', '.join(changed)}"] if changed and not keep_code else [])
     what = f"There is {there}, and it differs from what is to be made now: {'; '.join(reasons)}."
     if start_anew:
@@ -90,7 +92,7 @@ def find_run(
 def begin_run(log: str, output: str, *, identity: Identity) -> Run:
     """A new run in the folders `log` and `output`; what an earlier one left there is moved aside."""
     there = _Found(log, output)
-    if not there.is_nothing:
+    if there.names or there.has_model:
         there.move_aside()
     write_atomically(join(log, RUN), RunRecord(identity, []).to_text().encode())
     return Run(identity)

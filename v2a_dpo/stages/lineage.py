@@ -28,7 +28,7 @@ class Node:
     shards: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     software: dict[str, str] = field(default_factory=dict)
-    #: Shards kept on request from before a change of the code, and what had changed; "" for none.
+    #: What was kept on request from before a change of the code, and what had changed; "" for nothing.
     kept: str = ""
 
 
@@ -61,18 +61,24 @@ class Lineage:
 
 
 def trace(
-    model: str, *, inputs: Mapping[str, str], folders: Sequence[str], code: Mapping[str, str], params: str
+    model: str,
+    *,
+    inputs: Mapping[str, str],
+    folders: Sequence[str],
+    code: Mapping[str, str],
+    params: str,
+    kept: str = "",
 ) -> Lineage:
     """The lineage of the model folder `model`, made from `inputs` (role -> folder).
 
     `folders` are data sets and models that may be behind those; one that does not exist any more is left out, and what was
-    made from it shows its fingerprint alone.
+    made from it shows its fingerprint alone. `kept` says from before which change of the code the model is.
     """
     known = [_node(uri) for uri in dict.fromkeys([*inputs.values(), *folders]) if exists(uri)]
     made_from = {role: node.fingerprint for role, uri in inputs.items() for node in known if node.uri == uri}
     own = folder_fingerprint(model)
     others = [node for node in known if node.fingerprint != own]
-    return Lineage((Node("model", model, own, inputs=made_from), *others), dict(code), params)
+    return Lineage((Node("model", model, own, inputs=made_from, kept=kept), *others), dict(code), params)
 
 
 def differences(lineage: Lineage) -> list[str]:

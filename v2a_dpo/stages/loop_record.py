@@ -69,6 +69,7 @@ def stage_records(
         records["align"] = StageRecord(curve(map(json.loads, log.splitlines())), *_data(training, "training"))
         records["align"].files |= {
             "log.jsonl": log,
+            "run.json": _read_text(join(alignment, "run.json")),
             "summary.json": _read_text(join(alignment, "summary.json")),
         }
     records["evaluate"] = StageRecord(

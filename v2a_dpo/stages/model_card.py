@@ -31,6 +31,7 @@ def model_card(
     decision: GateDecision | None,
 ) -> str:
     """The card of the model in `role` (`base` or `aligned`)."""
+    kept = lineage.nodes[0].kept
     parts = [
         f"# {params.register_.model_name}, {role} model",
         _purpose(params, role),
@@ -48,7 +49,7 @@ def model_card(
         _licence(licence),
         "## Origin",
         f"Model fingerprint {lineage.nodes[0].fingerprint}, code commit "
-        f"{lineage.code.get('mlflow.source.git.commit', 'unknown')}, parameters {lineage.params}. "
+        f"{lineage.code.get('mlflow.source.git.commit', 'unknown')}, parameters {lineage.params}{kept and f'; {kept}'}. "
         "`v2a-dpo lineage` shows every data set and shard behind it.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -17,6 +17,7 @@ from v2a_dpo.registry.versions import ModelFolder, RegisteredVersion, Registry
 from v2a_dpo.serving.model_source import packaged_folder
 from v2a_dpo.serving.settings import ServingSettings
 from v2a_dpo.stages.alignment_curves import live_run
+from v2a_dpo.stages.alignment_record import read_record
 from v2a_dpo.stages.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
 from v2a_dpo.stages.lineage import trace
 from v2a_dpo.stages.loop_record import StageRecord, stage_records
@@ -92,6 +93,7 @@ def register(
             folders=folders,
             code=source_tags(),
             params=fingerprint(params),
+            kept=read_record(alignment).kept if alignment else "",
         ),
     }
     with ExitStack() as stack:
