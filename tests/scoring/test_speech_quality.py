@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pesq
 import pytest
 import torch
 
@@ -86,6 +87,16 @@ def test_a_refusal_of_the_package_is_missing(scorer):
     ((score,),) = scorer.score([_clip(blip)], _bursts(1.0)[None, None], RATE)
     assert isinstance(score, Missing)
     assert score.reason == "PESQ refuses: No utterances detected"
+
+
+def test_memory_that_runs_out_inside_pesq_is_no_fault_of_the_clip(monkeypatch):
+    def no_memory(*_):
+        raise pesq.OutOfMemoryError(b"Out of memory")
+
+    monkeypatch.setattr(pesq, "pesq", no_memory)
+    quality = SpeechQuality(workers=0)
+    with pytest.raises(MemoryError, match="PESQ"):
+        quality.score([_clip(_bursts(1.0))], _bursts(1.0)[None, None], RATE)
 
 
 def test_a_crash_inside_pesq_costs_one_score():

@@ -52,7 +52,12 @@ def read_table(uri: str) -> list[TableLine]:
     rows = [TableLine(number, [cell.strip() for cell in cells]) for number, cells in split]
     rows = [row for row in rows if any(row.cells)]
     width = len(_without_empty_end(rows[0].cells)) if rows else 0
-    return [TableLine(row.number, row.cells[:width] + _without_empty_end(row.cells[width:])) for row in rows]
+    return [
+        row
+        if len(row.cells) <= width
+        else TableLine(row.number, row.cells[:width] + _without_empty_end(row.cells[width:]))
+        for row in rows
+    ]
 
 
 def column_names(header: TableLine, uri: str) -> list[str]:

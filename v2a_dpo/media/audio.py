@@ -120,13 +120,13 @@ def _mono_pieces(
     rate, converter, converted = 0, AudioResampler(), None
     next_s = -start_s  # where a file tells no times, one piece follows the other from its beginning on
     for frame, told_s in decode_from(container, stream, start_s=start_s):
+        if not 0 < frame.sample_rate <= _HIGHEST_RATE:
+            raise _damaged(path, f"it declares {frame.sample_rate:,} samples a second")
         time_s = next_s if told_s is None else told_s
         next_s = time_s + frame.samples / frame.sample_rate
         if duration_s is not None and time_s >= duration_s:
             return
         rate = rate or frame.sample_rate
-        if rate > _HIGHEST_RATE:
-            raise _damaged(path, f"it declares {rate:,} samples a second")
         if (kind := (frame.format.name, frame.layout.name, frame.sample_rate)) != converted:
             # Broadcasts change from stereo to 5.1 in mid-stream; a converter takes one kind of frames.
             converter, converted = AudioResampler(format="flt", rate=rate), kind
