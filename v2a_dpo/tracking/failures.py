@@ -10,26 +10,26 @@ from v2a_dpo.artifacts.causes import Cause, causal_chain
 from v2a_dpo.errors import UserError
 
 _ADDRESSES = "MLFLOW_TRACKING_URI is a server's root, such as http://localhost:5000, or a file: sqlite:///mlflow.db."
-_NO_ADDRESS = Cause("This is no address of an MLflow", _ADDRESSES)
+_NO_ADDRESS = Cause("This is no address of an MLflow.", _ADDRESSES)
 _NO_ANSWER = Cause(
-    "MLflow's server does not answer",
+    "MLflow's server does not answer.",
     "Check that the server which MLFLOW_TRACKING_URI names runs, or unset the variable to use a local database.",
 )
-_NOT_MLFLOW = Cause("What answers at this address is not MLflow", f"Check the host and the port. {_ADDRESSES}")
+_NOT_MLFLOW = Cause("What answers at this address is not MLflow.", f"Check the host and the port. {_ADDRESSES}")
 _WHO = Cause(
-    "MLflow's server does not know who asks",
+    "MLflow's server does not know who asks.",
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
 )
 _NOT_ALLOWED = Cause(
-    "MLflow's server does not allow this",
+    "MLflow's server does not allow this.",
     "Ask its owner for the right; a server that refuses its own host name is started with --allowed-hosts.",
 )
-_DATABASE = Cause("MLflow's database cannot be used", f"Check the file and the rights in its folder. {_ADDRESSES}")
+_DATABASE = Cause("MLflow's database cannot be used.", f"Check the file and the rights in its folder. {_ADDRESSES}")
 _FILES = Cause(
-    "S3 does not keep or give MLflow's files",
+    "S3 does not keep or give MLflow's files.",
     "Check the bucket, the credentials and, if set, MLFLOW_S3_ENDPOINT_URL; MLflow's server itself answers.",
 )
-_OTHER = Cause("MLflow did not do what was asked", "Mend what it names, then run the same command again.")
+_OTHER = Cause("MLflow did not do what was asked.", "Mend what it names, then run the same command again.")
 #: What MLflow says of an answer that it cannot read: a page of another program, a proxy's or a guard's refusal.
 _STRANGE_ANSWER = ("API request to endpoint", "INTERNAL_ERROR: Response:")
 _LONGEST_WORDS = 500
@@ -54,7 +54,7 @@ def failures_reported(uri: str) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, Boto3Error, BotoCoreError, ClientError) as error:
         cause = _cause(error)
         words = str(error).strip().removesuffix(".")[:_LONGEST_WORDS]
-        raise UserError(f"{cause.what}: {words}.", where=public_uri(uri), remedy=cause.remedy) from error
+        raise UserError(f"{cause.what} Its words: {words}.", where=public_uri(uri), remedy=cause.remedy) from error
     except ModuleNotFoundError as error:  # the driver of a database
         remedy = f"Install it where this command runs: pip install {error.name}."
         raise UserError(f"This MLflow needs the package {error.name}.", where=public_uri(uri), remedy=remedy) from error
