@@ -22,7 +22,7 @@ SIZE = 4
 SETTINGS = BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.95, seed=1)
 
 
-def _system(clip_ids: list[str], *, seed: int, gain: float, spread: float) -> SystemClips:
+def made_system(clip_ids: list[str], *, seed: int, gain: float, spread: float) -> SystemClips:
     """A system that is the real audio of `clip_ids` and noise `spread`; its ImageBind cosines are higher by `gain`."""
     truth, noise = np.random.default_rng(7), np.random.default_rng(seed)
     count = len(clip_ids)
@@ -56,10 +56,11 @@ def write_evaluation(
     no usable sound.
     """
     clip_ids = [f"clip-{number:03d}" for number in range(first_clip, first_clip + clips)]
-    real = _system(clip_ids, seed=1, gain=0.0, spread=0.0)
+    tried = [*clip_ids, *failed]
+    real = made_system(tried, seed=1, gain=0.0, spread=0.0).select(clip_ids)
     systems = {
-        "base": _system(clip_ids, seed=2, gain=0.0, spread=0.2),
-        "aligned": _system(clip_ids, seed=2, gain=gain, spread=spread),
+        "base": made_system(tried, seed=2, gain=0.0, spread=0.2).select(clip_ids),
+        "aligned": made_system(tried, seed=2, gain=gain, spread=spread).select(clip_ids),
     }
     comparison = compare(real, systems, settings, failed={"base": 0, "aligned": len(failed)})
     schema = TableSchema(

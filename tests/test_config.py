@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from v2a_dpo.config import GeneratorConfig, Params, Threshold, load_params
+from v2a_dpo.config import EvaluateConfig, GeneratorConfig, Params, Threshold, load_params
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import FAMILIES
 
@@ -88,3 +88,32 @@ def test_an_unreadable_file_says_where_and_what_to_do(tmp_path):
     broken.write_text("align: [")
     with pytest.raises(UserError, match="cannot be read"):
         load_params(broken)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "evaluate.bootstrap_samples=199",
+        "evaluate.fd_bootstrap_samples=20",
+        "evaluate.confidence=0.79",
+        "evaluate.confidence=0",
+        "evaluate.confidence=1",
+        "evaluate.allow_different=[loudness]",
+    ],
+)
+def test_intervals_that_would_pass_almost_anything_are_refused(tmp_path, override):
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    with pytest.raises(UserError, match=override.partition("=")[0]):
+        load_params(tmp_path / "params.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "resamples", "enough"), [(0.95, 200, True), (0.99, 999, False), (0.99, 1000, True), (0.8, 200, True)]
+)
+def test_a_higher_confidence_needs_more_resamples(confidence, resamples, enough):
+    values = {"confidence": confidence, "bootstrap_samples": resamples, "fd_bootstrap_samples": resamples}
+    if enough:
+        assert EvaluateConfig(**values).confidence == confidence
+    else:
+        with pytest.raises(ValueError, match="need 1000 resamples or more"):
+            EvaluateConfig(**values)

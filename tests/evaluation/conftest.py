@@ -108,10 +108,10 @@ def write_scorers(root):
     store_marginal(root / "scorers")
 
 
-def write_system(loop, name, candidates, scores, *, root=None, conditions="the test clips' conditions", **inputs):
+def write_system(loop, name, candidates, scores, *, root=None, conditions="the test clips' conditions", made_of=None):
     """Writes the folders `candidates/NAME` and `scores/NAME` under `root` (the loop's own if None), and returns them.
 
-    `inputs` replace what the scores' manifest says that they were made of.
+    `made_of` replaces what the scores' manifest says that they were made of.
     """
     made, judged = ((root or loop.root) / kind / name for kind in ("candidates", "scores"))
     schema = candidates_schema(TensorType("float16", (2, 2)))
@@ -121,7 +121,7 @@ def write_system(loop, name, candidates, scores, *, root=None, conditions="the t
         "candidates": Dataset.open(str(made)).fingerprint,
         "scorers": folder_fingerprint(loop.folder("scorers")),
     }
-    write(judged, SCORES, scores, inputs=sources | inputs)
+    write(judged, SCORES, scores, inputs=sources | (made_of or {}))
     return str(made), str(judged)
 
 

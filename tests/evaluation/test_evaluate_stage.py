@@ -131,7 +131,7 @@ def test_a_video_without_sound_leaves_its_clip_out_with_a_reason(loop, tmp_path,
     write_rows(tmp_path / "clips", CLIPS, rows)
     clips = Dataset.open(str(tmp_path / "clips")).fingerprint
     lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.9})})
-    systems = {name: new_system(name, of=name, clips=clips) for name in ("base", "aligned")}
+    systems = {name: new_system(name, of=name, made_of={"clips": clips}) for name in ("base", "aligned")}
     inputs = {**loop.inputs, **systems, "clips": str(tmp_path / "clips")}
     evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
     quarantine = pq.read_table(tmp_path / "out" / "features" / "truth" / "_quarantine.parquet").to_pylist()

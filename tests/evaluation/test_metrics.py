@@ -3,9 +3,11 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from v2a_dpo.evaluation.bootstrap import Difference
+from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.bootstrap import Difference, resample_indices
+from v2a_dpo.evaluation.frechet import frechet_distance
 from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison, Metric, compare, verdict
-from v2a_dpo.evaluation.systems import SystemClips
+from v2a_dpo.evaluation.systems import SystemClips, join_columns
 
 SETTINGS = BootstrapSettings(resamples=400, fd_resamples=100, confidence=0.95, seed=1)
 NUM_CLIPS, CLASSES, DIMENSIONS = 60, 5, 4
@@ -108,6 +110,71 @@ def test_a_clip_without_a_score_in_one_system_counts_in_neither():
     comparison = compare(system(1, error=0.0), {"base": base, "aligned": aligned}, SETTINGS)
     assert comparison.differences["clap_score"].value == pytest.approx(0.0, abs=1e-12)
     assert comparison.intervals["base"]["clap_score"].value < 1
+
+
+def test_each_metric_says_on_how_many_clips_it_rests():
+    base, aligned = system(2, error=1.0), system(3, error=1.0, scores=0.1)
+    columns = {"clap": aligned.columns["clap"].copy(), "quality": aligned.columns["quality"].copy()}
+    columns["clap"][2:] = np.nan
+    columns["quality"][:7] = np.nan
+    aligned = SystemClips(aligned.clip_ids, {**aligned.columns, **columns})
+    comparison = compare(system(1, error=0.0), {"base": base, "aligned": aligned}, SETTINGS)
+    assert comparison.counts["clap_score"] == 2
+    assert comparison.counts["win_rate"] == comparison.counts["rater_quality"] == NUM_CLIPS - 7
+    everything = {"fd_passt", "inception_score", "kl_panns", "kl_passt", "ib_score", "desync_s"}
+    assert {key for key, count in comparison.counts.items() if count == NUM_CLIPS} == everything
+
+
+def test_a_clip_that_one_system_alone_failed_on_is_lost_by_it():
+    base, aligned = system(2, error=1.0), system(3, error=1.0, scores=0.1)
+    systems = {"base": base, "aligned": aligned}
+    comparison = compare(system(1, error=0.0), systems, SETTINGS, failed={"base": 5, "aligned": 15})
+    assert comparison.win_rate.value == pytest.approx((NUM_CLIPS + 5) / (NUM_CLIPS + 20))
+    assert comparison.counts["win_rate"] == NUM_CLIPS + 20
+    assert comparison.counts["rater_quality"] == NUM_CLIPS
+    assert comparison.failed == {"base": 5, "aligned": 15}
+
+
+def test_the_resamples_of_fd_are_the_first_of_those_of_all_metrics():
+    real, base, aligned = system(1, error=0.0), system(2, error=1.0), system(3, error=0.5)
+    spread = np.random.default_rng(4).normal(size=(NUM_CLIPS, DIMENSIONS))
+    base = SystemClips(base.clip_ids, {**base.columns, "passt_embedding": real.columns["passt_embedding"] + spread})
+    comparison = compare(real, {"base": base, "aligned": aligned}, SETTINGS)
+    drawn = resample_indices(NUM_CLIPS, resamples=SETTINGS.resamples, seed=SETTINGS.seed)[: SETTINGS.fd_resamples]
+    values = np.array(
+        [
+            frechet_distance(base.columns["passt_embedding"][rows], real.columns["passt_embedding"][rows])
+            for rows in drawn
+        ]
+    )
+    value = comparison.intervals["base"]["fd_passt"].value
+    low, high = np.quantile(values - values.mean() + value, [0.025, 0.975])
+    assert comparison.intervals["base"]["fd_passt"].low == pytest.approx(low, rel=1e-6)
+    assert comparison.intervals["base"]["fd_passt"].high == pytest.approx(high, rel=1e-6)
+
+
+def test_metrics_of_an_earlier_release_are_refused_in_words(comparison):
+    content = comparison.to_dict()
+    del content["counts"]
+    with pytest.raises(UserError, match="of an earlier release"):
+        Comparison.from_dict(content)
+
+
+def test_joining_looks_at_each_list_of_clips_a_fixed_number_of_times():
+    class Counted(list):
+        passes = 0
+
+        def __iter__(self):
+            Counted.passes += 1
+            return super().__iter__()
+
+    clip_ids = [f"clip-{number}" for number in range(200)]
+    first = SystemClips(Counted(clip_ids), {"a": np.arange(200.0)})
+    second = SystemClips(Counted(clip_ids[::-1]), {"b": np.arange(200.0)})
+    joined = join_columns(first, second)
+    assert joined.clip_ids == clip_ids
+    assert (joined.columns["a"] + joined.columns["b"] == 199).all()
+    assert Counted.passes < 10
 
 
 def test_metrics_nobody_measured_are_absent_not_zero():

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from safetensors.numpy import load_file, save_file
+from scipy.optimize import brentq
 
-from tests.evaluations import write_evaluation
+from tests.evaluations import made_system, write_evaluation
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import EvaluateConfig, GatesConfig, GeneratorConfig, Params, RegisterConfig, ScoreConfig
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.frechet import frechet_distance
+from v2a_dpo.evaluation.metrics import BootstrapSettings
 from v2a_dpo.registry.ledger import Entry, Ledger, LostRaceError, champions
 from v2a_dpo.registry.versions import Registry
 from v2a_dpo.stages.champion import history, rollback
@@ -203,6 +206,78 @@ def test_another_test_set_or_other_settings_are_refused_with_the_reason(workshop
     louder = promote(workshop.params, version=workshop.register(3, gain=0.2, guidance=2.0))
     assert not louder.promoted
     assert "the guidance scale differs (4.5 and 2.0)" in str(louder)
+
+
+def test_models_that_other_scorers_judged_are_not_compared(workshop: Workshop) -> None:
+    workshop.register(1)
+    promote(workshop.params)
+    refused = promote(workshop.params, version=workshop.register(2, gain=0.2, scorers="e" * 32))
+    assert not refused.promoted
+    assert f"the scorers differs ({'f' * 32} and {'e' * 32})" in str(refused)
+
+
+def test_small_losses_of_many_promotions_do_not_add_up(workshop: Workshop) -> None:
+    gates = GatesConfig(min_clips=50, must_improve=[], must_not_worsen={"fd_passt": "7%"})
+    params = workshop.params.model_copy(update={"gates": gates})
+    clip_ids = [f"clip-{number:03d}" for number in range(64)]
+    real = made_system(clip_ids, seed=1, gain=0.0, spread=0.0).columns["passt_embedding"]
+
+    def distance(spread: float) -> float:
+        return frechet_distance(made_system(clip_ids, seed=2, gain=0.0, spread=spread).columns["passt_embedding"], real)
+
+    outcomes = []
+    for number in range(1, 5):
+        target = distance(2.0) * 1.045 ** (number - 1)
+        spread = brentq(lambda spread, target=target: distance(spread) - target, 1.0, 4.0)
+        version = workshop.register(number, spread=spread)
+        start = "the base is far better here" if number == 1 else None
+        outcomes.append(promote(params, version=version, override=start is not None, reason=start))
+    assert [outcome.promoted for outcome in outcomes] == [True, True, False, False]
+    third = outcomes[2].decision
+    assert third is not None
+    assert third.reference == "champion version 3 and the first champion, version 2"
+    (failure,) = third.failures
+    assert failure.startswith(
+        "fd_passt must not worsen by more than 7%: against the first champion, version 2: changed"
+    )
+
+
+def test_a_first_champion_of_another_evaluation_is_evaluated_again_or_overridden(workshop: Workshop) -> None:
+    params = workshop.params
+    first = workshop.register(1, gain=0.02)
+    promote(params)
+    second = workshop.register(2, gain=0.05, guidance=2.0)
+    assert promote(params, version=second, override=True, reason="all models are evaluated at 2 now").promoted
+    third = workshop.register(3, gain=0.08, guidance=2.0)
+    refused = promote(params, version=third)
+    assert not refused.promoted
+    assert f"evaluation must be that of the first champion, version {first}" in str(refused)
+    assert "the guidance scale differs (4.5 and 2.0)" in str(refused)
+    assert f"evaluate version {first} like this one and register it again, or override with a reason" in str(refused)
+    assert workshop.register(1, gain=0.02, guidance=2.0) == first
+    assert promote(params, version=third).promoted
+    assert f"against champion version {second}: ib_score +3" in str(history(params))
+    assert "judged by 95% intervals of 200 resamples, 200 for FD" in str(history(params))
+
+
+def test_a_first_release_by_loose_intervals_is_refused(workshop: Workshop) -> None:
+    loose = BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.8, seed=1)
+    workshop.register(1, settings=loose)
+    refused = promote(workshop.params)
+    assert not refused.promoted
+    assert refused.decision is not None
+    assert [failure.partition(":")[0] for failure in refused.decision.failures] == [
+        "intervals at least 95% intervals of 200 resamples, 200 for FD"
+    ]
+
+
+def test_a_version_that_fails_on_clips_of_the_champion_is_refused_for_that(workshop: Workshop) -> None:
+    workshop.register(1, gain=0.05)
+    promote(workshop.params)
+    worse = workshop.register(2, gain=0.08, clips=62, failed=["clip-062", "clip-063"])
+    refused = promote(workshop.params, version=worse)
+    assert refused.decision is not None
+    assert refused.decision.failures == ["failed clips at most 0.5% more than the reference: 2 of 64 against 0"]
 
 
 def test_without_a_champion_the_base_has_nothing_to_be_compared_with(workshop: Workshop) -> None:
