@@ -191,9 +191,7 @@ def test_the_last_measurement_is_judged_and_a_diverged_model_is_not_saved(proble
     """The only step starts from the reference, so that nothing but the last measurement sees what it did."""
     changes = {"learning_rate": 0.1, "warmup_steps": 0, "steps": 1, "held_out": held_out}
     run = f"diverged at the end {held_out}"
-    with pytest.raises(
-        UserError, match=r"diverged at step 1: the error on .*winners is [\d.]+ times the reference's"
-    ):
+    with pytest.raises(UserError, match=r"diverged at step 1: the error on .*winners is [\d.]+ times the reference's"):
         align(with_settings(**changes), **problem.arguments(run))
     assert not (problem.root / run / "aligned").exists()
     assert not (problem.root / run / "alignment" / "summary.json").exists()

@@ -161,6 +161,15 @@ def test_a_short_video_is_told_so_without_a_path_of_the_server(service: Generati
     assert "/" not in str(caught.value)
 
 
+def test_a_picture_that_shows_nothing_is_a_fault_of_the_request(
+    service: GenerationService, write_video: Any, tmp_path: Path
+) -> None:
+    row_of_pixels = write_video(tmp_path / "row.mkv", codec="ffv1", width=160, height=2)
+    with pytest.raises(RequestRefused, match="too small or too narrow: 160 x 2 pixels") as caught:
+        service.answer([{"video": row_of_pixels.read_bytes()}])
+    assert caught.value.status == 400
+
+
 def test_a_bad_row_among_several_is_named(service: GenerationService, served: Served) -> None:
     rows = [{"video": served.clip.read_bytes()}, {"video": b"no video"}]
     with pytest.raises(RequestRefused, match=r"^Row 1: This is no readable video"):
