@@ -128,6 +128,8 @@ def table(comparisons: dict[int, Comparison], pooled: dict[str, Difference]) -> 
     if all(wins):
         cells = [f"{win.value:.3f} [{win.low:.3f}, {win.high:.3f}]" for win in wins if win]
         lines.append("| win rate (simulated rater) | " + " | ".join(cells) + " | |")
+    failures = [f"{made.failed['base']} → {made.failed['aligned']}" for made in comparisons.values()]
+    lines.append("| " + " | ".join(["clips without usable sound from one system alone", *failures, ""]) + " |")
     for level in LEVELS:
         cells = [level.title]
         for comparison in comparisons.values():

@@ -3,12 +3,14 @@
 import json
 import socket
 
+import av
 import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.pairing import failed_clips
+from v2a_dpo.media.audio import read_audio
 from v2a_dpo.stages.evaluate import evaluate
 from v2a_dpo.stages.gate import gate
 
@@ -94,3 +96,14 @@ def test_memory_that_runs_out_while_a_clip_is_read_stops_the_stage(loop, tmp_pat
     with pytest.raises(type(error)):
         evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
     assert not list((tmp_path / "out").rglob("part-*.parquet"))
+
+
+def test_memory_that_runs_out_inside_the_decoder_is_no_fault_of_the_clip(loop, monkeypatch):
+    video = Dataset.open(loop.folder("clips"), CLIPS).table(["video"]).column("video")[0].as_py()
+
+    def no_memory(*_, **__):
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("v2a_dpo.media.audio._mono_pieces", no_memory)
+    with pytest.raises(MemoryError):
+        read_audio(video, sample_rate=16_000)

@@ -45,6 +45,8 @@ def read_audio(path: str, *, sample_rate: int, start_s: float = 0.0, duration_s:
             raise AudioMissing("This file has no sound.", where=path, remedy="Nothing to do if none is expected.")
         try:
             placed = _placed(_mono_pieces(path, container, stream, start_s=start_s, duration_s=duration_s))
+        except MemoryError:  # FFmpeg's own is an FFmpegError, too: no fault of the clip
+            raise
         except av.FFmpegError as error:
             raise _damaged(path, reason(error)) from error
     if placed is None:

@@ -49,6 +49,8 @@ def open_media(path: str) -> Iterator[InputContainer]:
         except FileNotFoundError as error:
             require_bucket(error, path)
             raise VideoMissing("There is no such video file.", where=path, remedy="Check the path.") from error
+        except MemoryError:  # FFmpeg's own is an FFmpegError, too: no fault of the clip
+            raise
         except damage as error:
             raise VideoUnreadable(
                 f"This is no readable video: {reason(error)}.", where=path, remedy="Download or export the file again."

@@ -39,7 +39,7 @@ def settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Profile", summary["profile"]),
         ("Generator", f"{name}, {generator['precision']}"),
-        ("Seed", _known(summary["sampling"], "seed")),
+        ("Seed", shown_setting(summary["sampling"], "seed")),
         ("Clip length", f"{summary['duration_s']:g} s"),
         ("Euler steps", shown_setting(summary["sampling"], "steps")),
         ("Guidance scale", shown_setting(summary["sampling"], "guidance_scale")),
@@ -50,7 +50,3 @@ def settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Scorers", summary["scorers"]),
         ("Rater", summary["rater"] or "none"),
     ]
-
-
-def _known(sampling: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    return shown_setting(sampling, key).replace("None", "not that of the parameters")
