@@ -29,7 +29,7 @@ class ClipRequest:
 
 @dataclass(frozen=True)
 class ClipMedia:
-    """What was read: stream name -> uint8 `[T, 3, height, width]`, and mono float32 sound `[S]`, None where there is none.
+    """What was read: stream name -> uint8 `[T, 3, height, width]`; mono float32 sound `[S]`, None where there is none.
 
     NumPy arrays, since torch would send tensors from a worker through shared memory, which containers keep small.
     """

@@ -1,4 +1,4 @@
-"""High dynamic range and wide gamut (BT.2100, BT.2020) brought to BT.709 with standard range, as players do it on such a screen.
+"""High dynamic range and wide gamut (BT.2100, BT.2020) brought to BT.709 with standard range, as players do.
 
 FFmpeg applies the result as a table of colours; this file says what is in the table.
 """
@@ -37,9 +37,9 @@ def needs_conversion(frame: VideoFrame) -> bool:
 
 
 def bt709_signal(signal_N3: NDArray[np.float64], transfer: int) -> NDArray[np.float64]:
-    """The BT.709 signal in [0, 1] `[N, 3]` for RGB signals of BT.2020 primaries in [0, 1] with a `transfer` of ColorTrc.
+    """The BT.709 signal in [0, 1] `[N, 3]` for RGB signals of BT.2020 primaries in [0, 1]; `transfer` is a ColorTrc.
 
-    PQ stands for light of the screen, HLG for light of the scene; anything else is taken for the curve of BT.709 itself.
+    PQ stands for light of the screen, HLG for light of the scene; anything else is taken for BT.709's own curve.
     """
     if transfer == ColorTrc.SMPTE2084:
         light = _pq_nits(signal_N3) / _WHITE_NITS
@@ -120,7 +120,7 @@ def _bt709_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _in_range(light_N3: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
-    """Light (1 = diffuse white, at most `peak`) in [0, 1]: all three colours scaled alike where the strongest is too bright."""
+    """Light (1 = diffuse white, at most `peak`) in [0, 1]: all colours scaled alike where the strongest is too bright."""
     light_N3 = np.maximum(light_N3, 0.0)
     strongest = light_N3.max(axis=1, keepdims=True)
     over, most = np.maximum(strongest - _KNEE, 0.0) / (1 - _KNEE), (peak - _KNEE) / (1 - _KNEE)

@@ -22,11 +22,11 @@ from v2a_dpo.media.errors import VideoMissing, VideoUnreadable
 
 #: FFmpeg would otherwise follow a playlist in disguise (`ffconcat`, HLS) to any file or address that it names.
 _NO_OTHER_FILES = {"protocol_whitelist": "none"}
-#: Containers round times (Matroska and FLV to ms): a frame this much behind the moment asked for, in s, is the one there.
+#: Containers round times (Matroska and FLV to ms): a frame this much behind the moment asked for is the one there. In s.
 TIME_SLACK_S = 1e-3
 #: Without an index, seeking lands anywhere between key frames; then it is tried this much in front, in s.
 _SEEK_BACK_S = (0.0, 2.0, 10.0, 60.0)
-#: What comes first after seeking is not exact: sound (AAC, MP3, Opus), and the times of pictures in AVI and MPEG-PS. In s.
+#: What comes first after seeking is not exact: sound (AAC, MP3, Opus), the times of pictures in AVI and MPEG-PS. In s.
 _SOUND_WARM_UP_S = 0.2
 _PICTURE_WARM_UP_S = {"avi": 2.0, "mpeg": 2.0}
 #: One more than any codec holds back.
@@ -37,8 +37,9 @@ _REORDERED_FRAMES = 17
 def open_media(path: str) -> Iterator[InputContainer]:
     """The opened container at `path`, a local path or a URI such as `s3://bucket/clip.mp4`.
 
-    Raises VideoMissing when there is no file, VideoUnreadable when it cannot be opened or when FFmpeg gives up on it while
-    the container is in use, and a plain UserError when a remote location cannot be reached: that is no fault of the clip.
+    Raises VideoMissing when there is no file, VideoUnreadable when it cannot be opened or when FFmpeg gives up on it
+    while the container is in use, and a plain UserError when a remote location cannot be reached: that is no fault of
+    the clip.
     """
     damage = av.FFmpegError if is_remote(path) else (av.FFmpegError, OSError)
     with reported("read", path):
@@ -84,9 +85,9 @@ def decode_from(
 ) -> Iterator[tuple[VideoFrame | AudioFrame, float | None]]:
     """The stream's decoded frames with the seconds from `start_s` to the time of each.
 
-    They begin at or before `start_s` (with negative times) whenever the stream does, in any container: the caller leaves
-    out what it does not want. That costs the frames since the last key frame where the container has an index, and a
-    decode from the beginning at worst. Where a file carries no times (None), all its frames come.
+    They begin at or before `start_s` (with negative times) whenever the stream does, in any container: the caller
+    leaves out what it does not want. That costs the frames since the last key frame where the container has an index,
+    and a decode from the beginning at worst. Where a file carries no times (None), all its frames come.
     Call it once, on a container that was just opened.
     """
     origin_s = start_time_s(container) + start_s

@@ -1,4 +1,4 @@
-"""What can be wrong with a user's video or its caption: each names the file, the reason and the remedy; stages quarantine them."""
+"""What can be wrong with a user's video or its caption, with file, reason and remedy; stages quarantine the clip."""
 
 # ruff: noqa: N818 - the names say what is wrong, as the quarantine table shows them
 

@@ -1,4 +1,4 @@
-"""How pictures are encoded as H.264: the same ones always give the same bytes on the same machine, in colours that are named."""
+"""How pictures are encoded as H.264: in named colours, and the same ones give the same bytes on the same machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def h264_options(crf: int) -> dict[str, str]:
 
 
 class H264Pictures:
-    """An H.264 stream in `sink` for pictures of one even size; players that keep to its tags show their very colours."""
+    """An H.264 stream in `sink` for pictures of one even size, with tags that tell players their colours."""
 
     def __init__(self, sink: OutputContainer, *, rate: Fraction, width: int, height: int, crf: int) -> None:
         # Without pictures that are decoded before they are shown, a film of uneven steps lasts as long as its pictures.
@@ -39,7 +39,7 @@ class H264Pictures:
         self._reformatter = VideoReformatter()
 
     def encode(self, picture: Tensor, time_s: float) -> list[Packet]:
-        """The packets that are ready once the uint8 RGB `picture` `[3, height, width]` is shown from `time_s` on (rising)."""
+        """The packets that are ready once the uint8 RGB `picture` `[3, height, width]` is shown from `time_s` on."""
         pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(pixels, format="rgb24"),

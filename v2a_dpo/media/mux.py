@@ -32,7 +32,7 @@ _BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
 _COPYABLE_CONTAINERS = frozenset({"mov", "matroska"})
 _CLOCK = Fraction(1, 90_000)
 _AUDIO_CHUNK = 1024
-#: FFmpeg's number for colours without a name. Players take a picture of this height for BT.709 then, a smaller one for BT.601.
+#: FFmpeg's number for colours without a name. Players take such a picture of this height for BT.709, others for BT.601.
 _UNNAMED_COLOURS, _HD_HEIGHT = 2, 720
 
 
@@ -40,7 +40,8 @@ def mux(video_path: str, audio: Tensor, sample_rate: int, output: str, *, start_
     """Puts at `output` an mp4 with the picture of `video_path` from `start_s` on, as long as mono `audio` `[S]` sounds.
 
     The video stream is copied as it is when the clip starts with the file and browsers can show it, else encoded anew
-    as H.264, as players show it: upright, with square pixels, in BT.709; the sound becomes AAC. The file appears in one step. Raises VideoMissing or VideoUnreadable.
+    as H.264, as players show it: upright, with square pixels, in BT.709; the sound becomes AAC. The file appears in one
+    step. Raises VideoMissing, VideoUnreadable or PictureTooSmall.
     """
     duration_s = audio.shape[-1] / sample_rate
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +78,7 @@ def _browsers_show(source: InputContainer, stream: VideoStream) -> bool:
 def _copied_packets(
     sink: OutputContainer, source: InputContainer, stream: VideoStream, *, duration_s: float
 ) -> Iterator[Packet]:
-    """The first `duration_s` seconds of packets in decoding order, whole: a later-shown one may be needed by an earlier."""
+    """The packets of the first `duration_s` seconds in decoding order: one shown later may be needed by an earlier one."""
     copy = sink.add_stream_from_template(stream)
     time_base = stream.time_base or _CLOCK
     origin, end = round(start_time_s(source) / time_base), math.ceil(duration_s / time_base)
@@ -113,7 +114,7 @@ def _decoding_times(presentation_times: Sequence[int]) -> list[int]:
 def _encoded_packets(
     sink: OutputContainer, source: InputContainer, stream: VideoStream, path: str, *, start_s: float, duration_s: float
 ) -> Iterator[Packet]:
-    """The clip's pictures as players show them, as H.264 at their own times; the last is repeated at its end if it stays.
+    """The clip's pictures as players show them, as H.264 at their own times; one that stays to the end is repeated there.
 
     An odd row or column is cut, since 4:2:0 has none.
     """

@@ -25,7 +25,7 @@ _LONGEST_SHAPE = 32
 
 
 class Orientation(NamedTuple):
-    """How a stored picture is shown: rows and columns exchanged first, then mirrored from left to right, from top to bottom."""
+    """How a stored picture is shown: rows and columns exchanged first, then mirrored in either direction."""
 
     transposed: bool = False
     left_right: bool = False
@@ -52,7 +52,7 @@ class Orientation(NamedTuple):
 
 
 class PictureReader:
-    """Turns the decoded frames of one video stream into RGB pictures. Raises PictureTooSmall for what nobody could see."""
+    """Makes RGB pictures of the decoded frames of one video stream. Raises PictureTooSmall for what nobody could see."""
 
     def __init__(self, stream: VideoStream, path: str) -> None:
         self._stream, self._path = stream, path
@@ -86,8 +86,8 @@ class PictureReader:
         short, long = sorted((frame.width, frame.height))
         if short < _SMALLEST_SIDE or long > _LONGEST_SHAPE * short:
             raise PictureTooSmall(
-                f"The picture is too small or too narrow: {frame.width} x {frame.height} pixels. At least {_SMALLEST_SIDE} "
-                f"a side are needed, and one side at most {_LONGEST_SHAPE} times as long as the other.",
+                f"The picture is too small or too narrow: {frame.width} x {frame.height} pixels. At least "
+                f"{_SMALLEST_SIDE} a side are needed, and one side at most {_LONGEST_SHAPE} times as long as the other.",
                 where=self._path,
                 remedy="Leave the clip out.",
             )

@@ -1,7 +1,7 @@
 """Reading frames of real videos: any container, rate, size, orientation and colours, in one decode for all streams.
 
-Which frames are taken and how they are resized follows MMAudio (hkchengrex/MMAudio, `mmaudio/data/av_utils.py`, inference path),
-because its networks were trained on pictures made like that.
+Which frames are taken and how they are resized follows MMAudio (hkchengrex/MMAudio, `mmaudio/data/av_utils.py`, inference
+path), because its networks were trained on pictures made like that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from v2a_dpo.media.errors import VideoTooShort, VideoUnreadable
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.media.picture import PictureReader
 
-#: Steps from frame to frame, in s, at the slowest steady rate (10 a second, rounded), and how much longer a step is uneven.
+#: The longest step from frame to frame of a steady rate (10 a second, rounded) in s; how many times longer is uneven.
 _LONGEST_STEP_S, _UNEVEN = 0.11, 1.5
 #: The most by which a picture may end before its clip, in s.
 _LONGEST_FORGIVEN_S = 0.2
@@ -33,7 +33,7 @@ _ROUNDED_DURATION_S = 0.5
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video's header says: frames a second, its size as it is shown (upright, square pixels), seconds, and sound.
+    """What a video's header says: frames a second, size as it is shown (upright, square pixels), seconds, and sound.
 
     `frame_rate` is 0 and `duration_s` None where the container does not tell.
     """
@@ -49,9 +49,9 @@ class VideoFacts:
 class FramePicker:
     """Says how often each frame of a rising sequence is taken to reach `rate` frames a second.
 
-    At steady rates as the networks saw it in training: a frame is taken for every target time that it has reached. Target
-    times are added up in double precision, so that they drift: at exactly 25 fps frame 6 is not taken and frame 7 twice.
-    Across a gap the frame before it is taken, since it is the one that is shown.
+    At steady rates as the networks saw it in training: a frame is taken for every target time that it has reached.
+    Target times are added up in double precision, so that they drift: at exactly 25 fps frame 6 is not taken and
+    frame 7 twice. Across a gap the frame before it is taken, since it is the one that is shown.
     """
 
     def __init__(self, rate: float) -> None:
@@ -120,14 +120,14 @@ def probe(path: str) -> VideoFacts:
 def read_frames(
     path: str, streams: Sequence[FrameStream], *, start_s: float = 0.0, duration_s: float, threads: int = 0
 ) -> dict[str, Tensor]:
-    """The frames from `start_s` on, stream name -> uint8 `[T, 3, height, width]` with T = `stream.num_frames(duration_s)`.
+    """The frames from `start_s` on: stream name -> uint8 `[T, 3, height, width]`, T = `stream.num_frames(duration_s)`.
 
     One decode serves all streams. `threads` are the decoder's, 0 as many as there are cores.
     A frame is shown until the next one, the last for its own duration. Networks need all T frames, so a clip is never
-    shortened silently: VideoTooShort is raised when the picture ends more than one of the video's own frame intervals (at
-    most 0.2 s) before the clip does; within it, the last frame is shown longer.
-    Raises VideoMissing, PictureTooSmall, and VideoUnreadable when the file is damaged or empty, holds nothing but a cover,
-    or is cut off: picture and sound end before the file says.
+    shortened silently: VideoTooShort is raised when the picture ends more than one of the video's own frame intervals
+    (at most 0.2 s) before the clip does; within it, the last frame is shown longer.
+    Raises VideoMissing, PictureTooSmall, and VideoUnreadable when the file is damaged or empty, holds nothing but a
+    cover, or is cut off: picture and sound end before the file says.
     """
     with open_media(path) as container:
         source = video_stream(container, path)
@@ -175,7 +175,7 @@ class _TakenFrames:
         self._last = frame
 
     def filled_up(self, duration_s: float) -> dict[str, Tensor]:
-        """All that was taken, cut or filled up with the last frame shown: stream name -> uint8 `[T, 3, height, width]`."""
+        """All that was taken, cut or filled up with the last frame: stream name -> uint8 `[T, 3, height, width]`."""
         wanted = [stream.num_frames(duration_s) for stream in self._streams]
         if self._last is not None:
             self._take(self._last, [count - len(taken) for count, taken in zip(wanted, self._taken, strict=True)])
@@ -197,8 +197,8 @@ def resize(picture: Tensor, stream: FrameStream, *, shown_size: tuple[int, int] 
     """The uint8 picture `[3, H, W]` at the stream's size, bicubic with antialiasing and rounded to uint8.
 
     `shown_size` is the height and width of the picture with square pixels, where its own are not.
-    Equals torchvision's `transforms.v2.Resize` and `CenterCrop` bit by bit (tested) without its import, which takes seconds
-    in every worker process.
+    Equals torchvision's `transforms.v2.Resize` and `CenterCrop` bit by bit (tested) without its import, which takes
+    seconds in every worker process.
     """
     height, width = shown_size or picture.shape[-2:]
     if stream.fit == "stretch":
@@ -233,7 +233,7 @@ def frame_rate_of(stream: VideoStream) -> float:
 def timed_frames(
     container: InputContainer, stream: VideoStream, *, start_s: float
 ) -> Iterator[tuple[VideoFrame, float]]:
-    """The frames shown from `start_s` on with their times counted from there; the first one may have begun before (< 0)."""
+    """The frames shown from `start_s` on and their times counted from there; the first may have begun before (< 0)."""
     current: tuple[VideoFrame, float] | None = None
     for index, (frame, known_s) in enumerate(decode_from(container, stream, start_s=start_s)):
         # Raw streams carry no times; only the order of their frames counts, from the start of the file.
@@ -267,7 +267,7 @@ def _no_frames(path: str) -> VideoUnreadable:
 def _too_short(
     path: str, *, start_s: float, duration_s: float, end_s: float, declared_s: float
 ) -> VideoTooShort | VideoUnreadable:
-    """The error for a picture that ends at `end_s` seconds after `start_s`: the file is cut off, or was always short."""
+    """The error for a picture that ends `end_s` seconds after `start_s`: the file is cut off, or was always short."""
     if declared_s >= start_s + duration_s and declared_s - _last_packet_s(path) > _ROUNDED_DURATION_S:
         return VideoUnreadable(
             f"This video is cut off or damaged: it declares {declared_s:.2f} s, but picture and sound end before that.",

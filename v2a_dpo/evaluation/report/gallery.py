@@ -34,7 +34,7 @@ class Track:
 
 @dataclass(frozen=True)
 class GalleryClip:
-    """What one card of the gallery shows: media as data URIs, the spectrograms as SVG, numbers as (name, base, aligned)."""
+    """What one card shows: media as data URIs, the spectrograms as SVG, numbers as (name, base, aligned)."""
 
     clip_id: str
     prompt: str
@@ -45,7 +45,7 @@ class GalleryClip:
 
 
 def choose_clips(change_N: NDArray[np.floating], *, count: int) -> list[int]:
-    """The rows of `count` clips evenly spaced in the ranking of `change_N`, most improved first (larger = more improved).
+    """The rows of `count` clips evenly spaced in the ranking of `change_N`, most improved (largest) first.
 
     Best, middling and worst cases are all among them, so the gallery cannot be a choice of successes.
     """
