@@ -144,6 +144,13 @@ def test_conditions_of_another_duration_are_refused_before_anything_is_drawn(dur
     assert not (tmp_path / "out").exists()
 
 
+def test_a_mistake_is_told_by_several_processes_as_by_one(folders, tmp_path):
+    params = _params().model_copy(update={"prepare": _params().prepare.model_copy(update={"duration_s": 4.0})})
+    with pytest.raises(UserError, match="not those of clips of 4 s") as caught:
+        generate_on_devices(params, devices=2, **folders, output=str(tmp_path / "out"))
+    assert (caught.value.where, "prepare.duration_s" in caught.value.remedy) == (folders["conditions"], True)
+
+
 def test_memory_that_runs_out_loses_no_clip_and_the_stage_goes_on_where_it_stopped(folders, tmp_path, monkeypatch):
     alone, resumed = tmp_path / "alone", tmp_path / "resumed"
     generate(_params(), **folders, output=str(alone))

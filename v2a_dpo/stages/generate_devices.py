@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from multiprocessing.queues import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import multiprocessing
@@ -12,8 +12,12 @@ from torch import multiprocessing
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.shards import BuildSummary
 from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.generate import generate
+
+#: Shards settled and shards made since the last report, or what the user has to mend.
+_Report: TypeAlias = tuple[int, int] | UserError
 
 
 def generate_on_devices(
@@ -22,34 +26,43 @@ def generate_on_devices(
     """Does what `generate` does, with the shards dealt out to `devices` processes, and says what was done in all.
 
     Process i works on GPU i, or, without GPUs, on its part of the cores. `options` are those of `generate` except
-    `shards`. Raises torch's ProcessRaisedException, with the other process's own words, when one fails; what is
-    finished by then is kept by the next call.
+    `shards`. A UserError in one process is raised when all have ended, any other error at once as torch's
+    ProcessRaisedException with that process's own words; what is finished by then is kept by the next call.
     """
     count = len(Dataset.open(conditions, "conditions").shards)
     parts = [part for first in range(devices) if (part := list(range(first, count, devices)))]
     call = {"conditions": conditions, "output": output, **options}
-    reports: SimpleQueue[tuple[int, int]] = multiprocessing.get_context("spawn").SimpleQueue()
+    reports: SimpleQueue[_Report] = multiprocessing.get_context("spawn").SimpleQueue()
     running = multiprocessing.spawn(_generate_part, (params, parts, call, reports), nprocs=len(parts), join=False)
     done = made = 0
+    mistakes: list[UserError] = []
     ended = False
     while not ended:
         ended = running.join(timeout=0.2)
         while not reports.empty():
             report = reports.get()
-            done, made = done + report[0], made + report[1]
-            progress("Generating", min(done, count), count)
+            if isinstance(report, UserError):
+                mistakes.append(report)
+            else:
+                done, made = done + report[0], made + report[1]
+                progress("Generating", min(done, count), count)
+    if mistakes:
+        raise mistakes[0]
     # What is left is to look through the finished shards and to write the manifest.
     whole = generate(params, **call)
     return replace(whole, made=made + whole.made, kept=whole.kept - made)
 
 
 def _generate_part(
-    process: int, params: Params, parts: list[list[int]], call: dict[str, Any], reports: SimpleQueue[tuple[int, int]]
+    process: int, params: Params, parts: list[list[int]], call: dict[str, Any], reports: SimpleQueue[_Report]
 ) -> None:
     if torch.cuda.is_available():
         generator = params.generator.model_copy(update={"device": f"cuda:{process}"})
         params = params.model_copy(update={"generator": generator})
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // len(parts)))
-    summary = generate(params, **call, shards=parts[process], progress=lambda *_: reports.put((1, 0)))
-    reports.put((0, summary.made))
+    try:
+        summary = generate(params, **call, shards=parts[process], progress=lambda *_: reports.put((1, 0)))
+        reports.put((0, summary.made))
+    except UserError as mistake:
+        reports.put(mistake)
