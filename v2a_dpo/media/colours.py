@@ -120,7 +120,7 @@ def _bt709_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _in_range(light_N3: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
-    """Light (1 = diffuse white, at most `peak`) in [0, 1]: all colours scaled alike where the strongest is too bright."""
+    """Light (1 = diffuse white, at most `peak`) in [0, 1]: scaled alike in all colours where one is too bright."""
     light_N3 = np.maximum(light_N3, 0.0)
     strongest = light_N3.max(axis=1, keepdims=True)
     over, most = np.maximum(strongest - _KNEE, 0.0) / (1 - _KNEE), (peak - _KNEE) / (1 - _KNEE)

@@ -78,7 +78,7 @@ def _browsers_show(source: InputContainer, stream: VideoStream) -> bool:
 def _copied_packets(
     sink: OutputContainer, source: InputContainer, stream: VideoStream, *, duration_s: float
 ) -> Iterator[Packet]:
-    """The packets of the first `duration_s` seconds in decoding order: one shown later may be needed by an earlier one."""
+    """The packets of the first `duration_s` seconds in decoding order; what is shown later may be needed earlier."""
     copy = sink.add_stream_from_template(stream)
     time_base = stream.time_base or _CLOCK
     origin, end = round(start_time_s(source) / time_base), math.ceil(duration_s / time_base)
@@ -114,7 +114,7 @@ def _decoding_times(presentation_times: Sequence[int]) -> list[int]:
 def _encoded_packets(
     sink: OutputContainer, source: InputContainer, stream: VideoStream, path: str, *, start_s: float, duration_s: float
 ) -> Iterator[Packet]:
-    """The clip's pictures as players show them, as H.264 at their own times; one that stays to the end is repeated there.
+    """The clip's pictures as players show them, as H.264 at their own times; one that stays is repeated at its end.
 
     An odd row or column is cut, since 4:2:0 has none.
     """

@@ -52,7 +52,7 @@ class Orientation(NamedTuple):
 
 
 class PictureReader:
-    """Makes RGB pictures of the decoded frames of one video stream. Raises PictureTooSmall for what nobody could see."""
+    """Makes RGB pictures of the frames of one video stream. Raises PictureTooSmall for what nobody could see."""
 
     def __init__(self, stream: VideoStream, path: str) -> None:
         self._stream, self._path = stream, path
@@ -87,7 +87,7 @@ class PictureReader:
         if short < _SMALLEST_SIDE or long > _LONGEST_SHAPE * short:
             raise PictureTooSmall(
                 f"The picture is too small or too narrow: {frame.width} x {frame.height} pixels. At least "
-                f"{_SMALLEST_SIDE} a side are needed, and one side at most {_LONGEST_SHAPE} times as long as the other.",
+                f"{_SMALLEST_SIDE} a side are needed, and one side at most {_LONGEST_SHAPE} times the other.",
                 where=self._path,
                 remedy="Leave the clip out.",
             )

@@ -1,7 +1,7 @@
 """Reading frames of real videos: any container, rate, size, orientation and colours, in one decode for all streams.
 
-Which frames are taken and how they are resized follows MMAudio (hkchengrex/MMAudio, `mmaudio/data/av_utils.py`, inference
-path), because its networks were trained on pictures made like that.
+Which frames are taken and how they are resized follows MMAudio (hkchengrex/MMAudio, `mmaudio/data/av_utils.py`,
+inference path), because its networks were trained on pictures made like that.
 """
 
 from __future__ import annotations
