@@ -22,7 +22,7 @@ from v2a_dpo.media.errors import VideoMissing, VideoUnreadable
 
 #: FFmpeg would otherwise follow a playlist in disguise (`ffconcat`, HLS) to any file or address that it names.
 _NO_OTHER_FILES = {"protocol_whitelist": "none"}
-#: Containers round times (Matroska and FLV to ms): a frame so little behind the moment asked for is the one there, in s.
+#: Containers round times (Matroska and FLV to ms): a frame so little behind the moment asked for is the one there (s).
 TIME_SLACK_S = 1e-3
 #: Without an index, seeking lands anywhere between key frames; then it is tried this much in front, in s.
 _SEEK_BACK_S = (0.0, 2.0, 10.0, 60.0)
