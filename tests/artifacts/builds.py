@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from v2a_dpo.artifacts.code import NO_CODE, Code
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent, ShardTask, build_dataset
 from v2a_dpo.errors import UserError
@@ -67,6 +68,8 @@ class Build:
         parameters: object = None,
         upstream: str = "u",
         schema: TableSchema = SCHEMA,
+        code: Code = NO_CODE,
+        keep: bool = False,
     ) -> BuildSummary:
         """A build with one shard for each of `inputs`, the fingerprints of what the shards are made from."""
         self.made = []
@@ -82,6 +85,8 @@ class Build:
             inputs={"clips": upstream},
             tasks=[ShardTask(index, [value]) for index, value in enumerate(inputs)],
             make=make,
+            code=code,
+            keep=keep,
             only=only,
         )
 

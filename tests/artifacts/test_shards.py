@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.artifacts.builds import LATENT, SCHEMA, Build, content
+from v2a_dpo.artifacts.code import Code
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.manifest import read_manifest
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_column, tensor_field
@@ -16,6 +19,7 @@ from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent, ShardTask, bu
 from v2a_dpo.errors import UserError
 
 FolderBytes = Callable[[Path], dict[str, bytes]]
+FIRST, SECOND = (Code({"sample": digest, "encode": "e0"}) for digest in ("s1", "s2"))
 
 
 @pytest.fixture
@@ -135,6 +139,104 @@ def test_a_damaged_shard_is_made_again_and_no_other(build: Build, folder_bytes: 
         build(["a", "b", "c"])
         assert build.made == [1]
         assert folder_bytes(Path(build.folder)) == before
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_other_code_makes_every_shard_again_and_says_before_what_changed_and_how_much(
+    build: Build, with_manifest: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(["a", "b"], code=FIRST)
+    if not with_manifest:
+        Path(build.folder, "_manifest.json").unlink()
+    assert build(["a", "b"], code=SECOND).made == 2
+    (message,) = caplog.messages
+    assert message.startswith(f"{build.folder}: 2 shards, 6 rows, 0.0 MiB were made by other code")
+    assert "changed: sample." in message
+    assert "--keep-artifacts" in message
+    assert read_manifest(build.folder).kept.shards == 0
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_shards_of_other_code_are_kept_on_request_and_the_manifest_records_it(
+    build: Build, with_manifest: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(["a", "b"], code=FIRST)
+    if not with_manifest:
+        Path(build.folder, "_manifest.json").unlink()
+    summary = build(["a", "b", "c"], code=SECOND, keep=True)
+    assert (build.made, summary.made, summary.kept) == ([2], 1, 2)
+    assert not caplog.messages
+    manifest = read_manifest(build.folder)
+    assert [shard.code for shard in manifest.shards] == [FIRST.digest, FIRST.digest, SECOND.digest]
+    assert (manifest.kept.shards, manifest.kept.changed) == (2, ["sample"])
+    assert str(summary).endswith("; 2 shards kept from before a change of sample")
+
+    assert build(["a", "b", "c"], code=SECOND, keep=True).made == 0
+    assert read_manifest(build.folder) == manifest
+    build(["a", "b", "c"], code=SECOND)
+    assert build.made == [0, 1]
+
+
+def test_what_was_kept_is_recorded_even_where_nothing_is_made(build: Build) -> None:
+    build(["a"], code=FIRST)
+    assert read_manifest(build.folder).kept.shards == 0
+    build(["a"], code=SECOND, keep=True)
+    assert read_manifest(build.folder).kept.changed == ["sample"]
+    build(["a"], code=FIRST)
+    assert build.made == []
+    assert read_manifest(build.folder).kept.shards == 0
+
+
+def test_a_worker_re_makes_its_own_shards_of_other_code_and_keeps_them_on_request(build: Build) -> None:
+    build(["a", "b"], code=FIRST)
+    assert build(["a", "b"], only=[1], code=SECOND, keep=True).made == 0
+    build(["a", "b"], only=[1], code=SECOND)
+    assert build.made == [1]
+    assert build(["a", "b"], code=SECOND, keep=True).other_code.shards == 1
+
+
+def test_keeping_what_other_code_made_keeps_nothing_that_other_inputs_made(build: Build) -> None:
+    build(["a", "b"], code=FIRST)
+    build(["a", "B"], code=SECOND, keep=True)
+    assert build.made == [1]
+
+
+def test_clips_that_fail_among_the_rows_are_quarantined_in_their_order(tmp_path: Path) -> None:
+    rows = content(0).rows
+    failed = [QuarantinedRow("x", "VideoUnreadable", "no"), QuarantinedRow("y", "VideoUnreadable", "no")]
+    mixed = [failed[0], *rows, failed[1]]
+    build_dataset(
+        str(tmp_path), SCHEMA, parameters={}, inputs={}, tasks=[ShardTask(0, ["a"])],
+        make=lambda _: ShardContent(row for row in mixed),
+    )  # fmt: skip
+    data = Dataset.open(str(tmp_path))
+    assert data.num_rows == 3
+    assert data.quarantine()["clip_id"].to_pylist() == ["x", "y"]
+
+
+#: Writes a shard of 320 MiB, a MiB a row, and prints by how many MiB the process has grown at the most.
+_LARGE_SHARD = """
+import os, resource, sys
+from tests.artifacts.builds import LATENT, SCHEMA
+from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
+
+def rows():
+    for index in range(320):
+        audio = {"bytes": os.urandom(1 << 20), "path": None}
+        yield {"clip_id": str(index), "prompt": None, "latent": bytes(LATENT.num_bytes), "audio": audio}
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+build_dataset(sys.argv[1], SCHEMA, parameters={}, inputs={}, tasks=[ShardTask(0, ["a"])], make=lambda _: ShardContent(rows()))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_large_shard_is_written_while_it_is_made_in_a_fraction_of_its_size(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _LARGE_SHARD, str(tmp_path / "large")]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert Dataset.open(str(tmp_path / "large")).verify() == []
+    assert (tmp_path / "large" / "part-00000.parquet").stat().st_size > 320 << 20
+    assert grown < 250
 
 
 def test_a_footer_longer_than_one_read_is_found(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import boto3
 import pytest
 
+from v2a_dpo.artifacts.code import NO_CODE, Code
 from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.artifacts.location import read_bytes, tree_names, write_atomically
 from v2a_dpo.errors import UserError
@@ -13,9 +14,9 @@ def uri(request, tmp_path):
     return str(tmp_path / "made") if request.param == "local" else f"{request.getfixturevalue('bucket')}/made"
 
 
-def fill(uri, made_with, **files):
+def fill(uri, made_with, *, code=NO_CODE, keep=False, **files):
     """The names that were there before `files` (name -> text) were written."""
-    with working_folder(uri, made_with) as folder:
+    with working_folder(uri, made_with, code=code, keep=keep) as folder:
         before = sorted(path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         for name, text in files.items():
             (folder / "inner").mkdir(exist_ok=True)
@@ -34,6 +35,16 @@ def test_what_other_parameters_made_is_cleared_away(uri):
     fill(uri, "a", one="1")
     assert fill(uri, "b", two="2") == []
     assert tree_names(uri) == ["inner/two"]
+
+
+def test_what_other_code_made_is_cleared_away_with_a_word_or_kept_on_request(uri, caplog):
+    first, second = Code({"render": "1"}), Code({"render": "2"})
+    fill(uri, "a", code=first, one="1")
+    assert fill(uri, "a", code=second, keep=True) == ["one"]
+    assert "other code" not in caplog.text
+    assert fill(uri, "a", code=first) == ["one"]  # it is still known who made it
+    assert fill(uri, "a", code=second) == []
+    assert "changed: render" in caplog.text
 
 
 def test_nothing_of_a_failed_stage_reaches_s3(bucket):
