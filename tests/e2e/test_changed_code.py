@@ -68,6 +68,7 @@ def mine(program: ProgramCopy, at: Layout, *more: str) -> str:
 def test_the_command_line_names_the_changed_function_and_makes_the_pairs_again(program, artifacts):
     pairs = Path(artifacts.pairs)
     before = checksums(pairs)
+    summary = Path(f"{artifacts.pairs}-summary.json").read_bytes()
     assert "other code" not in mine(program, artifacts)
     assert checksums(pairs) == before
 
@@ -77,10 +78,12 @@ def test_the_command_line_names_the_changed_function_and_makes_the_pairs_again(p
     kept = Dataset.open(artifacts.pairs).manifest.kept
     assert (kept.shards, kept.changed) == (1, ["complexity"])
     assert checksums(pairs)["part-00000.parquet"] == before["part-00000.parquet"]
+    assert Path(f"{artifacts.pairs}-summary.json").read_bytes() == summary
 
     said = mine(program, artifacts)
     assert "1 shards" in said
     assert "changed: complexity." in said
+    assert Path(f"{artifacts.pairs}-summary.json").read_bytes() != summary
     complexity = Dataset.open(artifacts.pairs).table(["complexity"])["complexity"].to_numpy()
     assert complexity.max() <= 0.5
     assert Dataset.open(artifacts.pairs).manifest.kept.shards == 0

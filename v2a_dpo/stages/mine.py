@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
-from v2a_dpo.artifacts.location import join, write_atomically
+from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.audioscore import SCORE_NAMES, AudioScore, score_matrix
@@ -121,10 +121,7 @@ def mine(
         threshold=threshold,
         histogram=np.histogram(mined_complexity, bins=_HISTOGRAM_BINS, range=(0, 1))[0].tolist(),
     )
-    write_atomically(
-        f"{output.rstrip('/')}-summary.json", (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode()
-    )
-    build_dataset(
+    built = build_dataset(
         output,
         PAIRS,
         parameters=params.mine,
@@ -137,6 +134,10 @@ def mine(
         code=code_of(mine),
         keep=params.keep_artifacts,
     )
+    file = f"{output.rstrip('/')}-summary.json"
+    if built.other_code.shards:  # what is kept is what the file tells of, not what this code would have mined
+        return MiningSummary(**json.loads(read_bytes(file)))
+    write_atomically(file, (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode())
     return summary
 
 
