@@ -62,7 +62,7 @@ class Conditions:
 Use = Literal["conditions", "velocity", "decoding"]
 _MEMBERS: dict[Use, tuple[str, ...]] = {
     "conditions": ("extract_conditions",),
-    "velocity": ("latent_shape", "empty_conditions", "embed", "velocity"),
+    "velocity": ("latent_shape", "empty_conditions", "without_text", "embed", "velocity"),
     "decoding": ("num_samples", "decode"),
 }
 
