@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,10 +45,13 @@ def program(tmp_path: Path) -> ProgramCopy:
 
 
 @pytest.fixture
-def artifacts(loop: Layout, program: ProgramCopy) -> Layout:
-    """A copy of the finished loop where the changed program works."""
-    shutil.copytree(loop.root, program.folder / "artifacts")
-    return Layout(str(program.folder / "artifacts"))
+def artifacts(loop: Layout, tmp_path: Path) -> Iterator[Layout]:
+    """The finished loop in its place, since clips name their videos by path; put back as it was afterwards."""
+    saved = tmp_path / "saved"
+    shutil.copytree(loop.root, saved)
+    yield loop
+    shutil.rmtree(loop.root)
+    shutil.copytree(saved, loop.root)
 
 
 def mine_arguments(at: Layout) -> dict[str, str]:
@@ -122,6 +126,7 @@ def test_kubeflows_local_runner_makes_the_pairs_again(program, artifacts, tmp_pa
 
 def test_dvc_runs_the_stages_that_the_formula_decides_on_and_no_other(program, artifacts):
     folder = program.folder
+    shutil.copytree(artifacts.root, folder / "artifacts")
     for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -142,7 +147,10 @@ def test_dvc_runs_the_stages_that_the_formula_decides_on_and_no_other(program, a
         cwd=folder, env=program.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "changed: complexity." in " ".join((done.stdout + done.stderr).split())
-    assert Dataset.open(artifacts.pairs).table(["complexity"])["complexity"].to_numpy().max() <= 0.5
+    assert (
+        Dataset.open(Layout(str(folder / "artifacts")).pairs).table(["complexity"])["complexity"].to_numpy().max()
+        <= 0.5
+    )
 
 
 def test_encoders_re_make_conditions_and_another_vocoder_the_candidates(tmp_path):
