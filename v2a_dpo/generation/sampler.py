@@ -19,7 +19,7 @@ from v2a_dpo.generation.precision import autocast
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.randomness import row_noise
 
-#: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s (more is slower, not only larger), five of 2 s.
+#: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s, where more would only take memory, five of 2 s.
 _DECODED_STEPS = 320
 
 
