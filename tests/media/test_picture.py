@@ -14,9 +14,11 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from v2a_dpo.media.clip_reading import ClipRequest, read_clip
 from v2a_dpo.media.colours import bt709_signal
+from v2a_dpo.media.container import open_media
 from v2a_dpo.media.errors import PictureTooSmall
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.media.mux import mux
+from v2a_dpo.media.picture import PictureReader
 from v2a_dpo.media.video import probe, read_frames
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
@@ -130,6 +132,21 @@ def test_the_middle_is_cut_from_the_stretched_picture(tmp_path):
     path = _film(tmp_path / "wide.mov", picture, codec="mpeg4", prepare=prepare)
     frame = read_frames(str(path), [FrameStream("cut", 10.0, 32, 32, "crop")], duration_s=0.9)["cut"][5].float()
     assert float(frame[:, :, 1:-1].min()) > 190
+
+
+def test_a_frame_is_read_when_its_file_is_closed_already(tmp_path):
+    def prepare(stream: av.video.stream.VideoStream) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+
+    path = str(_film(tmp_path / "wide.mov", _corners(), codec="mpeg4", prepare=prepare))
+    for _ in range(20):  # what a closed file held is given to others
+        with open_media(path) as container:
+            stream = container.streams.video[0]
+            reader = PictureReader(stream, path)
+            frame = next(container.decode(stream))
+        with open_media(path):
+            assert reader.shown_size(frame) == (48, 128)
+            assert reader.rgb(frame).shape == (3, 48, 64)
 
 
 def test_a_phone_clip_turned_and_with_wide_pixels_is_both(tmp_path):

@@ -55,7 +55,10 @@ class PictureReader:
     """Makes RGB pictures of the frames of one video stream. Raises PictureTooSmall for what nobody could see."""
 
     def __init__(self, stream: VideoStream, path: str) -> None:
-        self._stream, self._path = stream, path
+        self._path = path
+        # Asked for once: frames may be read after their file is closed, and a closed file's stream must not be touched.
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        self._pixel_aspect = aspect if _PIXEL_ASPECTS[0] <= aspect <= _PIXEL_ASPECTS[1] else Fraction(1)
         self._reformatter = VideoReformatter()
         self._bt709 = Bt709Converter()
 
@@ -72,11 +75,8 @@ class PictureReader:
     def shown_size(self, frame: VideoFrame) -> tuple[int, int]:
         """Height and width of the upright picture with square pixels; no side becomes shorter than it is stored."""
         self._check(frame)
-        aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        if not _PIXEL_ASPECTS[0] <= aspect <= _PIXEL_ASPECTS[1]:
-            aspect = Fraction(1)
-        height = round(frame.height / min(aspect, Fraction(1)))
-        width = round(frame.width * max(aspect, Fraction(1)))
+        height = round(frame.height / min(self._pixel_aspect, Fraction(1)))
+        width = round(frame.width * max(self._pixel_aspect, Fraction(1)))
         return (width, height) if Orientation.of(frame).transposed else (height, width)
 
     def _plain_rgb(self, frame: VideoFrame) -> VideoFrame:
