@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -123,6 +124,17 @@ def test_names_taken_of_a_module_and_imports_inside_a_function_are_followed(copy
     assert "AudioTagger.tag" in copy.functions("v2a_dpo.tiny.scoring:load_taggers")  # networks.TinyScorers
     rater = copy.functions("v2a_dpo.stages.evaluation_inputs:_simulated_rater")
     assert "judge" in rater  # imported in its body
+
+
+def test_every_stage_hands_its_code_on_to_what_writes_artifacts_and_keeps_them_on_request() -> None:
+    calls = [
+        (file.name, node)
+        for file in (PACKAGE / "stages").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("build_dataset", "working_folder")
+    ]
+    assert len(calls) >= 11
+    assert not [name for name, call in calls if not {"code", "keep"} <= {keyword.arg for keyword in call.keywords}]
 
 
 def test_a_root_that_does_not_exist_is_an_error(copy: Copy) -> None:
