@@ -120,6 +120,12 @@ def test_an_abstract_method_more_changes_nothing_and_an_imported_function_is_fol
     assert copy.changed(before, root) == {"encode_flac"}
 
 
+def test_a_method_reaches_the_members_that_it_uses_and_no_others(copy: Copy) -> None:
+    found = copy.functions("v2a_dpo.generation.engine:CandidateEngine.generate")
+    assert {"CandidateEngine.generate", "CandidateEngine._draw", "CandidateEngine._encode"} <= found.keys()
+    assert "CandidateEngine.__init__" not in found
+
+
 def test_names_taken_of_a_module_and_imports_inside_a_function_are_followed(copy: Copy) -> None:
     assert "AudioTagger.tag" in copy.functions("v2a_dpo.tiny.scoring:load_taggers")  # networks.TinyScorers
     rater = copy.functions("v2a_dpo.stages.evaluation_inputs:_simulated_rater")
