@@ -2,9 +2,9 @@
 
     python -m benchmarks.decoding [--variant small_16k] [--seconds 2 4 8] [--rounds 2] [--output benchmarks/results]
 
-MMAudio's codec at full size with random weights on one thread; every figure from a process of its own, in turns. The time is
-the processor's, so that other work on the machine does not count, and the memory is what decoding takes at its peak
-beyond the loaded codec.
+MMAudio's codec at full size with random weights on one thread; every figure from a process of its own, in turns. The
+time is the processor's, so that other work on the machine does not count, and the memory is what decoding takes at its
+peak beyond the loaded codec.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def memory_mib(field: str) -> float:
 
 
 def decode(options: argparse.Namespace) -> dict[str, float]:
-    """What one process measures: CPU seconds a candidate and MiB; a short clip first, so that nothing is set up in the clock."""
+    """What one process measures: CPU seconds a candidate and MiB; a short clip first, so that nothing is set up in the
+    clock."""
     torch.set_num_threads(1)
     model = make_model(options.variant, torch.device("cpu"))
     settings = SamplingSettings(CANDIDATES, steps=1, guidance_scale=1.0, seed=0)

@@ -1,9 +1,11 @@
-"""The Fréchet distances of two systems on bootstrap resamples of the test set: our way beside a loop in double precision.
+"""The Fréchet distances of two systems on bootstrap resamples of the test set: our way beside a loop in double
+precision.
 
     python -m benchmarks.frechet [--clips 15000] [--dimensions 768] [--rounds 3] [--output benchmarks/results]
 
-Random features with uneven variances stand in for PaSST's. Both ways run in turns on one thread, each round on resamples of
-its own; the time is the processor's, so that other work on the machine does not count, and is given for 500 resamples.
+Random features with uneven variances stand in for PaSST's. Both ways run in turns on one thread, each round on
+resamples of its own; the time is the processor's, so that other work on the machine does not count, and is given for
+500 resamples.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def write_evaluation(
 ) -> Comparison:
     """Writes an evaluation whose aligned model has IB-scores higher by 100 x `gain` and features with noise `spread`.
 
-    Base and real audio are always the same for the same clips. On the further clips `failed` the aligned model alone made
-    no usable sound.
+    Base and real audio are always the same for the same clips. On the further clips `failed` the aligned model alone
+    made no usable sound.
     """
     clip_ids = [f"clip-{number:03d}" for number in range(first_clip, first_clip + clips)]
     tried = [*clip_ids, *failed]

@@ -36,7 +36,8 @@ def test_the_winner_is_likeliest_good_and_the_loser_likeliest_bad():
 
 
 def test_complexity_is_half_the_gap_in_good_plus_half_the_gap_in_bad():
-    """Worked out by hand: a certain pair, an ordinary one, two candidates that AudioScore cannot tell apart, a wrong order."""
+    """Worked out by hand: a certain pair, an ordinary one, two candidates that AudioScore cannot tell apart, a wrong
+    order."""
     found = complexity(
         winner_good=np.array([1.0, 0.9, 0.4, 0.1]),
         winner_bad=np.array([0.0, 0.05, 0.3, 0.7]),

@@ -66,7 +66,8 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
     """AudioScore after full-batch AdamW on the cross-entropy, stopped early by the held-out loss.
 
     The weights kept are those of the step with the least held-out loss; training ends after `patience` steps without a
-    better one. So figures on the same held-out clips are slightly optimistic. Raises UserError when a loss is not finite.
+    better one. So figures on the same held-out clips are slightly optimistic. Raises UserError when a loss is not
+    finite.
     """
     mean_S, std_S = standardisation(training.scores)
     indicators = config.missing_indicators

@@ -1,7 +1,7 @@
 """The parameters of every stage: one model a section of `params.yaml`; unknown keys are errors.
 
-Defaults are the paper's numbers where it gives one (section 3.1 unless a comment says otherwise), and choices of ours elsewhere,
-named in docs/paper.md; `configs/tiny.yaml` overrides what a small world needs.
+Defaults are the paper's numbers where it gives one (section 3.1 unless a comment says otherwise), and choices of ours
+elsewhere, named in docs/paper.md; `configs/tiny.yaml` overrides what a small world needs.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ class AlignConfig(Section):
     checkpoint_every: Count = 500
 
 
-#: Without any effect a rule "must improve" passes in 2.5% of evaluations at confidence 0.95; with 200 resamples in 3.0%,
-#: with 20 in 7.8%.
+#: Without any effect a rule "must improve" passes in 2.5% of evaluations at confidence 0.95; with 200 resamples in
+#: 3.0%, with 20 in 7.8%.
 Resamples = Annotated[int, Field(ge=200)]
 #: What two systems' candidates must have in common.
 SamplingKey = Literal["clips", "conditions", "seed", "steps", "guidance_scale", "use_text", "sample_rate"]
@@ -198,7 +198,8 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _ends_are_estimated(self) -> EvaluateConfig:
-        """An end of an interval is a quantile: with fewer than five resamples beyond it, it is little more than chance."""
+        """An end of an interval is a quantile: with fewer than five resamples beyond it, it is little more than
+        chance."""
         fewest = math.ceil(round(10 / (1 - self.confidence), 6))
         if min(self.bootstrap_samples, self.fd_bootstrap_samples) < fewest:
             raise ValueError(

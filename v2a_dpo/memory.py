@@ -21,7 +21,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def memory_shortage_stops(work: str, *, remedy: str) -> Iterator[None]:
     """Turns memory that runs out inside into a UserError; `work` says where that was, `remedy` how to need less.
 
-    Another program may hold the memory for a moment: no clip may be lost for it, so a stage stops, and goes on when run again.
+    Another program may hold the memory for a moment: no clip may be lost for it, so a stage stops, and goes on when run
+    again.
     """
     try:
         yield

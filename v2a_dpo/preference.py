@@ -1,4 +1,5 @@
-"""Best-against-worst pairs of a clip's candidates (paper 2.2, Eq. 2), their complexity and the curriculum split (2.3, Eq. 3).
+"""Best-against-worst pairs of a clip's candidates (paper 2.2, Eq. 2), their complexity and the curriculum split (2.3,
+Eq. 3).
 
 Columns in, columns out, shard by shard. Letters in array names: R candidates (rows), G clips (groups), K labels.
 """
@@ -41,7 +42,8 @@ class Mined:
 def complexity(
     winner_good: np.ndarray, winner_bad: np.ndarray, loser_good: np.ndarray, loser_bad: np.ndarray
 ) -> np.ndarray:
-    """The complexity score of pairs (paper Eq. 3): how far AudioScore sees winner and loser apart; high means an easy pair.
+    """The complexity score of pairs (paper Eq. 3): how far AudioScore sees winner and loser apart; high means an easy
+    pair.
 
     1/2 [(P(Good | winner) - P(Good | loser)) + (P(Bad | loser) - P(Bad | winner))]: in [-1, 1], and in [0, 1] where the
     winner is the likeliest Good candidate of its clip and the loser the likeliest Bad one.
@@ -157,9 +159,11 @@ def rated_pairs(ratings: pa.Table, probabilities: Mapping[tuple[str, int], np.nd
 
 
 def split_threshold(pairs: pa.Table, threshold: Threshold) -> float:
-    """The complexity above which a pair is easy: the given value, or the given quantile over all pairs, rated ones counted.
+    """The complexity above which a pair is easy: the given value, or the given quantile over all pairs, rated ones
+    counted.
 
-    Raises UserError when more than the quantile's share of the pairs is rated: rated pairs are hard whatever the threshold.
+    Raises UserError when more than the quantile's share of the pairs is rated: rated pairs are hard whatever the
+    threshold.
     """
     if threshold.quantile is None:
         return float(threshold.value or 0.0)

@@ -45,8 +45,8 @@ class ConditionExtractor:
     def extract(self, clips: Sequence[CaptionedClip], *, progress: Callable[[int], None]) -> ShardContent:
         """The conditions of `clips`, a row each in their order; those that cannot be used are quarantined.
 
-        `progress` is told the number of clips that each batch settled. Raises UserError when memory runs out or a remote
-        video cannot be reached: neither is a clip's fault.
+        `progress` is told the number of clips that each batch settled. Raises UserError when memory runs out or a
+        remote video cannot be reached: neither is a clip's fault.
         """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []

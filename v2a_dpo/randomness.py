@@ -1,4 +1,5 @@
-"""Random numbers that belong to rows: the same row gets the same numbers whatever the sharding, batch, process or device."""
+"""Random numbers that belong to rows: the same row gets the same numbers whatever the sharding, batch, process or
+device."""
 
 from __future__ import annotations
 

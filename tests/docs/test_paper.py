@@ -1,4 +1,5 @@
-"""The page about the paper, and every mention of it: numbers that the presets have, sections and settings that exist."""
+"""The page about the paper, and every mention of it: numbers that the presets have, sections and settings that
+exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A changed line of code or another file of frozen weights re-makes what it decides on, by every way of running a stage."""
+"""A changed line of code or another file of frozen weights re-makes what it decides on, by every way of running a
+stage."""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ def test_another_batch_size_keeps_what_is_there_and_would_make_the_same(folders,
 
 
 def test_without_text_a_clip_is_sampled_as_if_it_had_no_prompt_and_its_rows_say_so(folders, tmp_path):
-    """The made-up conditions have text; a copy of them with the model's empty text is what clips without a prompt have."""
+    """The made-up conditions have text; a copy of them with the model's empty text is what clips without a prompt
+    have."""
     source = Dataset.open(folders["conditions"], "conditions").table()
     empty_text = load_file(f"{folders['generator']}/model.safetensors")["empty_string_feat"]
     build_dataset(

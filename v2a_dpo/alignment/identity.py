@@ -17,7 +17,8 @@ _WITHOUT_EFFECT = {"checkpoint_every", "validate_every"}
 
 @dataclass(frozen=True)
 class Identity:
-    """Settings by name, fingerprints of data and base generator by role, and definitions in the code (name -> digest)."""
+    """Settings by name, fingerprints of data and base generator by role, and definitions in the code (name ->
+    digest)."""
 
     settings: Mapping[str, Any]
     data: Mapping[str, str]

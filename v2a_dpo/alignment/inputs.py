@@ -25,8 +25,8 @@ class AlignmentInputs:
     def open(pairs: str, candidates: Sequence[str], conditions: Sequence[str]) -> AlignmentInputs:
         """The data sets in these folders.
 
-        Raises UserError when one is unfinished or of another kind, when the pairs were mined from other candidates, or when
-        the candidates were made from other conditions.
+        Raises UserError when one is unfinished or of another kind, when the pairs were mined from other candidates, or
+        when the candidates were made from other conditions.
         """
         inputs = AlignmentInputs(
             Dataset.open(pairs, PAIRS),

@@ -17,8 +17,9 @@ from v2a_dpo.errors import UserError
 SATURATED, WINNER_FORGOTTEN = "sigmoid saturated", "winner error grew by half"
 _SATURATION, _GROWTH_ALARM, _GROWTH_STOP = 10.0, 1.5, 4.0
 
-#: How far the policy's first errors may be from the reference's, relatively: kernels with and without gradients may round
-#: apart. Rounding to bfloat16 moves the error of a large model by 3e-4 (standard deviation), the largest of a batch more.
+#: How far the policy's first errors may be from the reference's, relatively: kernels with and without gradients may
+#: round apart. Rounding to bfloat16 moves the error of a large model by 3e-4 (standard deviation), the largest of a
+#: batch more.
 _STEP_ZERO_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
 
 
@@ -100,8 +101,8 @@ def stop_unless_finite(network: nn.Module, *, step: int, config: AlignConfig) ->
 
 
 def check_step_zero(policy_2B: Tensor, reference_2B: Tensor, *, precision: str) -> None:
-    """Before the first step the policy is the reference: z = 0, loss = ln 2. Raises RuntimeError when they are further apart
-    than rounding of `precision` explains."""
+    """Before the first step the policy is the reference: z = 0, loss = ln 2. Raises RuntimeError when they are further
+    apart than rounding of `precision` explains."""
     apart = ((policy_2B.detach() - reference_2B).abs() / reference_2B.abs().clamp_min(1e-12)).max().item()
     if not apart <= _STEP_ZERO_TOLERANCE[precision]:  # a policy that is not finite is not the reference either
         raise RuntimeError(

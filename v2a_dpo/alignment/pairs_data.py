@@ -60,7 +60,8 @@ class PairData:
 def gather_pairs(inputs: AlignmentInputs, *, folder: Path, progress: Progress = silent) -> PairData:
     """The pairs with their latents and conditions, mapped from a cache in `folder` that one scan of the shards fills.
 
-    A cache of the same data by the same code is used as it is. Raises UserError when a pair's candidate or clip is in none of the data sets, or in two.
+    A cache of the same data by the same code is used as it is. Raises UserError when a pair's candidate or clip is in
+    none of the data sets, or in two.
     """
     table = inputs.pairs.table(["clip_id", "winner", "loser", "phase"])
     if pc.count_distinct(table["clip_id"]).as_py() != table.num_rows:

@@ -20,7 +20,8 @@ _HELD_OUT_VISITS, _VISITS_PER_PAIR = 512, 4
 
 
 class SharedBatches:
-    """All batches by index: one for each step of `order`, then those of the `held_out` pairs, of which the first count."""
+    """All batches by index: one for each step of `order`, then those of the `held_out` pairs, of which the first
+    count."""
 
     def __init__(
         self, pairs: PairData, order: VisitOrder, held_out: np.ndarray, *, seed: int, processes: Processes

@@ -38,7 +38,8 @@ from v2a_dpo.progress import Progress, silent
 
 @dataclass(frozen=True)
 class AlignmentSummary:
-    """What a run did: pairs, steps by phase, held-out measures before and after (None without held-out pairs), alarms by kind.
+    """What a run did: pairs, steps by phase, held-out measures before and after (None without held-out pairs), alarms
+    by kind.
 
     `kept_changes` are the definitions in the code that changed since it began, in spite of which it was kept.
     """
@@ -79,12 +80,12 @@ def align_by_flow_dpo(
 
     The network stays in evaluation mode: dropout would make policy and reference differ. Parameters that the velocity
     does not depend on, such as latent statistics, get no gradient, so AdamW leaves them alone. The weights that `model`
-    comes with are the reference. `identity` is what the run was started from. Every one of `processes` computes its share of each
-    batch's pairs, so that their number changes nothing but the order in which floating-point numbers are added. The main
-    one's `folder` receives `log.jsonl` (one record a step, also given to `on_record`), the reference's errors, and
-    checkpoints, from which the run goes on; `mirror` gets them too.
-    Raises AlignmentDivergedError when a measure or a weight is not finite, or the winners' error has quadrupled, also after
-    the last step: what diverged is never returned, nor kept in a checkpoint.
+    comes with are the reference. `identity` is what the run was started from. Every one of `processes` computes its
+    share of each batch's pairs, so that their number changes nothing but the order in which floating-point numbers are
+    added. The main one's `folder` receives `log.jsonl` (one record a step, also given to `on_record`), the reference's
+    errors, and checkpoints, from which the run goes on; `mirror` gets them too.
+    Raises AlignmentDivergedError when a measure or a weight is not finite, or the winners' error has quadrupled, also
+    after the last step: what diverged is never returned, nor kept in a checkpoint.
     """
     network = model.network.eval().requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -1,10 +1,10 @@
 """The code that makes an artifact, as part of the artifact's identity: the definitions that a stage reaches.
 
-The program finds them itself: starting at some functions and classes it follows every name that a definition uses to the
-definition behind it, through imports, without importing anything. Comments, docstrings, layout, type hints, and the name
-and place of a module do not count; the name and the body of a definition do. What only stores, moves or reports is left
-out (`_PLUMBING`): it does not decide on any content. Implementations that are chosen at run time, such as a generator,
-are not followed; the stage that chooses one names it as a root.
+The program finds them itself: starting at some functions and classes it follows every name that a definition uses to
+the definition behind it, through imports, without importing anything. Comments, docstrings, layout, type hints, and the
+name and place of a module do not count; the name and the body of a definition do. What only stores, moves or reports is
+left out (`_PLUMBING`): it does not decide on any content. Implementations that are chosen at run time, such as a
+generator, are not followed; the stage that chooses one names it as a root.
 """
 
 from __future__ import annotations

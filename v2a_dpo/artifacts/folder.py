@@ -127,7 +127,8 @@ def working_folder(uri: str | Path, made_with: str, *, code: Code = NO_CODE, kee
     """The local folder that a stage fills with many files, claimed by `claim_folder`; a remote `uri` is filled from it.
 
     For a remote `uri` it is a scratch copy: what the same parameters and code made before is downloaded, what is new is
-    uploaded when the block ends without an error, JSON files last, because they say that the files beside them are whole.
+    uploaded when the block ends without an error, JSON files last, because they say that the files beside them are
+    whole.
     """
     if not is_remote(uri):
         folder = local_path(uri)

@@ -109,7 +109,8 @@ def require_bucket(error: FileNotFoundError, uri: str | Path) -> None:
 
 
 def _is_folder_marker(name: str) -> bool:
-    """Whether this is the empty object that S3 consoles make for a folder, so that it is there before its first file."""
+    """Whether this is the empty object that S3 consoles make for a folder, so that it is there before its first
+    file."""
     return name.endswith("/")
 
 

@@ -17,7 +17,8 @@ QUARANTINE_FILE = "_quarantine.parquet"
 
 
 class ShardEntry(BaseModel):
-    """One shard: its file name, rows, size, the SHA-256 of its data, and the fingerprints of what and which code made it.
+    """One shard: its file name, rows, size, the SHA-256 of its data, and the fingerprints of what and which code made
+    it.
 
     `sha256` covers the file up to the Parquet footer. The footer repeats it, so whoever finishes a folder that many
     workers filled learns every checksum without reading the data again.
@@ -47,8 +48,8 @@ class KeptShards:
 class Manifest(BaseModel):
     """The whole data set; the same content always gives the same bytes, so no time stamps.
 
-    `code` is the digest of the code that completed it, `codes` the definitions (name -> digest) of each code that made a
-    shard. They differ where finished shards were kept on request although the code had changed.
+    `code` is the digest of the code that completed it, `codes` the definitions (name -> digest) of each code that made
+    a shard. They differ where finished shards were kept on request although the code had changed.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,5 @@
-"""One shard as a file: Parquet whose footer holds what it was made from, its data's checksum, and the clips that failed."""
+"""One shard as a file: Parquet whose footer holds what it was made from, its data's checksum, and the clips that
+failed."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ class QuarantinedRow:
 class ShardContent:
     """What making a shard returns: its rows, one after the other or in a table, and the clips that failed.
 
-    Failed clips may also stand among the rows, in the order in which they come up. Rows that are made while they are read
-    are written while they are made, so that memory holds few of them.
+    Failed clips may also stand among the rows, in the order in which they come up. Rows that are made while they are
+    read are written while they are made, so that memory holds few of them.
     """
 
     rows: pa.Table | Iterable[Mapping[str, Any] | QuarantinedRow]

@@ -1,8 +1,9 @@
 """Writing a data set shard by shard: each shard appears whole or not at all, and a finished one is never made again.
 
-A shard carries its own fingerprints, checksum and quarantined rows (`shard_file.py`). So the only thing that can be half
-done after a kill is a shard that is not there, and everything else (`_manifest.json`, `_quarantine.parquet`) is derived
-from the shards that are. The manifest vanishes before the first shard is replaced: no reader meets old and new shards mixed.
+A shard carries its own fingerprints, checksum and quarantined rows (`shard_file.py`). So the only thing that can be
+half done after a kill is a shard that is not there, and everything else (`_manifest.json`, `_quarantine.parquet`) is
+derived from the shards that are. The manifest vanishes before the first shard is replaced: no reader meets old and new
+shards mixed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ __all__ = ["BuildSummary", "QuarantinedRow", "ShardContent", "ShardTask", "build
 
 Progress = Callable[[int, int], None]
 
-#: What builds leave in a folder and may delete again: shards, and partial files of killed writers. Nothing else is ours.
+#: What builds leave in a folder and may delete again: shards, and partial files of killed writers. Nothing else is
+#: ours.
 _SHARD = re.compile(r"part-\d{5,}\.parquet")
 _PARTIAL = re.compile(r"\.(part-\d{5,}\.parquet|_manifest\.json|_quarantine\.parquet)\.[0-9a-f]{32}\.partial")
 
@@ -56,7 +58,8 @@ class ShardTask:
 
 @dataclass
 class BuildSummary:
-    """What a build did: shards made and found finished, rows, clips in quarantine by error class, shards of other code."""
+    """What a build did: shards made and found finished, rows, clips in quarantine by error class, shards of other
+    code."""
 
     made: int = 0
     kept: int = 0

@@ -1,8 +1,8 @@
 """Large files to and from S3: in parts that are checked, tried again and, after a stop, not sent twice.
 
 An object appears when its last part is there, or not at all. Every part is sent with its SHA-256, which S3 checks; a
-download is compared, part by part, with what S3 stores about the object. An upload that was killed is found by the next one
-of the same file and continued; a lifecycle rule on the bucket should delete what nobody continues.
+download is compared, part by part, with what S3 stores about the object. An upload that was killed is found by the next
+one of the same file and continued; a lifecycle rule on the bucket should delete what nobody continues.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class HashedFile(io.RawIOBase):
 def whole_file(uri: str) -> Iterator[HashedFile]:
     """A file to write to, which takes the place of `uri` when the block ends without an error; else nothing is left.
 
-    Locally it grows beside its place and is renamed after fsync; for a remote `uri` it grows in the temporary folder and
-    is uploaded. Raises UserError when the disk is full or the location cannot be written.
+    Locally it grows beside its place and is renamed after fsync; for a remote `uri` it grows in the temporary folder
+    and is uploaded. Raises UserError when the disk is full or the location cannot be written.
     """
     if is_remote(uri):
         with TemporaryDirectory() as folder:

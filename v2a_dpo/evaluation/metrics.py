@@ -101,11 +101,11 @@ class Comparison:
     """Both systems' metrics on the same clips, and their paired differences, aligned minus base.
 
     `intervals` maps system -> metric key, `differences` metric key. `win_rate` is the share of clips where the rater
-    prefers the aligned system, ties counting one half, tested against one half; a clip that one system alone failed on is
-    lost by it. Metrics no clip has are absent. `counts` maps the key of a metric, or `win_rate`, to the number of clips it
-    rests on, `failed` a system to the number of clips on which it alone made no usable sound, and `bootstrap` is how the
-    intervals were made. `levels` maps `real` and the systems -> key of LEVELS, None where no clip has it; it is empty where
-    no sound was at hand.
+    prefers the aligned system, ties counting one half, tested against one half; a clip that one system alone failed on
+    is lost by it. Metrics no clip has are absent. `counts` maps the key of a metric, or `win_rate`, to the number of
+    clips it rests on, `failed` a system to the number of clips on which it alone made no usable sound, and `bootstrap`
+    is how the intervals were made. `levels` maps `real` and the systems -> key of LEVELS, None where no clip has it; it
+    is empty where no sound was at hand.
     """
 
     clips: int
@@ -248,7 +248,8 @@ def compare_evaluated(
 
 
 def _wins(clips: Mapping[str, Mapping[str, Array]], failed: Mapping[str, int]) -> Array | None:
-    """1, 1/2 or 0 for each clip the aligned system wins, draws or loses, NaN for an unrated one; None without ratings."""
+    """1, 1/2 or 0 for each clip the aligned system wins, draws or loses, NaN for an unrated one; None without
+    ratings."""
     gain = clips["aligned"]["rater_quality"] - clips["base"]["rater_quality"]
     if not np.isfinite(gain).any():
         return None

@@ -31,8 +31,9 @@ TITLES = {"clips": "clips", "conditions": "conditions", "seed": "seeds", **SETTI
 class Sampling:
     """How the candidates (sample 0) in `folder` were made.
 
-    `conditions` is the fingerprint of what they were made for ("" where nobody recorded it), `tried` are the clips with a
-    candidate or in quarantine, `seeds` maps a clip with a candidate to its seed, and `settings` has the keys of SETTINGS.
+    `conditions` is the fingerprint of what they were made for ("" where nobody recorded it), `tried` are the clips with
+    a candidate or in quarantine, `seeds` maps a clip with a candidate to its seed, and `settings` has the keys of
+    SETTINGS.
     """
 
     folder: str
@@ -57,7 +58,8 @@ def sampling_of(candidates: Dataset) -> Sampling:
 
 
 def only_value(column: pa.ChunkedArray, key: str, folder: str) -> Any:
-    """The value of the setting `key` that all candidates in `folder` have; raises UserError when there is not just one."""
+    """The value of the setting `key` that all candidates in `folder` have; raises UserError when there is not just
+    one."""
     values = column.unique()
     if len(values) != 1:
         raise UserError(

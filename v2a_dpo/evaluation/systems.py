@@ -52,7 +52,8 @@ def load_scores(folder: str) -> SystemClips:
 def check_scores(
     scores: Dataset, *, candidates: Dataset, clips: Dataset, scorers: str, scorers_fingerprint: str
 ) -> None:
-    """Raises UserError unless `scores` were made of these candidates and clips by the scorers in the folder `scorers`."""
+    """Raises UserError unless `scores` were made of these candidates and clips by the scorers in the folder
+    `scorers`."""
     wanted = {
         "candidates": (candidates.fingerprint, candidates.folder),
         "clips": (clips.fingerprint, clips.folder),

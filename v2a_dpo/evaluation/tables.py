@@ -84,7 +84,8 @@ def level_table(comparison: Comparison, *, caption: str) -> Table:
 
 
 def remarks(comparison: Comparison, differences: Mapping[str, str]) -> str:
-    """What every caption says besides: on how many clips one system alone failed, and what differs between the systems."""
+    """What every caption says besides: on how many clips one system alone failed, and what differs between the
+    systems."""
     failed = ", ".join(f"{system} {comparison.failed[system]}" for system in SYSTEMS)
     said = f"Clips without usable sound from one system alone: {failed}."
     if differences:

@@ -71,7 +71,8 @@ class AdaptiveBatches(Generic[Item, Result]):
     def map(self, items: Sequence[Item]) -> Iterator[Result]:
         """The results of `work(batch, room)` for all items in their order; `room` is the size that batches have now.
 
-        Raises UserError when memory runs out with a single item: another program may hold it, so the item is not to blame.
+        Raises UserError when memory runs out with a single item: another program may hold it, so the item is not to
+        blame.
         """
         start = 0
         while start < len(items):

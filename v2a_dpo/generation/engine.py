@@ -59,7 +59,8 @@ class CandidateEngine:
     def generate(self, clip_ids: Sequence[str], conditions: Conditions) -> Iterator[ClipCandidates | QuarantinedRow]:
         """The candidates of every clip, in order; `conditions` has a raw row a clip, on the CPU.
 
-        A clip whose audio is not finite is a quarantined row instead. Raises UserError when memory runs out with a single clip.
+        A clip whose audio is not finite is a quarantined row instead. Raises UserError when memory runs out with a
+        single clip.
         """
 
         def draw(batch: Sequence[int], room: int) -> _Drawn:

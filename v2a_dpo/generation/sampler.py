@@ -19,13 +19,15 @@ from v2a_dpo.generation.precision import autocast
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.randomness import row_noise
 
-#: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s, where more would only take memory, five of 2 s.
+#: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s, where more would only take memory, five of 2
+#: s.
 _DECODED_STEPS = 320
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How candidates are drawn: N candidates a clip, Euler `steps`, `guidance_scale`, and the root `seed` of their noise.
+    """How candidates are drawn: N candidates a clip, Euler `steps`, `guidance_scale`, and the root `seed` of their
+    noise.
 
     Without `use_text` every clip is sampled as if it had no prompt.
     """
@@ -114,7 +116,8 @@ class CandidateSampler:
     def audio(self, latents_BNLC: Tensor) -> Tensor:
         """Audio `[B, N, S]` in [-1, 1] in float32, on the device.
 
-        A GPU decodes the candidates of a clip together, a CPU as many of them as have `_DECODED_STEPS` steps, at least one.
+        A GPU decodes the candidates of a clip together, a CPU as many of them as have `_DECODED_STEPS` steps, at least
+        one.
         """
         count, length = latents_BNLC.shape[1:3]
         together = count if self.device.type == "cuda" else max(1, _DECODED_STEPS // length)

@@ -1,4 +1,5 @@
-"""Whether data sets hold clips of the length that is asked for: a generator's tensors and its sounds have one for each."""
+"""Whether data sets hold clips of the length that is asked for: a generator's tensors and its sounds have one for
+each."""
 
 from __future__ import annotations
 

@@ -134,7 +134,8 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _registered_model(client: MlflowClient, name: str) -> Any:
-    """The registered model `name`; None when there is none. A look-up by name, since a search takes no quotes in a name."""
+    """The registered model `name`; None when there is none. A look-up by name, since a search takes no quotes in a
+    name."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -50,8 +50,8 @@ class CandidateScorer:
     def score(self, candidates: pa.Table, *, progress: Callable[[int], None]) -> ShardContent:
         """The scores of all rows of `candidates`, a clip's neighbours; clips that cannot be read are quarantined.
 
-        `progress` is told the number of clips that each batch settled. Raises UserError when sounds do not last as long as
-        their clips, and when memory runs out or a remote video cannot be reached: neither is a clip's fault.
+        `progress` is told the number of clips that each batch settled. Raises UserError when sounds do not last as long
+        as their clips, and when memory runs out or a remote video cannot be reached: neither is a clip's fault.
         """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []

@@ -90,8 +90,9 @@ def _installed(name: str) -> str | None:
 
 
 def _signature() -> Any:
-    """What comes out. Of what goes in MLflow is told nothing: it would convert whole columns, in which a row without a seed is
-    an error and base64 is read however damaged, and would drop unknown columns; `VideoRequest` checks each row itself."""
+    """What comes out. Of what goes in MLflow is told nothing: it would convert whole columns, in which a row without a
+    seed is an error and base64 is read however damaged, and would drop unknown columns; `VideoRequest` checks each row
+    itself."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 

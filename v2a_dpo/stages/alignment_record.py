@@ -1,7 +1,9 @@
-"""The record of an alignment in its log folder: what it was started from, what it made, and how it gives way to another.
+"""The record of an alignment in its log folder: what it was started from, what it made, and how it gives way to
+another.
 
-`run.json` is written when a run starts, `summary.json` when it is finished. A start that finds the run of its own identity
-goes on with it. One that finds another run is refused with what differs, or moves it aside on request: nothing is deleted.
+`run.json` is written when a run starts, `summary.json` when it is finished. A start that finds the run of its own
+identity goes on with it. One that finds another run is refused with what differs, or moves it aside on request: nothing
+is deleted.
 """
 
 from __future__ import annotations
@@ -64,8 +66,8 @@ def find_run(
 ) -> Run | None:
     """The run of that `identity` in the folders `log` and `output`; None when one may be begun with `begin_run`.
 
-    With `keep_code` a run that differs in code alone counts as well, and its record says so. Raises UserError when there is
-    another run, or a model that no run there made, unless `start_anew` lets it give way.
+    With `keep_code` a run that differs in code alone counts as well, and its record says so. Raises UserError when
+    there is another run, or a model that no run there made, unless `start_anew` lets it give way.
     """
     there = _Found(log, output)
     if there.record is None and there.is_nothing:
@@ -99,7 +101,8 @@ def begin_run(log: str, output: str, *, identity: Identity) -> Run:
 
 
 def finish_run(summary: AlignmentSummary, log: str, output: str) -> AlignmentSummary:
-    """Writes the summary, which makes the run a finished one, and returns it with the changes of code it was kept in spite of."""
+    """Writes the summary, which makes the run a finished one, and returns it with the changes of code it was kept in
+    spite of."""
     made = {"output": folder_fingerprint(output), "summary": asdict(summary)}
     write_atomically(join(log, SUMMARY), (json.dumps(made, indent=2, allow_nan=False) + "\n").encode())
     return replace(summary, kept_changes=read_record(log).kept_changes)
@@ -129,7 +132,8 @@ class _Found:
 
     @cached_property
     def names(self) -> list[str]:
-        """A run's own files and checkpoints in the log folder, sorted; caches that any run may use are not among them."""
+        """A run's own files and checkpoints in the log folder, sorted; caches that any run may use are not among
+        them."""
         names = {name.partition("/")[0] for name in tree_names(self.log)}
         return sorted(name for name in names if name in (LOG, RUN, SUMMARY, TARGET) or name.startswith(PREFIX))
 

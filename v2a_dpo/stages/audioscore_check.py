@@ -28,7 +28,8 @@ def scorers_of(scores: Dataset) -> str:
 
 
 def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool) -> None:
-    """Raises UserError when the AudioScore in `folder` learned from other scorers' scores, or is weak and that is not allowed.
+    """Raises UserError when the AudioScore in `folder` learned from other scorers' scores, or is weak and that is not
+    allowed.
 
     It is weak when its accuracy on held-out clips is no better than always answering the commonest label.
     """

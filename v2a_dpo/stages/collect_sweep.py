@@ -28,8 +28,8 @@ def collect_sweep(
 ) -> str:
     """The table of all cells as Markdown, a row a cell and first the base; also in `output` as CSV and, with intervals, JSON.
 
-    `pairs` and `evaluations` are the folders that `mine` and `evaluate` wrote, in the order of `cells`: of the first comes
-    the share of pairs that are easy.
+    `pairs` and `evaluations` are the folders that `mine` and `evaluate` wrote, in the order of `cells`: of the first
+    comes the share of pairs that are easy.
     """
     easy = [_easy_share(folder) for folder in pairs]
     metrics = {

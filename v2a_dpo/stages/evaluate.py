@@ -41,12 +41,14 @@ def evaluate(
     curve: Models | None = None,
     progress: Progress = silent,
 ) -> str:
-    """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the tables of differences and levels.
+    """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the tables of differences
+    and levels.
 
-    `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for the
-    model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers; raises
-    UserError where they were not. `truth` lets the simulated rater of the tiny profile judge. `curve` names what the guidance curve is generated from; without it there
-    is none. Everything costly is kept in `output` and found again by the next run.
+    `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for
+    the model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers;
+    raises UserError where they were not. `truth` lets the simulated rater of the tiny profile judge. `curve` names what
+    the guidance curve is generated from; without it there is none. Everything costly is kept in `output` and found
+    again by the next run.
     """
     inputs = EvaluationInputs(params, clips=clips, scorers=scorers, truth=truth, progress=progress)
     sampling = {"base": inputs.sampling(base), "aligned": inputs.sampling(aligned)}

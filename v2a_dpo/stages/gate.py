@@ -14,7 +14,8 @@ from v2a_dpo.stages.evaluate import METRICS_FILE
 def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
     """The decision by the rules of `params.gates` about the aligned model in the folder `evaluation`, against its base.
 
-    The evaluation's intervals must have been made with the settings of `params.evaluate`, or stricter ones. Writes it with a reason for each rule to the file `output`. A model that does not pass is a result, not an error.
+    The evaluation's intervals must have been made with the settings of `params.evaluate`, or stricter ones. Writes it
+    with a reason for each rule to the file `output`. A model that does not pass is a result, not an error.
     """
     comparison = Comparison.from_dict(json.loads(read_bytes(join(evaluation, METRICS_FILE))))
     decision = decide(params.gates, comparison, reference="base", least=BootstrapSettings.of(params))

@@ -42,10 +42,10 @@ def generate(
 ) -> BuildSummary:
     """Writes the candidates of all clips in the `conditions` folder to `output` and says what was done.
 
-    `candidates`, `guidance_scale` and `use_text` override the parameters, `limit` keeps the first clips of each shard (for guidance
-    curves), `shards` makes only these and leaves the manifest to a later call without it. A clip whose audio is not
-    finite goes to quarantine. Raises UserError when the conditions are not those of clips of `prepare.duration_s` seconds
-    for this generator, and when memory runs out with a single clip at once.
+    `candidates`, `guidance_scale` and `use_text` override the parameters, `limit` keeps the first clips of each shard
+    (for guidance curves), `shards` makes only these and leaves the manifest to a later call without it. A clip whose
+    audio is not finite goes to quarantine. Raises UserError when the conditions are not those of clips of
+    `prepare.duration_s` seconds for this generator, and when memory runs out with a single clip at once.
     """
     source = Dataset.open(conditions, "conditions")
     settings = SamplingSettings(

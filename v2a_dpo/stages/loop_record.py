@@ -106,7 +106,8 @@ def _data_records(folders: Sequence[str]) -> dict[str, StageRecord]:
 
 
 def interval_points(metrics: Mapping[str, Any]) -> Iterator[MetricPoint]:
-    """Metrics with intervals: `base/ib_score`, `base/ib_score_low`, `base/ib_score_high` and so on; levels: `base/rms`."""
+    """Metrics with intervals: `base/ib_score`, `base/ib_score_low`, `base/ib_score_high` and so on; levels:
+    `base/rms`."""
     yield from numbers(metrics.get("levels", {}))
     for point in numbers({key: value for key, value in metrics.items() if key != "levels"}):
         path, _, part = point.key.rpartition("/")

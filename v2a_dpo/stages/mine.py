@@ -142,7 +142,8 @@ def mine(
 
 
 def _candidates_of(source: Dataset, *, role: str) -> dict[str, str]:
-    """The fingerprint of the candidates that `source` was made of, if it tells: `align` compares it with those it gets."""
+    """The fingerprint of the candidates that `source` was made of, if it tells: `align` compares it with those it
+    gets."""
     made_of = source.manifest.inputs.get("candidates")
     return {} if made_of is None else {role: made_of}
 

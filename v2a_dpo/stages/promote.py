@@ -65,11 +65,11 @@ def promote(
 ) -> Promotion:
     """Makes `version` (a number or an alias) champion of `params.register.model_name` if `params.gates` hold.
 
-    It is compared with the champion and with the first champion, or with its own base while there is none. `override` promotes whatever the gates
-    say, and needs a `reason`; both are recorded. `to_registry`, the name of a registered model or `URI/name` on another
-    server, gets a copy of the version first and judges it against its own champion. The file `output` receives the
-    outcome. A refusal is an outcome; raises LostRaceError when another promotion came in between, and UserError when there
-    is no such version.
+    It is compared with the champion and with the first champion, or with its own base while there is none. `override`
+    promotes whatever the gates say, and needs a `reason`; both are recorded. `to_registry`, the name of a registered
+    model or `URI/name` on another server, gets a copy of the version first and judges it against its own champion. The
+    file `output` receives the outcome. A refusal is an outcome; raises LostRaceError when another promotion came in
+    between, and UserError when there is no such version.
     """
     if override and reason is None:
         what = "An override needs a reason, which the history keeps."
@@ -120,8 +120,8 @@ def _judge(
 ) -> tuple[GateDecision, Comparison | None]:
     """The gates' decision about `chosen`, and the comparison with the champion, None where there can be none.
 
-    `standing` are the champions that a rollback can return to, the first one first. Its rules must hold against the first
-    one too: what each promotion may lose would add up otherwise.
+    `standing` are the champions that a rollback can return to, the first one first. Its rules must hold against the
+    first one too: what each promotion may lose would add up otherwise.
     """
     if not standing and chosen.role == "base":
         reason = "this is the base itself, and there is no champion yet"
@@ -141,7 +141,8 @@ def _judge(
 def _against(
     params: Params, registry: Registry, candidate: Evidence, version: str, reference: str
 ) -> tuple[GateDecision, Comparison | None]:
-    """The decision about `candidate` against `version`, called `reference`, on the test clips that both made sound for."""
+    """The decision about `candidate` against `version`, called `reference`, on the test clips that both made sound
+    for."""
     remedy = f"evaluate version {version} like this one and register it again, or override with a reason"
     try:
         standing = read_evidence(registry, registry.version(version))

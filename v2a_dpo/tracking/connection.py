@@ -41,7 +41,8 @@ def tracking_uri() -> str:
 def experiment_id(client: MlflowClient, name: str, *, artifact_location: str | None = None) -> str:
     """The id of the experiment `name`, which is created if there is none.
 
-    Raises UserError when somebody deleted it: MLflow keeps a deleted experiment and its name, and takes no runs into it.
+    Raises UserError when somebody deleted it: MLflow keeps a deleted experiment and its name, and takes no runs into
+    it.
     """
     from mlflow.exceptions import MlflowException
 

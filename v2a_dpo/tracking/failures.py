@@ -42,7 +42,8 @@ def public_uri(uri: str) -> str:
 
 @contextmanager
 def failures_reported(uri: str) -> Iterator[None]:
-    """Turns what MLflow and its stores raise into a UserError that names the tracking server, the cause and the remedy."""
+    """Turns what MLflow and its stores raise into a UserError that names the tracking server, the cause and the
+    remedy."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException

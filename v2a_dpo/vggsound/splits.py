@@ -91,7 +91,8 @@ def _hash(seed: int, purpose: str, clip: ListedClip) -> int:
 
 
 def take(pool: Sequence[ListedClip], count: int, is_there: Callable[[str], bool]) -> list[ListedClip]:
-    """The first `count` clips of `pool`; a missing one is replaced where it stood by the next of the rest that is there.
+    """The first `count` clips of `pool`; a missing one is replaced where it stood by the next of the rest that is
+    there.
 
     So one more or fewer video changes single lines and leaves the others in their places. Fewer than `count` when no
     more are there.

@@ -17,9 +17,9 @@ _OWN_FAMILIES = frozenset({"tiny"})
 class LicenceFlags:
     """What the weights of a model and the scorers that chose its training pairs allow.
 
-    `commercial_use` is `forbidden` when any weights inside are non-commercial: a model trained further from them is bound as
-    they are. It is `unknown` when nobody states a licence, when the origin cannot be told, or when scorers that are not
-    free chose the pairs, since nobody says whether that binds the model; and else `allowed`.
+    `commercial_use` is `forbidden` when any weights inside are non-commercial: a model trained further from them is
+    bound as they are. It is `unknown` when nobody states a licence, when the origin cannot be told, or when scorers
+    that are not free chose the pairs, since nobody says whether that binds the model; and else `allowed`.
     """
 
     commercial_use: str

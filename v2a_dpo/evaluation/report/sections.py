@@ -52,7 +52,8 @@ def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]
 
 
 def result_section(comparison: Comparison, *, rater: str, differences: Mapping[str, str]) -> Section:
-    """The paper's table, the paired differences, the levels, and the differences relative to the base as a forest chart."""
+    """The paper's table, the paired differences, the levels, and the differences relative to the base as a forest
+    chart."""
     percent = f"{100 * comparison.bootstrap.confidence:g}%"
     besides = remarks(comparison, differences)
     paper = paper_table(
