@@ -129,7 +129,7 @@ def main() -> None:
         **measure(options),
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "frechet.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.output / "frechet.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (options.output / "frechet.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

@@ -1,8 +1,6 @@
 """A changed line of code or another file of frozen weights re-makes what it decides on, by every way of running a
 stage."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
