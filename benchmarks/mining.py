@@ -28,8 +28,8 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.audioscore import BAD, GOOD, METRICS, SCORE_NAMES, AudioScore
 from v2a_dpo.config import Params, Threshold
+from v2a_dpo.preference.audioscore import BAD, GOOD, METRICS, SCORE_NAMES, AudioScore
 from v2a_dpo.stages.mine import mine
 
 CANDIDATES_PER_CLIP, CLIPS_PER_SHARD = 5, 256

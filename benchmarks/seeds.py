@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.config import load_params
@@ -25,9 +26,8 @@ from v2a_dpo.evaluation.bootstrap import Difference, difference, resample_indice
 from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, PER_CLIP, Comparison, Metric, verdict
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
+from v2a_dpo.orchestration.loop import run
 from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER
-from v2a_dpo.stages.layout import Layout
-from v2a_dpo.stages.loop import run
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"

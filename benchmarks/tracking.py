@@ -27,10 +27,10 @@ from pathlib import Path
 
 import psutil
 
+from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.config import Params, load_params
 from v2a_dpo.stages.align import align
 from v2a_dpo.stages.align_live import align_live
-from v2a_dpo.stages.layout import Layout
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = (WITHOUT, WITH, AWAY) = ("without", "with", "with, the server away")

@@ -20,10 +20,11 @@ def align(
     numbers: Output[Metrics],
 ) -> str:
     """Aligns the generator to the pairs into the prefix `output` and returns it; goes on from checkpoints under `log`."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.align import align as stage
 
     run_stage(
-        "align",
+        stage,
         params,
         {
             "pairs": pairs,

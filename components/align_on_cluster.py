@@ -32,10 +32,11 @@ def align_on_cluster(
     keep: bool = False,
 ) -> str:
     """Aligns the generator to the pairs into the prefix `output` by a TrainJob and returns it; goes on from checkpoints under `log`."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.align_on_cluster import align_on_cluster as stage
+    from v2a_dpo.orchestration.task import run_stage
 
     run_stage(
-        "align_on_cluster",
+        stage,
         params,
         {
             "pairs": pairs,

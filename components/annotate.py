@@ -10,8 +10,9 @@ def annotate(
     params: dict, candidates: str, truth: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
 ) -> str:
     """Writes simulated ratings of the candidates to the prefix `output` and returns it."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.annotate import annotate as stage
 
     arguments = {"candidates": candidates, "truth": truth, "output": output}
-    run_stage("annotate", params, arguments, data=(output, table), numbers=("", numbers))
+    run_stage(stage, params, arguments, data=(output, table), numbers=("", numbers))
     return output

@@ -16,10 +16,11 @@ def check_run(
     to_be_rated: bool = False,
 ) -> str:
     """Refuses a run that cannot work, and returns the prefix of its clips, conditions and candidates."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.checks import check_run as stage
+    from v2a_dpo.orchestration.task import run_stage
 
     return run_stage(
-        "check_run",
+        stage,
         params,
         {
             "root": root,

@@ -15,8 +15,9 @@ def collect_sweep(
     table: Output[Markdown],
 ) -> str:
     """Writes the table of all cells to the prefix `output`, shows it in the run, and returns the prefix."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.sweep import collect_sweep as stage
+    from v2a_dpo.orchestration.task import run_stage
 
     arguments = {"cells": cells, "pairs": pairs, "evaluations": evaluations, "output": output}
-    run_stage("collect_sweep", params, arguments, page=(f"{output}/sweep.md", table))
+    run_stage(stage, params, arguments, page=(f"{output}/sweep.md", table))
     return output

@@ -1,7 +1,7 @@
 """What all components share: an image of ours, and nothing installed when a pod starts.
 
 A component is a signature and one call of a stage: its values come as KFP gives them (an empty text means "not given"),
-`v2a_dpo.stages.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data goes by
+`v2a_dpo.orchestration.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data goes by
 prefix, local or `s3://`; KFP's artifacts hold manifests, numbers, the report and where a model lies.
 
 KFP takes a component's source and its annotations as they are, so the files of components import nothing that the

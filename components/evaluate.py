@@ -22,11 +22,12 @@ def evaluate(
     curve_conditions: str = "",
 ) -> str:
     """Writes metrics, tables and, where its models are named, the guidance curve to the prefix `output`; returns it."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.evaluate import evaluate as stage
     from v2a_dpo.stages.guidance_curve import Models
-    from v2a_dpo.stages.task import run_stage
 
     run_stage(
-        "evaluate",
+        stage,
         params,
         {
             "clips": clips,

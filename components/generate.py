@@ -22,10 +22,11 @@ def generate(
     `candidates` overrides the parameters' number unless it is 0. `finished` is what the workers returned: it only lets
     the call that completes the data set wait for them.
     """
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.generate import generate as stage
 
     run_stage(
-        "generate",
+        stage,
         params,
         {
             "conditions": conditions,

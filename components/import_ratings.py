@@ -10,8 +10,9 @@ def import_ratings(
     params: dict, csv: str, candidates: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
 ) -> str:
     """Checks the ratings against the candidates, writes them to the prefix `output` and returns it."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.import_ratings import import_ratings as stage
 
     arguments = {"csv": csv, "candidates": candidates, "output": output}
-    run_stage("import_ratings", params, arguments, data=(output, table), numbers=("", numbers))
+    run_stage(stage, params, arguments, data=(output, table), numbers=("", numbers))
     return output

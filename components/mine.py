@@ -17,10 +17,11 @@ def mine(
     rated_scores: str = "",
 ) -> str:
     """Writes the preference pairs to the prefix `output` and returns it."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.mine import mine as stage
 
     run_stage(
-        "mine",
+        stage,
         params,
         {
             "scores": scores,

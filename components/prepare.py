@@ -25,10 +25,11 @@ def prepare(
 
     `finished` is what the workers returned: it only lets the call that completes the data set wait for them.
     """
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.prepare import prepare as stage
 
     run_stage(
-        "prepare",
+        stage,
         params,
         {
             "videos": videos,

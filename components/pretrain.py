@@ -12,7 +12,8 @@ def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # t
     "Pretrained", [("generator", str), ("scorers", str)]
 ):
     """Trains the tiny profile's models into the prefix `output`; returns where generator and scorers lie."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.pretrain import pretrain as stage
 
-    run_stage("pretrain", params, {"output": output}, model=(f"{output}/generator", base))
+    run_stage(stage, params, {"output": output}, model=(f"{output}/generator", base))
     return f"{output}/generator", f"{output}/scorers"

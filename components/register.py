@@ -29,11 +29,12 @@ def register(
 
     What the run made lies under `root`, what it took from an earlier one under `data_root`.
     """
-    from v2a_dpo.stages.layout import Layout
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.artifacts.layout import Layout
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.register import register as stage
 
     registered = run_stage(
-        "register",
+        stage,
         params,
         {
             "base": base,

@@ -22,10 +22,11 @@ def report(
     pairs: str = "",
 ) -> str:
     """Writes the report to the file `output`, shows it in the run, and returns where it is."""
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.report import report as stage
 
     run_stage(
-        "report",
+        stage,
         params,
         {
             "evaluation": evaluation,

@@ -21,10 +21,11 @@ def score(
 
     `finished` is what the workers returned: it only lets the call that completes the data set wait for them.
     """
-    from v2a_dpo.stages.task import run_stage
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.score import score as stage
 
     run_stage(
-        "score",
+        stage,
         params,
         {"clips": clips, "candidates": candidates, "scorers": scorers, "output": output, "shards": shards},
         data=(output, table),

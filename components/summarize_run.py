@@ -8,7 +8,7 @@ from components.definition import ORCHESTRATION, component
 @component(ORCHESTRATION)
 def summarize_run(root: str, status: PipelineTaskFinalStatus) -> None:
     """Writes `run-summary.json` under the root and notifies the webhook, if the cluster has one."""
-    from v2a_dpo.stages.run_summary import summarize_run as stage
+    from v2a_dpo.orchestration.summary import summarize_run as stage
 
     print(
         stage(

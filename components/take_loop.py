@@ -10,6 +10,6 @@ def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTu
     "Sources", [("videos", str), ("truth", str), ("generator", str), ("scorers", str)]
 ):
     """Returns the loop's videos, truth, base generator and scorers; fails if it is not finished."""
-    from v2a_dpo.stages.existing import take_loop as take
+    from v2a_dpo.orchestration.existing import take_loop as take
 
     return take(loop_root=loop_root, generator=generator, scorers=scorers)

@@ -10,6 +10,6 @@ def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # typ
     "Sources", [("videos", str), ("truth", str), ("generator", str), ("scorers", str)]
 ):
     """Returns the given prefixes; nobody knows the truth about real videos, so that one is empty."""
-    from v2a_dpo.stages.existing import take_models as take
+    from v2a_dpo.orchestration.existing import take_models as take
 
     return take(videos=videos, generator=generator, scorers=scorers)

@@ -11,5 +11,5 @@
 | `presets.py`, `placement.py`, `alignment.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
 | `compilation.py` | names and compilation |
 
-Every prefix under a run's root is that of `v2a_dpo.stages.layout.Layout`, as on one machine.
+Every prefix under a run's root is that of `v2a_dpo.artifacts.layout.Layout`, as on one machine.
 """

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.check_run import check_run
 from components.summarize_run import summarize_run
-from pipelines.parts import candidate_set, held_out_set, sources
+from pipelines.parts.sets import candidate_set, held_out_set, sources
 from pipelines.placement import Placement
 
 

@@ -13,10 +13,10 @@ from kfp.dsl.base_component import BaseComponent
 from components.definition import Images
 from pipelines.candidates import candidates
 from pipelines.evaluate import evaluation
+from pipelines.full_loop import full_loop
 from pipelines.placement import Placement
 from pipelines.presets import PRESETS
 from pipelines.sweep import sweep
-from pipelines.v2a_dpo import full_loop
 from v2a_dpo.errors import UserError
 
 #: Name -> what builds the pipeline for a placement; its docstring tells users what it does and what it takes.

@@ -9,10 +9,10 @@ from components.fetch_model import fetch_model
 from components.report import report
 from components.summarize_run import summarize_run
 from components.take_existing import take_existing
-from pipelines.parts import System, system
+from pipelines.parts.sets import System, system
+from pipelines.parts.shards import candidate_shards, score_shards
+from pipelines.parts.values import Part, layout, value
 from pipelines.placement import Placement
-from pipelines.shards import candidate_shards, score_shards
-from pipelines.values import Part, layout, value
 
 
 def evaluation(placement: Placement) -> Any:

@@ -13,9 +13,9 @@ from components.score import score
 from components.summarize_run import summarize_run
 from components.sweep_cell import sweep_cell
 from components.take_loop import take_loop
-from pipelines.alignment import alignment
+from pipelines.parts.alignment import alignment
+from pipelines.parts.values import Part, layout, value
 from pipelines.placement import Placement
-from pipelines.values import Part, layout, value
 
 
 def sweep(placement: Placement) -> Any:

@@ -11,12 +11,12 @@ import typer
 import yaml
 
 from v2a_dpo.artifacts.code import source_files
+from v2a_dpo.artifacts.layout import SPLITS, Layout
 from v2a_dpo.cli.main import app
 from v2a_dpo.config import load_params
 from v2a_dpo.models.catalog import FAMILIES
+from v2a_dpo.orchestration.loop import plan
 from v2a_dpo.scoring.catalog import KINDS
-from v2a_dpo.stages.layout import SPLITS, Layout
-from v2a_dpo.stages.loop import plan
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if "dvc" in yaml.safe_load(path.read_text()))

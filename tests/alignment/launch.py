@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.alignment.conftest import DURATION_S
-from v2a_dpo.alignment.log import read_log
+from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.config import Params
 from v2a_dpo.stages.align import align
 
@@ -35,7 +35,13 @@ def in_a_process(function: Callable[..., None], *arguments: object) -> BaseProce
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["accelerate", "s3fs", "v2a_dpo.stages.align_on_cluster", "v2a_dpo.stages.align", "v2a_dpo.tiny.generator"]
+        [
+            "accelerate",
+            "s3fs",
+            "v2a_dpo.orchestration.align_on_cluster",
+            "v2a_dpo.stages.align",
+            "v2a_dpo.tiny.generator",
+        ]
     )
     process = context.Process(target=function, args=arguments)
     process.start()

@@ -81,7 +81,7 @@ def test_a_module_may_be_renamed_and_a_function_moved_to_another(copy: Copy) -> 
     package = copy.folder / "v2a_dpo"
     (package / "preference.py").rename(package / "pair_mining.py")
     for file in package.rglob("*.py"):
-        file.write_text(file.read_text().replace("v2a_dpo.preference", "v2a_dpo.pair_mining"))
+        file.write_text(file.read_text().replace("v2a_dpo.preference.pairs", "v2a_dpo.pair_mining"))
     source = (package / "pair_mining.py").read_text()
     start = source.index("def split_threshold(")
     end = source.index("def with_phases(")
@@ -128,7 +128,7 @@ def test_a_method_reaches_the_members_that_it_uses_and_no_others(copy: Copy) -> 
 
 def test_names_taken_of_a_module_and_imports_inside_a_function_are_followed(copy: Copy) -> None:
     assert "AudioTagger.tag" in copy.functions("v2a_dpo.tiny.scoring:load_taggers")  # networks.TinyScorers
-    rater = copy.functions("v2a_dpo.stages.evaluation_inputs:_simulated_rater")
+    rater = copy.functions("v2a_dpo.evaluation.inputs:_simulated_rater")
     assert "judge" in rater  # imported in its body
 
 
@@ -147,4 +147,4 @@ def test_a_root_that_does_not_exist_is_an_error(copy: Copy) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         copy.functions("v2a_dpo.no_such_module:name")
     with pytest.raises(subprocess.CalledProcessError):
-        copy.functions("v2a_dpo.preference:no_such_name")
+        copy.functions("v2a_dpo.preference.pairs:no_such_name")

@@ -76,10 +76,10 @@ def test_only_sections_and_equations_that_the_paper_has_are_cited():
 @pytest.mark.parametrize(
     ("file", "section"),
     [
-        ("v2a_dpo/audioscore.py", "2.1"),
+        ("v2a_dpo/preference/audioscore.py", "2.1"),
         ("v2a_dpo/stages/train_audioscore.py", "2.1"),
         ("components/train_audioscore.py", "2.1"),
-        ("v2a_dpo/preference.py", "2.2"),
+        ("v2a_dpo/preference/pairs.py", "2.2"),
         ("v2a_dpo/stages/generate.py", "2.2"),
         ("v2a_dpo/stages/mine.py", "2.2"),
         ("components/generate.py", "2.2"),
@@ -90,7 +90,7 @@ def test_only_sections_and_equations_that_the_paper_has_are_cited():
         ("configs/mmaudio-large-44k.yaml", "3.1"),
         ("configs/mmaudio-small-16k.yaml", "3.1"),
         ("v2a_dpo/config.py", "3.1"),
-        ("v2a_dpo/stages/plan_sweep.py", "3.2"),
+        ("v2a_dpo/orchestration/sweep.py", "3.2"),
         ("pipelines/sweep.py", "3.2"),
     ],
 )

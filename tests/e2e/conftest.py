@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.config import load_params
-from v2a_dpo.stages.layout import Layout
-from v2a_dpo.stages.loop import run
+from v2a_dpo.orchestration.loop import run
 
 MINIATURE = Path(__file__).with_name("miniature.yaml")
 

@@ -19,10 +19,10 @@ from tests.e2e.local_kubeflow import run
 from tests.e2e.program_copy import ROOT, ProgramCopy
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.stages.layout import Layout
+from v2a_dpo.artifacts.layout import Layout
 
 pytestmark = pytest.mark.slow
-#: A change of the complexity score's formula, in v2a_dpo/preference.py.
+#: A change of the complexity score's formula, in v2a_dpo/preference/pairs.py.
 FORMULA = ("preference.py", "(loser_bad - winner_bad)) / 2", "(loser_bad - winner_bad)) / 4")
 #: What the formula decides on: pairs, and everything behind them.
 BEHIND_PAIRS = {"pairs", "aligned", "alignment", "evaluation", "report", "plots"}

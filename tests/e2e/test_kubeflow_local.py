@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import boto3
 import pytest
 
-from pipelines.parts import candidate_set, sources
-from pipelines.preference import preference_pairs
-from pipelines.shards import candidate_shards
-from pipelines.v2a_dpo import full_loop
+from pipelines.full_loop import full_loop
+from pipelines.parts.preference import preference_pairs
+from pipelines.parts.sets import candidate_set, sources
+from pipelines.parts.shards import candidate_shards
 from tests.e2e.local_kubeflow import LOCAL, plant_killer, run, torch_loaded_once
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.config import values_of
-from v2a_dpo.stages.layout import Layout
 
 pytestmark = pytest.mark.slow
 

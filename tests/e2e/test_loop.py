@@ -12,8 +12,8 @@ import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.stages.layout import SPLITS, Layout
-from v2a_dpo.stages.loop import run
+from v2a_dpo.artifacts.layout import SPLITS, Layout
+from v2a_dpo.orchestration.loop import run
 
 pytestmark = pytest.mark.slow
 MINIATURE = Path(__file__).with_name("miniature.yaml")

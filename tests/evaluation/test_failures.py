@@ -92,7 +92,7 @@ def test_memory_that_runs_out_while_a_clip_is_read_stops_the_stage(loop, tmp_pat
     def read_audio(*_, **__):
         raise error
 
-    monkeypatch.setattr("v2a_dpo.stages.evaluation_inputs.read_audio", read_audio)
+    monkeypatch.setattr("v2a_dpo.evaluation.inputs.read_audio", read_audio)
     with pytest.raises(type(error)):
         evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
     assert not list((tmp_path / "out").rglob("part-*.parquet"))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from v2a_dpo.flow import sample_euler
-from v2a_dpo.generation.minimal_filtering import MinimalConv1d
 from v2a_dpo.generation.precision import autocast, prepare_for_sampling, round_weights
 from v2a_dpo.models.mmaudio.blocks import TimeConv1d
+from v2a_dpo.models.mmaudio.winograd import MinimalConv1d
 
 CLIPS = ("a", "b", "c")
 DURATION_S = 2.0

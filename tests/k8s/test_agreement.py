@@ -11,7 +11,7 @@ from pipelines.placement import CONFIG_MAP, HOME, MLFLOW_SECRET, S3_SECRET, TEMP
 from pipelines.presets import PRESETS
 from tests.k8s.reading import containers, names, of_kind, pod_templates
 from tests.k8s.test_manifests import SECRETS
-from v2a_dpo.train_job.manifest import NODE, TrainJob
+from v2a_dpo.cluster.train_job.manifest import NODE, TrainJob
 
 
 def test_the_environment_has_the_keys_that_tasks_take(built):

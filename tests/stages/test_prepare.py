@@ -220,7 +220,7 @@ def test_a_worker_looks_at_the_videos_of_its_own_shards_alone(generator, tmp_pat
         looked_at.append(uri[-5])
         return content_probe(uri)
 
-    monkeypatch.setattr("v2a_dpo.clip_table.content_probe", noted)
+    monkeypatch.setattr("v2a_dpo.data.clips.content_probe", noted)
     summary = _run(folder, generator, tmp_path / "out", shards=[1])
     assert sorted(looked_at) == ["e", "f", "g"]
     assert summary.quarantined == {"DuplicateClip": 1}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from v2a_dpo.preference import EASY, HARD
+from v2a_dpo.preference.pairs import EASY, HARD
 from v2a_dpo.randomness import row_generator, row_seed
 
 

@@ -25,11 +25,8 @@ _PLUMBING = tuple(
     f"{_PACKAGE}.{name}"
     for name in (
         "artifacts",
-        "alignment.checkpoint",
-        "alignment.log",
-        "alignment.mirror",
         "alignment.processes",
-        "alignment.run_folder",
+        "alignment.run",
         "cli",
         "config",
         "errors",

@@ -7,16 +7,9 @@ import sys
 import typer
 
 from v2a_dpo.artifacts.causes import local_cause
-from v2a_dpo.cli import (
-    data_commands,
-    learning_commands,
-    model_commands,
-    outcome_commands,
-    pipeline_commands,
-    registry_commands,
-    serving_commands,
-)
+from v2a_dpo.cli import data, evaluation, preference, release, serving, weights
 from v2a_dpo.cli.console import show_error
+from v2a_dpo.cli.kubeflow import commands as kubeflow
 from v2a_dpo.errors import UserError
 
 app = typer.Typer(
@@ -31,15 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for commands in (
-    data_commands,
-    learning_commands,
-    outcome_commands,
-    registry_commands,
-    model_commands,
-    pipeline_commands,
-    serving_commands,
-):
+for commands in (data, preference, evaluation, release, weights, kubeflow, serving):
     commands.add_to(app)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from v2a_dpo.generation.minimal_filtering import use_minimal_filtering
+from v2a_dpo.models.mmaudio.winograd import use_minimal_filtering
 
 
 def prepare_for_sampling(network: nn.Module, dtype: torch.dtype) -> None:

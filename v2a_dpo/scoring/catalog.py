@@ -9,7 +9,7 @@ from types import ModuleType
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.errors import UserError
 from v2a_dpo.scoring.base import AudioTagger, Scorer
-from v2a_dpo.scoring.speech_quality import SpeechQuality
+from v2a_dpo.scoring.pesq import SpeechQuality
 
 #: Kind -> module with `load_scorers(folder)` and `load_taggers(folder)`. Named by path so that a kind is imported only when used.
 KINDS = {"tiny": "v2a_dpo.tiny.scoring"}

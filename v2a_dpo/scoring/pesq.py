@@ -1,47 +1,69 @@
-"""The real PESQ (ITU-T P.862.2, package `pesq`), called in worker processes: its C code can end the process.
-
-Nothing but NumPy is imported here, so that a worker starts at once.
-"""
+"""Score 5: PESQ of the generated sound against the clip's own, for clips with human speech."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from torch import Tensor
 
-#: Wide band is defined at this rate alone.
-SAMPLE_RATE = 16_000
-#: The algorithm needs a quarter of a second, and overruns an array after about 50 utterances: 20 s hold fewer.
-MIN_DURATION_S, MAX_DURATION_S = 0.25, 20.0
-#: One step of 16 bits: what never gets louder is silence.
-_SILENCE = 1.0 / 32768
+from v2a_dpo.media.audio import resample
+from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.scoring.base import Missing, Score, ScoringClip
+from v2a_dpo.scoring.pesq_worker import MAX_DURATION_S, SAMPLE_RATE, why_not, wide_band_pesq
+from v2a_dpo.worker_pool import WorkerDied, WorkerPool
 
 
-def why_not(reference: np.ndarray, degraded: np.ndarray) -> str | None:
-    """Why PESQ cannot compare these mono signals `[S]` at 16 kHz, or None where it can.
+class SpeechQuality:
+    """PESQ, wide band, in `workers` processes; every failure, a crash included, is a missing score with its reason.
 
-    Asked first, since some of these make the package raise errors of other kinds or return nonsense.
+    Both sounds are cut to `max_duration_s`; longer ones can crash the package.
     """
-    for name, signal in (("reference", reference), ("generated", degraded)):
-        if not np.isfinite(signal).all():
-            return f"the {name} sound is not finite"
-        if signal.size < MIN_DURATION_S * SAMPLE_RATE:
-            return f"the {name} sound is shorter than {MIN_DURATION_S} s"
-        if np.abs(signal).max() <= _SILENCE:
-            return f"the {name} sound is silent"
-    return None
+
+    name = "pesq"
+    frame_streams: tuple[FrameStream, ...] = ()
+
+    def __init__(self, *, workers: int, max_duration_s: float = MAX_DURATION_S) -> None:
+        self._pool: WorkerPool[tuple[np.ndarray, np.ndarray], float | str] = WorkerPool(wide_band_pesq, workers=workers)
+        self._max_samples = round(max_duration_s * SAMPLE_RATE)
+
+    def score(self, clips: Sequence[ScoringClip], audio_BNS: Tensor, sample_rate: int) -> list[list[Score]]:
+        """`[B][N]` PESQ values; missing for clips without speech or without a sound of their own."""
+        table: list[list[Score]] = []
+        jobs: list[tuple[np.ndarray, np.ndarray]] = []
+        places: list[tuple[int, int]] = []
+        for row, clip in enumerate(clips):
+            reason = _why_no_reference(clip)
+            table.append([Missing(reason)] * audio_BNS.shape[1])
+            if reason or clip.reference is None:
+                continue
+            reference = self._at_16_khz(clip.reference, clip.reference_rate)
+            for candidate, degraded in enumerate(self._at_16_khz(audio_BNS[row], sample_rate)):
+                if obstacle := why_not(reference, degraded):
+                    table[row][candidate] = Missing(obstacle)
+                else:
+                    jobs.append((reference, degraded))
+                    places.append((row, candidate))
+        for (row, candidate), result in zip(places, self._pool.map(jobs), strict=True):
+            table[row][candidate] = _score(result)
+        return table
+
+    def close(self) -> None:
+        """Ends the worker processes."""
+        self._pool.close()
+
+    def _at_16_khz(self, audio: Tensor, rate: int) -> np.ndarray:
+        cut: np.ndarray = resample(audio.float().cpu(), rate, SAMPLE_RATE)[..., : self._max_samples].numpy()
+        return cut
 
 
-def wide_band_pesq(signals: tuple[np.ndarray, np.ndarray]) -> float | str:
-    """PESQ (MOS-LQO, 1.0 to 4.64) of `(reference, degraded)`, mono `[S]` at 16 kHz; the reason as text where it fails.
+def _why_no_reference(clip: ScoringClip) -> str:
+    if not clip.has_speech:
+        return "the clip has no human speech"
+    return "the clip has no sound of its own" if clip.reference is None else ""
 
-    Raises MemoryError when memory runs out, which is no property of the sounds.
-    """
-    from pesq import OutOfMemoryError, PesqError, pesq
 
-    try:
-        return float(pesq(SAMPLE_RATE, *signals, "wb"))
-    except OutOfMemoryError as error:
-        raise MemoryError("PESQ found no memory") from error
-    except (PesqError, ValueError) as error:
-        message = error.args[0] if error.args else ""
-        text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
-        return f"PESQ refuses: {text or type(error).__name__}"
+def _score(result: float | str | WorkerDied) -> Score:
+    if isinstance(result, WorkerDied):
+        return Missing("PESQ crashed")
+    return Missing(result) if isinstance(result, str) else result

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from v2a_dpo.alignment.checkpoint import remove_checkpoints
+from v2a_dpo.alignment.flow_dpo import AlignmentSummary, align_by_flow_dpo
 from v2a_dpo.alignment.inputs import AlignmentInputs
-from v2a_dpo.alignment.log import LOG, Record
-from v2a_dpo.alignment.mirror import Mirror
 from v2a_dpo.alignment.pairs_data import PairData, gather_pairs, remove_caches
 from v2a_dpo.alignment.processes import Processes, check_batch_divides, join_processes
-from v2a_dpo.alignment.trainer import AlignmentSummary, align_by_flow_dpo
+from v2a_dpo.alignment.run.checkpoint import remove_checkpoints
+from v2a_dpo.alignment.run.log import LOG, Record
+from v2a_dpo.alignment.run.mirror import Mirror
+from v2a_dpo.alignment.run.record import Run, alignment_identity, begin_run, find_run, finish_run
 from v2a_dpo.artifacts.checksums import record_checksums
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy, new_folder
@@ -23,7 +24,6 @@ from v2a_dpo.artifacts.location import is_remote, local_path
 from v2a_dpo.config import Params
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.alignment_record import Run, alignment_identity, begin_run, find_run, finish_run
 
 
 def align(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 
-from v2a_dpo.alignment.log import TARGET
-from v2a_dpo.alignment.trainer import AlignmentSummary
+from v2a_dpo.alignment.flow_dpo import AlignmentSummary
+from v2a_dpo.alignment.run.curves import sender
+from v2a_dpo.alignment.run.log import TARGET
+from v2a_dpo.alignment.run.record import read_record
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.align import align
-from v2a_dpo.stages.alignment_curves import sender
-from v2a_dpo.stages.alignment_record import read_record
 from v2a_dpo.tracking.live import LiveMetrics
 from v2a_dpo.tracking.upload import LiveTarget
 from v2a_dpo.tracking.values import flatten

@@ -13,6 +13,7 @@ from v2a_dpo.artifacts.location import join, remove, write_atomically
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.inputs import EvaluationInputs, System
 from v2a_dpo.evaluation.levels import mean_levels
 from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
 from v2a_dpo.evaluation.pairing import Pairing, failed_clips
@@ -22,7 +23,6 @@ from v2a_dpo.evaluation.systems import clips_with_features
 from v2a_dpo.evaluation.tables import Table, difference_table, level_table, paper_table, remarks, to_markdown, to_text
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.randomness import row_seed
-from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System
 from v2a_dpo.stages.guidance_curve import Models, guidance_curve
 
 METRICS_FILE, SUMMARY_FILE, TABLE_FILE, CURVE_FILE = "metrics.json", "summary.json", "table.md", "guidance-curve.json"

@@ -7,7 +7,7 @@ import json
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison
-from v2a_dpo.gates import GateDecision, decide
+from v2a_dpo.registry.gates import GateDecision, decide
 from v2a_dpo.stages.evaluate import METRICS_FILE
 
 

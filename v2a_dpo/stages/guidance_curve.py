@@ -11,9 +11,9 @@ from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import join
+from v2a_dpo.evaluation.inputs import EvaluationInputs, System
 from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
 from v2a_dpo.evaluation.systems import SystemClips
-from v2a_dpo.stages.evaluation_inputs import EvaluationInputs, System
 from v2a_dpo.stages.generate import generate
 from v2a_dpo.stages.score import score
 

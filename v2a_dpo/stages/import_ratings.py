@@ -11,10 +11,10 @@ from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.artifacts.shards import BuildSummary, ShardContent, ShardTask, build_dataset
 from v2a_dpo.artifacts.text_table import TableLine, column_names, read_table
-from v2a_dpo.audioscore import LABELS
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference import HUMAN, SIMULATED
+from v2a_dpo.preference.audioscore import LABELS
+from v2a_dpo.preference.pairs import HUMAN, SIMULATED
 from v2a_dpo.progress import Progress, silent
 
 _COLUMNS = tuple(RATINGS.arrow.names)

@@ -17,12 +17,12 @@ from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.audioscore import SCORE_NAMES, AudioScore, score_matrix
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference import AUDIOSCORE, Mined, mine_pairs, rated_pairs, split_threshold, with_phases
+from v2a_dpo.preference.audioscore import SCORE_NAMES, AudioScore, score_matrix
+from v2a_dpo.preference.audioscore_check import check_audioscore
+from v2a_dpo.preference.pairs import AUDIOSCORE, Mined, mine_pairs, rated_pairs, split_threshold, with_phases
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.audioscore_check import check_audioscore
 
 _PAIRS_PER_SHARD = 1 << 16
 _HISTOGRAM_BINS = 20

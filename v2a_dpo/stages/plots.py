@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from v2a_dpo.alignment.log import LOG
+from v2a_dpo.alignment.run.log import LOG
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
-from v2a_dpo.audioscore import METRICS
+from v2a_dpo.preference.audioscore import METRICS
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluate import CURVE_FILE
 

@@ -15,13 +15,13 @@ from v2a_dpo.artifacts.location import file_sizes, join, open_input
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.artifacts.shard_file import StoredShard, stored_shard
 from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent, ShardTask, build_dataset, shard_name
-from v2a_dpo.clip_table import ClipSource, accepted, clip_rows, content, find_sources, identity, rejections
 from v2a_dpo.config import Params
+from v2a_dpo.data.captions import CaptionedClip, RejectedClip, read_clips
+from v2a_dpo.data.clips import ClipSource, accepted, clip_rows, content, find_sources, identity, rejections
+from v2a_dpo.data.conditions import ConditionExtractor
 from v2a_dpo.errors import UserError
-from v2a_dpo.media.captions import CaptionedClip, RejectedClip, read_clips
 from v2a_dpo.media.video_files import VideoFolder
 from v2a_dpo.models.catalog import load_generator
-from v2a_dpo.preparation import ConditionExtractor
 from v2a_dpo.progress import Progress, silent
 
 _FILES_NAMED = 5

@@ -12,12 +12,12 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference
 from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare_evaluated
-from v2a_dpo.gates import GateDecision, both, decide, refusal, shown_bootstrap
 from v2a_dpo.progress import Progress, silent
+from v2a_dpo.registry.copies import copy_version, open_registry
+from v2a_dpo.registry.evidence import Evidence, read_evidence
+from v2a_dpo.registry.gates import GateDecision, both, decide, refusal, shown_bootstrap
 from v2a_dpo.registry.ledger import Entry, Ledger, champions, check_reason
 from v2a_dpo.registry.versions import Registry, StoredVersion
-from v2a_dpo.stages.evidence import Evidence, read_evidence
-from v2a_dpo.stages.registry_copy import copy_version, open_registry
 from v2a_dpo.tracking.failures import failures_reported
 
 #: Tag of a version that the gates kept out: when it last was, and what did not hold.

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
+from v2a_dpo.alignment.run.curves import live_run
+from v2a_dpo.alignment.run.record import read_record
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import read_bytes, write_atomically
 from v2a_dpo.config import Params
-from v2a_dpo.gates import GateDecision
 from v2a_dpo.progress import Progress, silent
+from v2a_dpo.registry.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
+from v2a_dpo.registry.facts import VersionFacts, version_facts
+from v2a_dpo.registry.gates import GateDecision
+from v2a_dpo.registry.lineage import trace
+from v2a_dpo.registry.records import StageRecord, stage_records
 from v2a_dpo.registry.versions import ModelFolder, RegisteredVersion, Registry
 from v2a_dpo.serving.model_source import packaged_folder
 from v2a_dpo.serving.settings import ServingSettings
-from v2a_dpo.stages.alignment_curves import live_run
-from v2a_dpo.stages.alignment_record import read_record
-from v2a_dpo.stages.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
-from v2a_dpo.stages.lineage import trace
-from v2a_dpo.stages.loop_record import StageRecord, stage_records
-from v2a_dpo.stages.version_facts import VersionFacts, version_facts
 from v2a_dpo.tracking.connection import Tracking, tracking_uri
 from v2a_dpo.tracking.failures import failures_reported, public_uri
 from v2a_dpo.tracking.run import TrackedRun

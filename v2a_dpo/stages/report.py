@@ -15,10 +15,12 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.inputs import System
 from v2a_dpo.evaluation.metrics import SYSTEMS, Comparison, Metric
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
 from v2a_dpo.evaluation.report import sections
 from v2a_dpo.evaluation.report.gallery import choose_clips, clip_figure
+from v2a_dpo.evaluation.report.media import ClipMedia
 from v2a_dpo.evaluation.report.page import Page, Section, render
 from v2a_dpo.evaluation.report.summary import notes, settings
 from v2a_dpo.evaluation.report.training import LogRecord, training_section
@@ -26,8 +28,6 @@ from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
-from v2a_dpo.stages.evaluation_inputs import System
-from v2a_dpo.stages.report_media import ClipMedia
 
 _SCORES = ("imagebind", "clap", "desync", "inception", "pesq")
 _CLIP_NUMBERS = ("rater_quality", "kl_panns", "ib_score", "desync_s")

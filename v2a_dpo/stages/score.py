@@ -17,7 +17,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.scoring.catalog import KINDS, load_scorers
 from v2a_dpo.scoring.engine import CandidateScorer
-from v2a_dpo.scoring.speech_quality import SpeechQuality
+from v2a_dpo.scoring.pesq import SpeechQuality
 
 _COLUMNS = ("clip_id", "sample", "sample_rate", "audio")
 

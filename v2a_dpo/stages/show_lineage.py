@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from v2a_dpo.config import Params
-from v2a_dpo.stages.evidence import LINEAGE, download_evidence
-from v2a_dpo.stages.lineage import Lineage
-from v2a_dpo.stages.registry_copy import open_registry
+from v2a_dpo.registry.copies import open_registry
+from v2a_dpo.registry.evidence import LINEAGE, download_evidence
+from v2a_dpo.registry.lineage import Lineage
 from v2a_dpo.tracking.failures import failures_reported
 
 

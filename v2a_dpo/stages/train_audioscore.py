@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import RATINGS, SCORES
-from v2a_dpo.audioscore import LABELS, METRICS, SCORE_NAMES, score_matrix
-from v2a_dpo.audioscore_training import RatedScores, ablate, assess, fit, split_clips
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
+from v2a_dpo.preference.audioscore import LABELS, METRICS, SCORE_NAMES, score_matrix
+from v2a_dpo.preference.audioscore_check import SCORERS, scorers_of
+from v2a_dpo.preference.training import RatedScores, ablate, assess, fit, split_clips
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.audioscore_check import SCORERS, scorers_of
 
 
 @dataclass(frozen=True)

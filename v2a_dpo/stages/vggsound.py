@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from v2a_dpo.artifacts.fingerprint import file_checksum
+from v2a_dpo.artifacts.layout import SPLITS
 from v2a_dpo.artifacts.location import exists, join, list_names, write_atomically
 from v2a_dpo.config import Params
+from v2a_dpo.data.vggsound.archives import ArchiveIndex, archive_sizes, read_archive
+from v2a_dpo.data.vggsound.files import clip_id_of, videos_in
+from v2a_dpo.data.vggsound.lists import ListedClip, read_clip_list, read_official_list
+from v2a_dpo.data.vggsound.splits import Candidates, arrange, take
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.layout import SPLITS
-from v2a_dpo.vggsound.archives import ArchiveIndex, archive_sizes, read_archive
-from v2a_dpo.vggsound.files import clip_id_of, videos_in
-from v2a_dpo.vggsound.lists import ListedClip, read_clip_list, read_official_list
-from v2a_dpo.vggsound.splits import Candidates, arrange, take
 
 #: How many more clips than wanted the first pass over archives takes out, so that missing ones need no second pass.
 _RESERVE = 1.05

@@ -1,0 +1,1 @@
+"""The parts that the pipelines are put together from."""

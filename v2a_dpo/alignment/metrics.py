@@ -1,0 +1,110 @@
+"""What the log says about a batch of pairs, and when it should worry its reader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from v2a_dpo.alignment.losses import FlowDPO, absolute_quantile, flow_dpo
+from v2a_dpo.alignment.run.log import Record
+from v2a_dpo.config import AlignConfig
+from v2a_dpo.errors import UserError
+
+#: Alarms, as they stand in the log: |z| > 10 for a tenth of a batch; held-out winner error 1.5 times the reference's.
+SATURATED, WINNER_FORGOTTEN = "sigmoid saturated", "winner error grew by half"
+_SATURATION, _GROWTH_ALARM, _GROWTH_STOP = 10.0, 1.5, 4.0
+
+#: How far the policy's first errors may be from the reference's, relatively: kernels with and without gradients may
+#: round apart. Rounding to bfloat16 moves the error of a large model by 3e-4 (standard deviation), the largest of a
+#: batch more.
+_STEP_ZERO_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
+
+
+class AlignmentDivergedError(UserError):
+    """The run became useless; the message says at which step and what to change."""
+
+    def __init__(self, what: str, *, step: int, config: AlignConfig) -> None:
+        super().__init__(
+            f"The alignment diverged at step {step}: {what}.",
+            where=f"align (learning_rate {config.learning_rate:g}, beta {config.beta:g})",
+            remedy="Lower align.learning_rate first (a third is a good next try); with it unchanged, raise align.beta. "
+            "Begin anew with --start-anew.",
+        )
+
+
+def batch_record(result: FlowDPO, policy_2B: Tensor, reference_2B: Tensor) -> dict[str, float]:
+    """The numbers of one batch: loss, implicit accuracy, margin z, and the errors of policy and reference.
+
+    A difference is policy minus reference. DPO may let both errors grow while the accuracy rises, so both are told.
+    """
+    winner, loser = policy_2B.detach().chunk(2)
+    winner_reference, loser_reference = reference_2B.chunk(2)
+    return {
+        "loss": result.loss.item(),
+        "accuracy": result.implicit_accuracy,
+        "margin": result.z.mean().item(),
+        "margin_abs_p90": absolute_quantile(result.z, 0.9),
+        "winner_difference": result.winner_difference.mean().item(),
+        "loser_difference": result.loser_difference.mean().item(),
+        "winner_error": winner.mean().item(),
+        "loser_error": loser.mean().item(),
+        "winner_error_reference": winner_reference.mean().item(),
+        "loser_error_reference": loser_reference.mean().item(),
+    }
+
+
+def held_out_record(policy: Sequence[Tensor], reference: Sequence[Tensor], *, beta: float) -> dict[str, float]:
+    """`batch_record` over several batches of errors `[2B]`, its names prefixed with `held_out_`."""
+    policy_2B, reference_2B = winners_first(policy), winners_first(reference)
+    record = batch_record(flow_dpo(policy_2B, reference_2B, beta=beta), policy_2B, reference_2B)
+    return {f"held_out_{name}": value for name, value in record.items()}
+
+
+def winners_first(batches: Sequence[Tensor]) -> Tensor:
+    """The errors of several batches as those of one, on the CPU: all winners, then all losers."""
+    halves = [batch.cpu().chunk(2) for batch in batches]
+    return torch.cat([*(winners for winners, _ in halves), *(losers for _, losers in halves)])
+
+
+def alarms(record: Record) -> list[str]:
+    """What is worrying about a record."""
+    found = [SATURATED] if record.get("margin_abs_p90", 0.0) > _SATURATION else []
+    if record.get("held_out_winner_error", 0.0) > _GROWTH_ALARM * record.get("held_out_winner_error_reference", 0.0):
+        found.append(WINNER_FORGOTTEN)
+    return found
+
+
+def stop_if_diverged(record: Record, config: AlignConfig) -> None:
+    """Raises AlignmentDivergedError when a number is not finite, or the winners' error is over 4 times the reference's.
+
+    Held-out winners are judged, and those of the batch: a run that holds nothing out is judged, too.
+    """
+    for name, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            what = f"the {name.replace('_', ' ')} is {value}"
+            raise AlignmentDivergedError(what, step=record["step"], config=config)
+    for name, winners in (("winner_error", "the batch's winners"), ("held_out_winner_error", "held-out winners")):
+        growth = record[name] / record[f"{name}_reference"] if name in record else 0.0
+        if growth > _GROWTH_STOP:
+            what = f"the error on {winners} is {growth:.1f} times the reference's"
+            raise AlignmentDivergedError(what, step=record["step"], config=config)
+
+
+def stop_unless_finite(network: nn.Module, *, step: int, config: AlignConfig) -> None:
+    """Raises AlignmentDivergedError when a weight of `network` is not finite after `step` steps."""
+    for name, weights in network.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise AlignmentDivergedError(f"weights of {name} are not finite", step=step, config=config)
+
+
+def check_step_zero(policy_2B: Tensor, reference_2B: Tensor, *, precision: str) -> None:
+    """Before the first step the policy is the reference: z = 0, loss = ln 2. Raises RuntimeError when they are further
+    apart than rounding of `precision` explains."""
+    apart = ((policy_2B.detach() - reference_2B).abs() / reference_2B.abs().clamp_min(1e-12)).max().item()
+    if not apart <= _STEP_ZERO_TOLERANCE[precision]:  # a policy that is not finite is not the reference either
+        raise RuntimeError(
+            f"policy and reference differ by {apart:.2g} before the first step: dropout, precision, or other weights"
+        )

@@ -1,0 +1,1 @@
+"""The files of one alignment: identity, log, checkpoints, their mirror on S3, curves."""

@@ -1,0 +1,80 @@
+"""The files of one run: its log and its checkpoints, kept by the main process alone, and mirrored to S3 if there is a mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from v2a_dpo.alignment.processes import Processes
+from v2a_dpo.alignment.run.checkpoint import Position, load_checkpoint, save_checkpoint, share_optimizer_state
+from v2a_dpo.alignment.run.log import LOG, Record, TrainingLog, parse_log
+from v2a_dpo.alignment.run.mirror import Mirror
+
+
+class RunFolder:
+    """The local `folder` of a run, which holds nothing of any other; every record also goes to `on_record`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        processes: Processes,
+        mirror: Mirror | None = None,
+        on_record: Callable[[Record], None] = lambda record: None,
+    ) -> None:
+        self._folder = folder
+        self._processes = processes
+        self._mirror = mirror
+        self._on_record = on_record
+        self._log: TrainingLog | None = None
+
+    def fetch(self, name: str) -> Path:
+        """The path of the file `name`, brought from the mirror if it is only there."""
+        path = self._folder / name
+        if self._processes.is_main and self._mirror is not None and not path.exists():
+            self._mirror.fetch_file(name)
+        return path
+
+    def send(self, name: str) -> None:
+        """Gives the file `name` to the mirror."""
+        if self._processes.is_main and self._mirror is not None:
+            self._mirror.send(name)
+
+    def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """The first step to do, 0 for a new run; the optimizer has the state it had before that step.
+
+        The main process's `network` has its weights of then, too: `Processes.prepare` gives them to the others.
+        """
+        position = Position(step=0, log_bytes=0)
+        if self._processes.is_main:
+            if self._mirror is not None:
+                self._mirror.fetch()
+            position = load_checkpoint(self._folder, network, optimizer)
+            self._log = TrainingLog(self._folder / LOG, length=position.log_bytes, on_record=self._on_record)
+        share_optimizer_state(optimizer, self._processes)
+        return int(self._processes.from_main(torch.tensor(position.step)).item())
+
+    def write(self, record: Record) -> None:
+        """Appends a record to the log."""
+        if self._log is not None:
+            self._log.write(record)
+
+    def checkpoint(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Keeps the state after `step` steps; the mirror gets it while training goes on."""
+        if self._log is None:
+            return
+        position = Position(step, self._log.flush())
+        if self._mirror is not None:
+            self._mirror.wait()  # the older checkpoint is deleted here next, so it must be there
+        saved = save_checkpoint(self._folder, position, network, optimizer)
+        if self._mirror is not None:
+            self._mirror.send_checkpoint(saved, log_bytes=position.log_bytes)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The main process's whole log."""
+        content = (self._folder / LOG).read_bytes() if self._processes.is_main else b""
+        return parse_log(self._processes.bytes_from_main(content))

@@ -1,0 +1,1 @@
+"""The commands that compile, start and watch runs on Kubeflow."""

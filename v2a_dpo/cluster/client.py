@@ -1,0 +1,325 @@
+"""The one place that talks to Kubeflow Pipelines: upload, start, follow, cancel and schedule, with errors that say what to do."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+import urllib3
+from kfp.client import Client
+
+from v2a_dpo.cluster.run_status import RunStatus, run_status
+from v2a_dpo.cluster.schedules import Schedule
+from v2a_dpo.cluster.submission import CompiledPipeline, Submission
+from v2a_dpo.errors import UserError
+
+#: Seconds to connect, and to wait for the first answer.
+_TIMEOUT_S = (5, 30)
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where Kubeflow Pipelines is and how to get in; the token is never shown."""
+
+    host: str
+    namespace: str | None = None
+    token_file: str | None = None
+    token: str | None = None
+    ca_file: str | None = None
+
+    def current_token(self) -> str | None:
+        """The bearer token, read anew from its file each time, since such files are renewed while a run lasts."""
+        if self.token_file is None:
+            return self.token
+        try:
+            return Path(self.token_file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            remedy = "Name a file that holds only the token."
+            raise UserError(
+                f"The token cannot be read: {error.strerror}.", where=self.token_file, remedy=remedy
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"Connection(host={self.host!r}, namespace={self.namespace!r})"
+
+
+@dataclass(frozen=True)
+class UploadedVersion:
+    """A pipeline's version on the server, and whether this upload made it."""
+
+    pipeline_id: str
+    version_id: str
+    is_new: bool
+
+
+class _ImpatientClient(Client):
+    """The client, whose first question at the server is asked once, not five times in twenty seconds."""
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        answer, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(_request_timeout=_TIMEOUT_S)
+        if "json" not in headers.get("Content-Type", ""):
+            raise UserError(
+                "A web page answered instead of Kubeflow Pipelines, most likely a log-in page.",
+                where=self._existing_config.host,
+                remedy="Give a token (KFP_TOKEN or --token-file), or the address of the API: behind Kubeflow's gateway it ends in /pipeline.",
+            )
+        return answer
+
+
+class PipelineClient:
+    """Kubeflow Pipelines at one address."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.host = connection.host.rstrip("/")
+        self._client = self._connect()
+        self._specs: dict[str, Mapping[str, Any] | None] = {}
+        with self._explained("the server"):
+            is_multi_user = bool(self._client.get_kfp_healthz().multi_user)
+        if is_multi_user and not connection.namespace:
+            raise UserError(
+                "Several users share this Kubeflow, and no namespace was named.",
+                where=self.host,
+                remedy="Give --namespace or set KFP_NAMESPACE to your profile's namespace.",
+            )
+        # Only a server that serves several users takes a namespace; any other refuses it.
+        self._namespace = connection.namespace if is_multi_user else None
+
+    def upload(self, compiled: CompiledPipeline) -> UploadedVersion:
+        """The pipeline's version on the server; it is uploaded only if this compiled text is not there yet."""
+        with self._explained(f"the pipeline {compiled.name}"):
+            pipeline_id = self._pipeline_id(compiled.name) or self._create_pipeline(compiled.name)
+            version_id = self._version_id(pipeline_id, compiled.version)
+            if version_id is not None:
+                return UploadedVersion(pipeline_id, version_id, is_new=False)
+            with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+                path = Path(folder) / "pipeline.yaml"
+                path.write_text(compiled.text, encoding="utf-8")
+                version = self._client.upload_pipeline_version(
+                    str(path), pipeline_version_name=compiled.version, pipeline_id=pipeline_id
+                )
+            return UploadedVersion(pipeline_id, version.pipeline_version_id, is_new=True)
+
+    def version(self, submission: Submission) -> UploadedVersion:
+        """The version that `submission` runs: the one it names, which must be there, or its compiled text, uploaded."""
+        if submission.existing_version is None:
+            return self.upload(submission.compiled)
+        name = submission.compiled.name
+        with self._explained(f"the pipeline {name}"):
+            pipeline_id = self._pipeline_id(name)
+            version_id = pipeline_id and self._version_id(pipeline_id, submission.existing_version)
+        if not pipeline_id or not version_id:
+            raise UserError(
+                f"The pipeline {name} has no version called {submission.existing_version}.",
+                where=self.host,
+                remedy="Leave --version out to upload it, or look whether the PipelineVersion was applied.",
+            )
+        return UploadedVersion(pipeline_id, version_id, is_new=False)
+
+    def start(self, submission: Submission, version: UploadedVersion) -> str:
+        """The id of a new run of `version` with the arguments of `submission`."""
+        experiment_id = self._experiment_id(submission.experiment)
+        with self._explained(f"the run {submission.run_name}"), redirect_stdout(io.StringIO()):
+            run = self._client.run_pipeline(
+                experiment_id=experiment_id,
+                job_name=submission.run_name,
+                params=dict(submission.arguments),
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
+                service_account=submission.service_account,
+            )
+        return str(run.run_id)
+
+    def status(self, run_id: str) -> RunStatus:
+        """What the server knows of a run and of its tasks."""
+        with self._explained(f"the run {run_id}"):
+            run = self._client.get_run(run_id)
+        return run_status(run, self._spec_of(run))
+
+    def runs(self, *, limit: int = 20) -> list[RunStatus]:
+        """The latest runs, the newest first, without their tasks."""
+        with self._explained("the runs"):
+            answer = self._client.list_runs(page_size=limit, sort_by="created_at desc", namespace=self._namespace)
+        return [run_status(run) for run in answer.runs or []]
+
+    def cancel(self, run_id: str) -> RunStatus:
+        """The run's status after it was told to stop; a finished run is left as it is."""
+        status = self.status(run_id)
+        if not status.is_finished:
+            with self._explained(f"the run {run_id}"):
+                self._client.terminate_run(run_id)
+            status = self.status(run_id)
+        return status
+
+    def schedule(self, submission: Submission, version: UploadedVersion, schedule: Schedule) -> str:
+        """The id of a new schedule that starts `submission` again and again; one run at a time, missed ones left out."""
+        if any(found.name == schedule.name for found in self.schedules()):
+            raise UserError(
+                f"There is already a schedule called {schedule.name}.",
+                where=self.host,
+                remedy=f"Choose another name, or delete it: v2a-dpo pipeline schedule delete {schedule.name}",
+            )
+        experiment_id = self._experiment_id(submission.experiment)
+        with self._explained(f"the schedule {schedule.name}"):
+            created = self._client.create_recurring_run(
+                experiment_id=experiment_id,
+                job_name=schedule.name,
+                cron_expression=schedule.cron,
+                interval_second=schedule.interval_s,
+                max_concurrency=1,
+                no_catchup=True,
+                params=dict(submission.arguments),
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
+                service_account=submission.service_account,
+            )
+        return str(created.recurring_run_id)
+
+    def schedules(self) -> list[Schedule]:
+        """All schedules, in the server's order."""
+        found: list[Schedule] = []
+        token = ""
+        with self._explained("the schedules"):
+            while True:
+                page = self._client.list_recurring_runs(page_token=token, page_size=_PAGE, namespace=self._namespace)
+                found += [Schedule.of(recurring) for recurring in page.recurring_runs or []]
+                token = page.next_page_token or ""
+                if not token:
+                    return found
+
+    def delete_schedule(self, name: str) -> None:
+        """Deletes the schedule called `name`; the runs it started stay."""
+        ids = [found.schedule_id for found in self.schedules() if found.name == name]
+        if not ids:
+            remedy = "See `v2a-dpo pipeline schedule list`."
+            raise UserError(f"There is no schedule called {name}.", where=self.host, remedy=remedy)
+        with self._explained(f"the schedule {name}"):
+            for schedule_id in ids:
+                self._client.delete_recurring_run(schedule_id)
+
+    def page_of(self, run_id: str) -> str:
+        """The address of a run's page."""
+        return f"{self.host}/#/runs/details/{run_id}"
+
+    def renew_token(self) -> None:
+        """Logs in anew with the token as it is now."""
+        self._client = self._connect()
+
+    def _connect(self) -> Client:
+        # Without a namespace: the client would send its own in every question, and most servers refuse that.
+        with warnings.catch_warnings(), self._explained("the server"):
+            warnings.simplefilter("ignore")  # the client warns on every start that it needs a server of version 2
+            return _ImpatientClient(
+                host=self.host,
+                existing_token=self._connection.current_token(),
+                ssl_ca_cert=self._connection.ca_file,
+            )
+
+    def _pipeline_id(self, name: str) -> str | None:
+        found = self._client.list_pipelines(namespace=self._namespace, filter=_named(name)).pipelines
+        return str(found[0].pipeline_id) if found else None
+
+    def _create_pipeline(self, name: str) -> str:
+        """A pipeline without versions: an upload under its name alone would make one that carries no fingerprint."""
+        pipeline = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=self._namespace)
+        return str(self._client.pipelines.pipeline_service_create_pipeline(pipeline).pipeline_id)
+
+    def _version_id(self, pipeline_id: str, name: str) -> str | None:
+        found = self._client.list_pipeline_versions(pipeline_id, filter=_named(name)).pipeline_versions
+        return str(found[0].pipeline_version_id) if found else None
+
+    def _experiment_id(self, name: str) -> str:
+        with self._explained(f"the experiment {name}"), redirect_stdout(io.StringIO()):
+            return str(self._client.create_experiment(name, namespace=self._namespace).experiment_id)
+
+    def _spec_of(self, run: Any) -> Mapping[str, Any] | None:
+        """The specification that a run follows, from the run itself or from its pipeline's version."""
+        if run.pipeline_spec:
+            return dict(run.pipeline_spec)
+        reference = run.pipeline_version_reference
+        if reference is None:
+            return None
+        version_id = reference.pipeline_version_id
+        if version_id not in self._specs:
+            with self._explained(f"the pipeline of the run {run.run_id}"):
+                version = self._client.get_pipeline_version(reference.pipeline_id, version_id)
+            self._specs[version_id] = version.pipeline_spec
+        return self._specs[version_id]
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turns what the client raises into an error that names the remedy."""
+        try:
+            yield
+        except kfp_server_api.ApiException as error:
+            raise _refusal(error, what=what, host=self.host, namespace=self._connection.namespace) from error
+        except urllib3.exceptions.HTTPError as error:
+            remedy = "Check KFP_HOST and that you can reach it, for example that `kubectl port-forward` still runs."
+            raise UnreachableError(
+                f"Kubeflow Pipelines does not answer: {_cause(error)}.", where=self.host, remedy=remedy
+            ) from error
+
+
+class UnreachableError(UserError):
+    """The server could not be reached or failed by itself; asking again later may help."""
+
+
+class NotLoggedInError(UserError):
+    """The server does not accept the token."""
+
+
+def _refusal(error: kfp_server_api.ApiException, *, what: str, host: str, namespace: str | None) -> UserError:
+    """The error that explains the server's refusal."""
+    said = _message(error)
+    place = f"{host}, namespace {namespace}" if namespace else host
+    if error.status == 401:
+        remedy = "Set KFP_TOKEN, or name a file with a fresh token by --token-file."
+        return NotLoggedInError("Kubeflow Pipelines does not know who you are (401).", where=place, remedy=remedy)
+    if error.status == 403:
+        remedy = "Check that --namespace exists and that your account may use pipelines in it."
+        return UserError(f"You may not use {what} (403). {said}", where=place, remedy=remedy)
+    if error.status == 404:
+        return UserError(
+            f"Kubeflow Pipelines does not know {what} (404).",
+            where=place,
+            remedy="`v2a-dpo pipeline status` lists the latest runs.",
+        )
+    if error.status in (0, 429) or error.status >= 500:
+        remedy = "Try again; if it stays so, look at the log of the deployment ml-pipeline."
+        return UnreachableError(
+            f"Kubeflow Pipelines failed at {what} ({error.status}). {said}", where=place, remedy=remedy
+        )
+    return UserError(
+        f"Kubeflow Pipelines refused {what} ({error.status}). {said}", where=place, remedy="Mend what it names."
+    )
+
+
+def _message(error: kfp_server_api.ApiException) -> str:
+    """What the server said, the first line of it."""
+    try:
+        said = json.loads(error.body or "{}")
+    except ValueError:
+        return str(error.reason or "")
+    text = said.get("error_message") or said.get("message") or said.get("error") or error.reason or ""
+    return str(text).splitlines()[0] if text else ""
+
+
+def _cause(error: urllib3.exceptions.HTTPError) -> str:
+    """Why a connection failed, in a few words."""
+    reason = getattr(error, "reason", None) or error
+    return type(reason).__name__ + (f" ({str(reason).rpartition(': ')[2]})" if str(reason) else "")
+
+
+def _named(name: str) -> str:
+    return json.dumps(
+        {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}, allow_nan=False
+    )

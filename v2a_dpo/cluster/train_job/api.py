@@ -1,0 +1,183 @@
+"""The few calls of the Kubernetes API that a training job needs, patient with an API server that is away for a while."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import urllib3
+from kubernetes import client, config
+
+from v2a_dpo.cluster.train_job.manifest import GROUP, NODE, PLURAL, VERSION
+from v2a_dpo.errors import UserError
+
+Answer = TypeVar("Answer")
+
+#: Seconds before a call is tried again: together ten minutes, in which a control plane is upgraded.
+RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, *[60.0] * 9)
+_TIMEOUTS_S = (5, 60)
+_TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
+
+
+class NotFound(Exception):  # noqa: N818 - an answer, not a fault
+    """There is no such object."""
+
+
+class AlreadyExists(Exception):  # noqa: N818
+    """There is an object of that name."""
+
+
+class Cluster:
+    """One namespace, through the kubeconfig or, inside the cluster, the pod's own account."""
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.namespace = namespace
+        self._delays_s = retry_delays_s
+        self._say = say
+        settings = client.Configuration()
+        settings.retries = False  # tried again here, where it is told
+        try:
+            _log_in(settings)
+        except config.ConfigException as error:
+            raise UserError(
+                "There is no access to Kubernetes.",
+                where="kubeconfig",
+                remedy="Run inside the cluster, or name a kubeconfig in KUBECONFIG.",
+            ) from error
+        api = client.ApiClient(settings)
+        self._host = settings.host
+        self._objects = client.CustomObjectsApi(api)
+        self._core = client.CoreV1Api(api)
+
+    def create_job(self, manifest: dict[str, Any]) -> None:
+        """Creates a TrainJob; raises AlreadyExists when there is one of that name."""
+        self._call(
+            "create trainjobs",
+            lambda: self._objects.create_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, PLURAL, manifest, _request_timeout=_TIMEOUTS_S
+            ),
+        )
+
+    def job(self, name: str) -> dict[str, Any]:
+        """The TrainJob as it stands; raises NotFound."""
+        found: dict[str, Any] = self._call(
+            "get trainjobs",
+            lambda: self._objects.get_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUTS_S
+            ),
+        )
+        return found
+
+    def delete_job(self, name: str) -> None:
+        """Deletes a TrainJob, and in the background its pods; nothing happens when there is none."""
+        try:
+            self._call(
+                "delete trainjobs",
+                lambda: self._objects.delete_namespaced_custom_object(
+                    GROUP, VERSION, self.namespace, PLURAL, name,
+                    propagation_policy="Background", _request_timeout=_TIMEOUTS_S,
+                ),
+            )  # fmt: skip
+        except NotFound:
+            return
+
+    def pods(self, job: str) -> list[dict[str, Any]]:
+        """The pods of a TrainJob that exist, by name; Trainer names the JobSet that makes them after the job."""
+        found = self._call(
+            "list pods",
+            lambda: self._core.list_namespaced_pod(
+                self.namespace,
+                label_selector=f"jobset.sigs.k8s.io/jobset-name={job}",
+                _request_timeout=_TIMEOUTS_S,
+                _preload_content=False,  # the client's own classes refuse what a server of another version leaves out
+            ),
+        )
+        pods: list[dict[str, Any]] = json.loads(found.data)["items"]
+        return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def log_lines(self, pod: str, *, since_s: int | None) -> list[str]:
+        """The lines, each after its time stamp, that a pod's container wrote (in the last `since_s` seconds).
+
+        None when it has not started, and when the pod is gone.
+        """
+        try:
+            answer = self._call(
+                "get pods/log",
+                lambda: self._core.read_namespaced_pod_log(
+                    pod, self.namespace, container=NODE, timestamps=True, since_seconds=since_s,
+                    _request_timeout=_TIMEOUTS_S, _preload_content=False,
+                ),
+            )  # fmt: skip
+        except NotFound:
+            return []
+        return [] if answer is None else answer.data.decode(errors="replace").splitlines()
+
+    def _call(self, what: str, call: Callable[[], Answer]) -> Any:
+        """What `call` returns, tried again while the API server does not answer or is overloaded."""
+        for delay_s in (*self._delays_s, None):
+            try:
+                return call()
+            except client.ApiException as error:
+                if error.status != _TOO_MANY_REQUESTS and error.status < _SERVER_ERROR:
+                    return self._refused(what, error)
+                trouble, cause = f"{error.status} {error.reason}", error
+            except urllib3.exceptions.HTTPError as error:
+                trouble, cause = type(error).__name__, error
+            if delay_s is None:
+                raise UserError(
+                    f"The Kubernetes API does not answer ({what}: {trouble}).",
+                    where=self._host,
+                    remedy="The job goes on without us: run this again to follow it.",
+                ) from cause
+            self._say(f"The Kubernetes API does not answer ({what}: {trouble}); trying again in {delay_s:g} s")
+            time.sleep(delay_s)
+        raise AssertionError("unreachable")
+
+    def _refused(self, what: str, error: client.ApiException) -> None:
+        """Raises what a refusal means; returns for a log that is asked for before its container runs."""
+        message = _message(error)
+        where = f"namespace {self.namespace} at {self._host}"
+        if error.status == 404 and what.startswith("create"):
+            remedy = "Install Kubeflow Trainer v2 and the namespace (see docs/cluster.md)."
+            raise UserError(f"There is nothing here that takes TrainJobs: {message}", where=where, remedy=remedy)
+        if error.status == 404:
+            raise NotFound(message)
+        if error.status == 409:
+            raise AlreadyExists(message)
+        if error.status in (401, 403):
+            verb, _, resource = what.partition(" ")
+            group = GROUP if resource == PLURAL else "core"
+            raise UserError(
+                f"Kubernetes does not allow this account to {what}: {message}",
+                where=where,
+                remedy=f"Give it a role with the verb {verb!r} on {resource!r} (API group {group}) and bind it.",
+            ) from error
+        if error.status == 400 and what == "get pods/log":
+            return
+        raise UserError(
+            f"Kubernetes refuses to {what}: {message}", where=where, remedy="Check the settings."
+        ) from error
+
+
+def _message(error: client.ApiException) -> str:
+    """What the API server says, without headers."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"
+
+
+def _log_in(settings: client.Configuration) -> None:
+    try:
+        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+    except config.ConfigException:
+        config.load_incluster_config(client_configuration=settings)

@@ -1,0 +1,128 @@
+"""One training job from its creation to its end.
+
+The job's name is decided by what it computes, so a caller that died and starts again finds its own job and goes on
+following it. The job itself goes on from its checkpoints, so it may be deleted and made again at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from v2a_dpo.cluster.train_job.api import AlreadyExists, Cluster, NotFound
+from v2a_dpo.cluster.train_job.manifest import TrainJob
+from v2a_dpo.cluster.train_job.pods import PodWatch
+from v2a_dpo.errors import UserError
+
+COMPLETE, FAILED, SUSPENDED, RUNNING = "Complete", "Failed", "Suspended", "Running"
+
+#: How often a job whose pods were taken away is made again.
+_RESUMES = 20
+
+
+def run_train_job(
+    cluster: Cluster,
+    job: TrainJob,
+    *,
+    keep: bool = False,
+    poll_s: float = 5.0,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Runs `job` to its end and tells its pods' lines on the way; a job of that name that is under way is followed instead.
+
+    Asking again every `poll_s` seconds, and not a watch, survives every break of the connection alike. Pods that are taken
+    away (pre-emption, eviction, a lost node) cost the steps since the last checkpoint: the job is made again if it fails
+    of that. A finished job is deleted unless `keep`; a failed one stays to be looked at, and gives way to the next try.
+    On any exception from outside, such as a cancellation, the job is deleted. Raises UserError with the pods' last lines
+    when it fails.
+    """
+    _start(cluster, job, poll_s=poll_s, say=say)
+    try:
+        _follow(cluster, job, poll_s=poll_s, say=say)
+    except UserError:
+        raise
+    except BaseException:
+        say(f"Cancelled: deleting the training job {job.name}")
+        cluster.delete_job(job.name)
+        raise
+    if not keep:
+        cluster.delete_job(job.name)
+
+
+def state(job: dict[str, Any]) -> tuple[str, str]:
+    """The state of a TrainJob and, where there is one, the reason given."""
+    conditions = {
+        item["type"]: item for item in job.get("status", {}).get("conditions", []) if item["status"] == "True"
+    }
+    for name in (COMPLETE, FAILED, SUSPENDED):
+        if name in conditions:
+            return name, f"{conditions[name]['reason']}: {conditions[name]['message']}"
+    return RUNNING, ""
+
+
+def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str], None]) -> None:
+    """Makes the job, unless one of its name is under way; one that has ended is made anew."""
+    while True:
+        try:
+            cluster.create_job(job.manifest())
+        except AlreadyExists:
+            pass
+        else:
+            say(f"Created the training job {job.name} in the namespace {cluster.namespace}")
+            return
+        try:
+            found = cluster.job(job.name)
+        except NotFound:
+            continue
+        ended = state(found)[0] in (COMPLETE, FAILED)
+        if not ended and "deletionTimestamp" not in found["metadata"]:
+            say(f"The training job {job.name} is under way already: following it")
+            return
+        _delete_and_wait(cluster, job.name, poll_s=poll_s)
+
+
+def _delete_and_wait(cluster: Cluster, name: str, *, poll_s: float) -> None:
+    cluster.delete_job(name)
+    while True:
+        try:
+            cluster.job(name)
+        except NotFound:
+            return
+        time.sleep(poll_s)
+
+
+def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str], None]) -> None:
+    pods = PodWatch(cluster, job.name, say=say)
+    told, resumes = "", 0
+    while True:
+        try:
+            now, reason = state(cluster.job(job.name))
+        except NotFound:
+            raise UserError(
+                "The training job was deleted while it ran.",
+                where=f"{job.name} in the namespace {cluster.namespace}",
+                remedy="Run this again: it goes on from the last checkpoint.",
+            ) from None
+        pods.look()
+        if now != told:
+            say(f"The training job is {now.lower()}{f' ({reason})' if reason else ''}")
+            told = now
+        if now == COMPLETE:
+            return
+        if now == FAILED:
+            if not pods.taken_away or resumes == _RESUMES:
+                raise UserError(
+                    f"The training job failed ({reason}).\n{pods.last_lines()}".rstrip(),
+                    where=f"{job.name} in the namespace {cluster.namespace}",
+                    remedy="Mend the cause and run this again: it goes on from the last checkpoint.",
+                )
+            resumes += 1
+            say(
+                f"Its pods were taken away ({pods.taken_away}): making the job again, which goes on from its checkpoint"
+            )
+            _delete_and_wait(cluster, job.name, poll_s=poll_s)
+            _start(cluster, job, poll_s=poll_s, say=say)
+            pods, told = PodWatch(cluster, job.name, say=say), ""
+            continue
+        time.sleep(poll_s)

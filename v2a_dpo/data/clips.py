@@ -1,0 +1,114 @@
+"""The clips table: captioned clips with the digest of their videos, and the rows that describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from v2a_dpo.artifacts.fingerprint import content_probe, fingerprint
+from v2a_dpo.artifacts.location import exists, is_remote
+from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
+from v2a_dpo.data.captions import CaptionedClip, RejectedClip
+from v2a_dpo.errors import UserError
+from v2a_dpo.media.errors import MediaError, VideoMissing, VideoUnreadable
+from v2a_dpo.media.video import probe
+
+_FILES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A listed clip with the `digest` that tells whether its video changed; None where it was rejected."""
+
+    clip: CaptionedClip | RejectedClip
+    digest: str | None
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that the clip's row in the table depends on, as JSON values."""
+        known = str(self.clip.error) if isinstance(self.clip, RejectedClip) else asdict(self.clip)
+        return [self.clip.clip_id, known, self.digest]
+
+    @property
+    def content(self) -> list[Any]:
+        """All that the clip's conditions depend on: what its video shows and its text says, wherever the file lies."""
+        if isinstance(self.clip, RejectedClip):
+            return self.identity
+        return [self.clip.clip_id, self.clip.prompt, self.clip.start_s, self.digest]
+
+
+def find_sources(listed: Sequence[CaptionedClip | RejectedClip]) -> list[ClipSource]:
+    """The sources of `listed` clips in their order, several files at a time. A clip without its file is rejected."""
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        return list(pool.map(_source, listed))
+
+
+def _source(clip: CaptionedClip | RejectedClip) -> ClipSource:
+    if isinstance(clip, RejectedClip):
+        return ClipSource(clip, None)
+    if not exists(clip.video):
+        remedy = "Add the file or drop the line."
+        return ClipSource(
+            RejectedClip(clip.clip_id, VideoMissing("There is no such video file.", where=clip.video, remedy=remedy)),
+            None,
+        )
+    try:
+        return ClipSource(clip, content_probe(clip.video))
+    except UserError as error:
+        if is_remote(clip.video):  # the service may be away for a moment: that is no fault of the clip
+            raise
+        problem = VideoUnreadable(error.what, where=clip.video, remedy=error.remedy)
+        return ClipSource(RejectedClip(clip.clip_id, problem), None)
+
+
+def identity(part: Sequence[ClipSource]) -> str:
+    """A digest of all that the table's rows of `part` depend on."""
+    return fingerprint([source.identity for source in part])
+
+
+def content(part: Sequence[ClipSource]) -> str:
+    """A digest of all that the conditions of `part` depend on."""
+    return fingerprint([source.content for source in part])
+
+
+def accepted(part: Sequence[ClipSource]) -> list[CaptionedClip]:
+    """The clips of `part` that were not rejected."""
+    return [source.clip for source in part if isinstance(source.clip, CaptionedClip)]
+
+
+def rejections(part: Sequence[ClipSource]) -> list[QuarantinedRow]:
+    """The rows of `part` that were rejected, for the quarantine."""
+    return [
+        QuarantinedRow.of(source.clip.clip_id, source.clip.error)
+        for source in part
+        if isinstance(source.clip, RejectedClip)
+    ]
+
+
+def clip_rows(part: Sequence[ClipSource], *, usable: Collection[str], split: str, duration_s: float) -> ShardContent:
+    """The table's rows of the clips of `part` that are accepted and `usable`; a file that fails now is quarantined."""
+    rows: list[dict[str, Any]] = []
+    quarantined: list[QuarantinedRow] = []
+    for source in part:
+        if isinstance(source.clip, RejectedClip) or source.clip.clip_id not in usable:
+            continue
+        try:
+            facts = probe(source.clip.video)
+        except MediaError as error:
+            quarantined.append(QuarantinedRow.of(source.clip.clip_id, error))
+            continue
+        rows.append(
+            {
+                **asdict(source.clip),
+                "duration_s": duration_s,
+                "split": split,
+                "frame_rate": facts.frame_rate,
+                "width": facts.width,
+                "height": facts.height,
+                "has_audio": facts.has_audio,
+                "probe": source.digest,
+            }
+        )
+    return ShardContent(rows, quarantined)

@@ -1,0 +1,1 @@
+"""VGGSound: its lists, its archives, and the paper's splits of it."""

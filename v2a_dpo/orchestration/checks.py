@@ -1,0 +1,105 @@
+"""Before the first pod with a GPU starts: what a pipeline run was given is looked at, and what is wrong is said at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, get_args
+
+from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.layout import SPLITS, Layout
+from v2a_dpo.artifacts.location import exists, join, write_atomically
+from v2a_dpo.config import Params, values_of
+from v2a_dpo.errors import UserError
+from v2a_dpo.progress import Progress, silent
+
+#: What a run begins with: videos, or the candidates or pairs of an earlier run.
+StartAt = Literal["videos", "candidates", "pairs"]
+#: Under the root: what the run was asked to do.
+REQUEST_FILE = "run-request.json"
+
+
+def check_run(
+    params: Params,
+    *,
+    root: str,
+    start_at: str = "videos",
+    data_root: str | None = None,
+    videos: str | None = None,
+    generator: str | None = None,
+    scorers: str | None = None,
+    ratings_csv: str | None = None,
+    to_be_rated: bool = False,
+    progress: Progress = silent,
+) -> str:
+    """The prefix of the clips, conditions and candidates: `root`, or `data_root` for a run that starts from existing ones.
+
+    Keeps what was asked for as `run-request.json` under `root`. A run whose candidates are `to_be_rated` needs no ratings yet. Raises UserError that names the mistake when something is missing.
+    """
+    if root.endswith("/") or (data_root or "").endswith("/"):
+        raise UserError("The prefix ends with a slash.", where="root, data_root", remedy="Leave the slash out.")
+    if start_at not in get_args(StartAt):
+        raise UserError(
+            f"A run cannot start at {start_at!r}.", where="start_at", remedy=f"Use {', '.join(get_args(StartAt))}."
+        )
+    if start_at == "videos" and data_root not in (None, root):
+        raise UserError(
+            "A run that starts at videos makes its own data.",
+            where="data_root",
+            remedy="Leave data_root out, or set start_at to candidates or pairs.",
+        )
+    _check_sources(params, videos=videos, generator=generator, scorers=scorers, start_at=start_at)
+    if start_at != "pairs" and videos is not None and ratings_csv is None and not to_be_rated:
+        raise UserError(
+            "Nobody rated the candidates: only the tiny profile's own videos can be rated by the simulated rater.",
+            where="ratings_csv",
+            remedy="Make the candidates with the pipeline `candidates`, have people rate them, then run this with their CSV file.",
+        )
+    if ratings_csv is not None and not exists(ratings_csv):
+        raise UserError("There is no such file of ratings.", where=ratings_csv, remedy="Check ratings_csv.")
+    found = data_root or root
+    if start_at != "videos":
+        _check_data(Layout(found), pairs=start_at == "pairs")
+    request = {
+        "params": values_of(params),
+        "start_at": start_at,
+        "data_root": found,
+        "videos": videos,
+        "generator": generator,
+        "scorers": scorers,
+        "ratings_csv": ratings_csv,
+    }
+    write_atomically(join(root, REQUEST_FILE), (json.dumps(request, indent=2, allow_nan=False) + "\n").encode())
+    progress("Checking", 1, 1)
+    return found
+
+
+def _check_sources(
+    params: Params, *, videos: str | None, generator: str | None, scorers: str | None, start_at: str
+) -> None:
+    """Videos and models are given together; without them only the tiny profile can go on, which makes its own."""
+    given = {"videos": videos, "generator": generator, "scorers": scorers}
+    missing = [name for name, value in given.items() if value is None]
+    if missing and (len(missing) < len(given) or params.generator.family != "tiny"):
+        raise UserError(
+            f"This run lacks {', '.join(missing)}.",
+            where=", ".join(missing),
+            remedy="Name all of videos, generator and scorers, or none of them with the tiny profile.",
+        )
+    needed = [value for name, value in given.items() if value is not None and name != "videos"]
+    if videos is not None and start_at == "videos":
+        needed += [join(videos, split, "captions.csv") for split in SPLITS]
+    for location in needed:
+        if not exists(location):
+            raise UserError("There is nothing here.", where=location, remedy="Check the run's arguments.")
+
+
+def _check_data(at: Layout, *, pairs: bool) -> None:
+    """The data sets that an earlier run must have finished."""
+    for split in SPLITS:
+        Dataset.open(at.clips(split), "clips")
+        Dataset.open(at.conditions(split), "conditions")
+        if split != "test":
+            Dataset.open(at.candidates(split), "candidates")
+    if pairs:
+        Dataset.open(at.pairs, "pairs")
+        Dataset.open(at.ratings, "ratings")

@@ -1,0 +1,98 @@
+"""After a pipeline run, however it ended: what came of it, kept beside its artifacts and sent to whoever waits for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from v2a_dpo.artifacts.layout import SPLITS, Layout
+from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
+from v2a_dpo.artifacts.manifest import MANIFEST
+from v2a_dpo.stages.evaluate import METRICS_FILE
+
+#: Under the root, overwritten by the next run on the same root.
+SUMMARY_FILE = "run-summary.json"
+#: Names the webhook, if there is one; such addresses are secrets, so they come by the environment alone.
+WEBHOOK_VARIABLE = "V2A_DPO_WEBHOOK"
+_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended, which of its artifacts are complete, and what was decided about its model."""
+
+    run: str
+    state: str
+    error: str
+    root: str
+    ended_at: str
+    finished: dict[str, bool]
+    differences: dict[str, dict[str, float]]
+    gates_passed: bool | None
+    registration: dict[str, Any] | None
+    report: str | None
+
+    def __str__(self) -> str:
+        missing = [name for name, done in self.finished.items() if not done]
+        text = f"{self.run}: {self.state}. Artifacts under {self.root}"
+        text += f"; not there: {', '.join(missing)}" if missing else ", all there"
+        if self.gates_passed is not None:
+            text += f"; the gates {'hold' if self.gates_passed else 'do not hold'}"
+        return text + (f". {self.error}" if self.error else ".")
+
+
+def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSummary:
+    """Writes `run-summary.json` under `root`, tells the webhook in V2A_DPO_WEBHOOK if it is set, and returns the summary.
+
+    Reads only what is there, so it works after a failure too. A webhook that does not answer is reported in the log.
+    """
+    at = Layout(root)
+    found = {
+        "pairs": join(at.pairs, MANIFEST),
+        "aligned model": join(at.aligned, "config.json"),
+        "evaluation": join(at.evaluation, METRICS_FILE),
+        "report": join(at.report, "index.html"),
+        "decision": at.decision,
+        "registration": at.registration,
+    } | {f"{split} clips": join(at.clips(split), MANIFEST) for split in SPLITS}
+    finished = {name: exists(uri) for name, uri in found.items()}
+    summary = RunSummary(
+        run=run,
+        state=state,
+        error=error,
+        root=root,
+        ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=finished,
+        differences=_read(found["evaluation"])["difference"] if finished["evaluation"] else {},
+        gates_passed=_read(found["decision"])["passed"] if finished["decision"] else None,
+        registration=_read(found["registration"]) if finished["registration"] else None,
+        report=found["report"] if finished["report"] else None,
+    )
+    write_atomically(join(root, SUMMARY_FILE), (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode())
+    if webhook := os.environ.get(WEBHOOK_VARIABLE):
+        _notify(webhook, summary)
+    return summary
+
+
+def _read(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+def _notify(webhook: str, summary: RunSummary) -> None:
+    """Posts the summary as JSON; its `text` is what chat services show."""
+    if not webhook.startswith(("https://", "http://")):
+        print(f"{WEBHOOK_VARIABLE} is no http address; nobody was notified.", flush=True)
+        return
+    body = json.dumps({"text": str(summary), "summary": asdict(summary)}, allow_nan=False).encode()
+    request = urllib.request.Request(webhook, body, {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            print(f"Notified: status {answer.status}.", flush=True)
+    except (urllib.error.URLError, TimeoutError) as error:
+        # The address may hold a token: it is not printed.
+        print(f"Nobody was notified: {getattr(error, 'reason', error)}.", flush=True)

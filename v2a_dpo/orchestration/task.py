@@ -1,0 +1,112 @@
+"""How a workflow engine runs a stage: plain values in, progress as log lines, and small descriptions of the result out.
+
+An engine knows texts, numbers and structures of them, and hands small files from step to step. Here they become what a
+stage takes; no engine is imported. The data themselves stay where the stage puts them: only what describes them travels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from inspect import signature
+from typing import Any, Protocol
+
+from v2a_dpo.artifacts.location import file_sizes, join, read_bytes
+from v2a_dpo.artifacts.manifest import MANIFEST, read_manifest
+from v2a_dpo.config import params_from
+from v2a_dpo.progress import ProgressLines
+
+
+class Artifact(Protocol):
+    """A small file that the engine keeps: its local path to write to, and what is shown of it."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+def run_stage(
+    stage: Callable[..., Any],
+    params: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    *,
+    data: tuple[str, Artifact] | None = None,
+    model: tuple[str, Artifact] | None = None,
+    page: tuple[str, Artifact] | None = None,
+    numbers: tuple[str, Artifact] | None = None,
+) -> Any:
+    """What `stage` returns for these parameters and arguments.
+
+    An empty text among `arguments` means "not given"; `shards` is one of the texts of `plan_shards`. `data`, `model` and
+    `page` name the data set, the model folder (empty: the one returned) or the file to show, and the artifact for it;
+    `numbers` the artifact for its numbers, and a JSON file that holds them, or an empty text for those of its summary.
+    """
+    values = {name: None if value == "" else value for name, value in arguments.items()}
+    shards = arguments.get("shards") or ""
+    if shards:
+        values["shards"] = list(shards_of(shards))
+    if "progress" in signature(stage).parameters:
+        values["progress"] = ProgressLines()
+    result = stage(params_from(params), **values)
+    print(result, flush=True)
+    if data is not None:
+        _describe_data(*data, shards=shards)
+    if model is not None:
+        _describe_model(model[0] or str(result), model[1])
+    if page is not None:
+        _write(page[1], read_bytes(page[0]))
+    if numbers is not None:
+        numbers[1].metadata.update(flat_numbers(json.loads(read_bytes(numbers[0])) if numbers[0] else asdict(result)))
+    return result
+
+
+def shards_of(text: str) -> range:
+    """The shards' indices that a text such as `0-31` means."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def flat_numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers in a structure by path: `base/ib_score`, and its interval as `base/ib_score/low` and so on."""
+    return dict(_flat(content, prefix))
+
+
+def _flat(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    for key, value in content.items():
+        path = f"{prefix}/{key}".lstrip("/") if key != "value" else prefix
+        if isinstance(value, Mapping):
+            yield from _flat(value, path)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path, float(value)
+
+
+def _describe_data(uri: str, artifact: Artifact, *, shards: str) -> None:
+    """Puts the data set's manifest into the artifact; a worker's shards have none until the set is complete."""
+    if shards:
+        artifact.metadata.update({"uri": uri, "shards": shards})
+        _write(artifact, json.dumps(artifact.metadata, allow_nan=False).encode())
+        return
+    manifest = read_manifest(uri)
+    artifact.metadata.update(
+        {
+            "uri": uri,
+            "schema": manifest.schema_name,
+            "rows": manifest.rows,
+            "shards": len(manifest.shards),
+            "quarantined": manifest.quarantined,
+            "fingerprint": manifest.fingerprint,
+        }
+    )
+    _write(artifact, read_bytes(join(uri, MANIFEST)))
+
+
+def _describe_model(uri: str, artifact: Artifact) -> None:
+    """Says where the model lies and what its files are; they are not copied."""
+    files = file_sizes(uri)
+    artifact.metadata.update({"uri": uri, "num_bytes": sum(files.values())})
+    _write(artifact, json.dumps({"uri": uri, "files": files}, indent=2, allow_nan=False).encode())
+
+
+def _write(artifact: Artifact, content: bytes) -> None:
+    with open(artifact.path, "wb") as file:
+        file.write(content)

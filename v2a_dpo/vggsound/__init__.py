@@ -1,1 +1,0 @@
-"""VGGSound: its published lists, the splits made from them, and the clips found in folders and tar archives."""
