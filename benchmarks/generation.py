@@ -29,7 +29,6 @@ from bigvgan.alias_free_activation.torch.act import Activation1d
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.flow import sample_euler
 from v2a_dpo.generation.batches import automatic_batch_size
-from v2a_dpo.generation.precision import autocast, prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.antialiased import AntiAliasedActivation
 from v2a_dpo.models.base import Conditions
@@ -39,6 +38,7 @@ from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM, MMAudioEnc
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.variants import VARIANTS
+from v2a_dpo.models.precision import autocast
 from v2a_dpo.models.vocoder import merge_weight_norm
 
 PLAIN = "plain, float32"
@@ -142,7 +142,7 @@ class Engine:
         precision: torch.dtype,
         compiled: bool,
     ) -> None:
-        prepare_for_sampling(model.network, precision)
+        model.prepare_for_sampling(precision)
         settings = SamplingSettings(CANDIDATES, steps, GUIDANCE_SCALE, seed=0)
         backend = "inductor" if compiled else None
         self.sampler = CandidateSampler(

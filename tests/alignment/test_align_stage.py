@@ -87,10 +87,10 @@ def uninterrupted(problem):
 
 def test_the_policy_starts_as_the_reference_and_learns_to_prefer_winners(uninterrupted):
     _, log = uninterrupted
-    assert (log[0]["margin"], log[0]["margin_abs_p90"], log[0]["accuracy"]) == (0.0, 0.0, 0.5)
+    assert (log[0]["margin"], log[0]["margin_abs_p90"], log[0]["implicit_accuracy"]) == (0.0, 0.0, 0.5)
     assert log[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
     assert log[0]["held_out_margin"] == 0.0
-    assert log[-1]["held_out_accuracy"] > 0.9
+    assert log[-1]["held_out_implicit_accuracy"] > 0.9
     assert log[-1]["held_out_margin"] > 1
     assert log[-1]["held_out_loss"] < 0.3
     assert log[-1]["held_out_winner_difference"] < log[-1]["held_out_loser_difference"]
@@ -102,7 +102,7 @@ def test_the_log_has_one_record_a_step_easy_phase_first(uninterrupted):
     phases = [record["phase"] for record in log[:-1]]
     assert phases == ["easy"] * phases.count("easy") + ["hard"] * phases.count("hard")
     assert 0 < phases.count("hard") < phases.count("easy")
-    assert [record["step"] for record in log if "held_out_accuracy" in record] == [0, 5, 10, 14]
+    assert [record["step"] for record in log if "held_out_implicit_accuracy" in record] == [0, 5, 10, 14]
     assert log[3]["learning_rate"] == log[13]["learning_rate"] == 5e-5
     assert log[0]["learning_rate"] == 1.25e-5
     assert all(record["gradient_norm"] > 0 for record in log[:-1])
@@ -147,7 +147,7 @@ def test_a_finished_run_leaves_model_log_and_summary_and_is_not_done_again(probl
     assert seen == []
     assert summary.steps_by_phase == {"easy": 9, "hard": 5}
     assert (summary.training_pairs, summary.held_out_pairs) == (20, 4)
-    assert summary.before["held_out_accuracy"] == 0.5
+    assert summary.before["held_out_implicit_accuracy"] == 0.5
     assert "0.500 ->" in str(summary)
 
 

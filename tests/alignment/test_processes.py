@@ -19,11 +19,11 @@ from v2a_dpo.stages.align import align
 
 
 class OneOf(Processes):
-    """The process of that index among `count`, without the others."""
+    """The process of that `rank` among `world_size`, without the others."""
 
-    def __init__(self, index: int, count: int) -> None:
+    def __init__(self, rank: int, world_size: int) -> None:
         super().__init__(torch.device("cpu"))
-        self.index, self.count = index, count
+        self.rank, self.world_size = rank, world_size
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_a_killed_run_of_two_processes_resumes_to_the_same_bytes_from_the_comman
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4, 7])
-def test_every_row_is_the_share_of_exactly_one_process(rows):
-    shares = [list(range(rows))[OneOf(index, 3).share(rows)] for index in range(3)]
+def test_every_row_is_in_the_local_slice_of_exactly_one_process(rows):
+    shares = [list(range(rows))[OneOf(rank, 3).local_slice(rows)] for rank in range(3)]
     assert [row for share in shares for row in share] == list(range(rows))
 
 

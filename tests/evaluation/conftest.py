@@ -261,13 +261,15 @@ def alignment_log(num_steps):
         done = step / num_steps
         record = {"step": step, "alarms": []}
         if step % 20 == 0:
-            record |= {"held_out_loss": 0.69 - 0.1 * done, "held_out_accuracy": 0.5 + 0.25 * done}
+            record |= {"held_out_loss": 0.69 - 0.1 * done, "held_out_implicit_accuracy": 0.5 + 0.25 * done}
             record |= {"held_out_margin": 2 * done}
         if step < num_steps:
             record |= {
                 "phase": "easy" if step < 97 else "hard",
                 "loss": float(0.69 - 0.15 * done + generator.normal(0, 0.15 * done)),
-                "accuracy": float(np.clip(round(8 * (0.55 + 0.3 * done + generator.normal(0, 0.1))) / 8, 0, 1)),
+                "implicit_accuracy": float(
+                    np.clip(round(8 * (0.55 + 0.3 * done + generator.normal(0, 0.1))) / 8, 0, 1)
+                ),
                 "margin": float(2 * done + generator.normal(0, done)),
                 "winner_difference": float(0.03 * done + generator.normal(0, 0.004)),
                 "loser_difference": float(0.05 * done + generator.normal(0, 0.004)),

@@ -140,7 +140,7 @@ def test_undefined_samples_send_a_clip_to_quarantine(model, eleven, sampler):
 
 
 def test_batches_cover_all_items_in_order():
-    batches = AdaptiveBatches(lambda batch, room: (tuple(batch), room), size=4)
+    batches = AdaptiveBatches(lambda batch, batch_size: (tuple(batch), batch_size), size=4)
     assert list(batches.map(range(10))) == [((0, 1, 2, 3), 4), ((4, 5, 6, 7), 4), ((8, 9), 4)]
     assert list(batches.map([])) == []
 

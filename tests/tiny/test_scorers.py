@@ -5,8 +5,10 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.tiny.media import render_arrays
 from v2a_dpo.tiny.schedule import one_cycle
 from v2a_dpo.tiny.scorers import SCORER_NAMES, Synchronisation, TinyScorers, build_scorer
+from v2a_dpo.tiny.scoring import TinyTagger
+from v2a_dpo.tiny.spectrogram import log_mel
 from v2a_dpo.tiny.train_scorers import prepare_scorer_data, train_scorer, train_scorers
-from v2a_dpo.tiny.world import CLASSES, make_split
+from v2a_dpo.tiny.world import CLASSES, SAMPLE_RATE, make_split
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,17 @@ def clips():
 def test_a_briefly_trained_tagger_names_most_classes(data, clips):
     tagger = train_scorer("passt", data, steps=60, seed=0)
     labels = torch.tensor([CLASSES.index(truth.label) for truth in clips.truths])
-    assert (tagger.logits(clips.audio).argmax(dim=1) == labels).float().mean() > 0.8
+    assert (tagger.tag(clips.audio)[1].argmax(dim=1) == labels).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ["panns", "passt"])
+def test_every_tagger_gives_the_embedding_first_and_the_class_logits_second(name, clips):
+    network = build_scorer(name).eval()
+    with torch.inference_mode():
+        expected = network.trunk(log_mel(clips.audio))
+        for embedding, logits in (network.tag(clips.audio), TinyTagger(network).tag(clips.audio, SAMPLE_RATE)):
+            torch.testing.assert_close(embedding, expected)
+            assert logits.shape == (len(clips.audio), len(CLASSES))
 
 
 def test_a_briefly_trained_text_scorer_prefers_true_prompts(data, clips):
@@ -74,7 +86,7 @@ def test_scorers_are_saved_resumed_and_loaded(tmp_path, clips):
     assert kept == {name: (tmp_path / f"{name}.safetensors").stat().st_mtime_ns for name in kept}
     torch.testing.assert_close(first.clap.embed_audio(clips.audio), second.clap.embed_audio(clips.audio))
     loaded = TinyScorers.load(tmp_path)
-    assert torch.equal(loaded.panns.logits(clips.audio), second.panns.logits(clips.audio))
+    assert torch.equal(loaded.panns.tag(clips.audio)[1], second.panns.tag(clips.audio)[1])
 
 
 def test_missing_weights_are_named(tmp_path):

@@ -56,7 +56,7 @@ class AlignmentSummary:
         phases = ", ".join(f"{steps} {name}" for name, steps in self.steps_by_phase.items())
         text = f"Aligned on {self.training_pairs} pairs in {phases} steps"
         if self.before is not None and self.after is not None:
-            before, after = (measures["held_out_accuracy"] for measures in (self.before, self.after))
+            before, after = (measures["held_out_implicit_accuracy"] for measures in (self.before, self.after))
             text += f"; implicit accuracy on {self.held_out_pairs} held-out pairs {before:.3f} -> {after:.3f}"
         text += "".join(f"; ALARM: {name} ({count} times)" for name, count in self.alarms.items())
         return text + (f"; kept from before a change of {', '.join(self.kept_changes)}" if self.kept_changes else "")
@@ -103,7 +103,7 @@ def align_by_flow_dpo(
 
     # The reference comes first: only before its first step is the policy the reference.
     reference = ReferenceErrors(files.fetch(f"reference-{origin}.f32"), batches.sizes)
-    reference.complete(lambda index: batches.measure(index, errors_of_model), processes=processes, progress=progress)
+    reference.complete(lambda index: batches.evaluate(index, errors_of_model), processes=processes, progress=progress)
     files.send(f"reference-{origin}.f32")
 
     measurement = _Measurement(batches, reference, errors_of_model, config)
@@ -116,15 +116,15 @@ def align_by_flow_dpo(
             record |= measurement.held_out()
 
         started = time.perf_counter()
-        batch, reference_errors = batches.own(step), reference[step].to(processes.device)
+        batch, reference_errors = batches.local_batch(step), reference[step].to(processes.device)
         data_wait_s = time.perf_counter() - started
 
         optimizer.zero_grad(set_to_none=True)
-        own_errors = policy(batch)
-        flow_dpo(own_errors, batches.own_part(reference_errors), beta=config.beta).loss.backward()
+        local_errors = policy(batch)
+        flow_dpo(local_errors, batches.local_rows(reference_errors), beta=config.beta).loss.backward()
         gradient_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip).item()
 
-        policy_errors = batches.whole(own_errors, step)
+        policy_errors = batches.gather(local_errors, step)
         if step == 0:
             check_step_zero(policy_errors, reference_errors, precision=precision)
         rate = learning_rate(step, peak=config.learning_rate, warmup_steps=config.warmup_steps)
@@ -166,7 +166,7 @@ class _Measurement:
 
     def held_out(self) -> dict[str, float]:
         """The measures of all held-out batches."""
-        policy = [self.batches.measure(index, self.errors_of_model) for index in self.batches.held_out]
+        policy = [self.batches.evaluate(index, self.errors_of_model) for index in self.batches.held_out]
         reference = [self.reference[index] for index in self.batches.held_out]
         return held_out_record(policy, reference, beta=self.config.beta)
 
@@ -175,7 +175,7 @@ class _Measurement:
         if self.batches.held_out:
             return self.held_out()
         index = self.config.steps - 1
-        policy, reference = self.batches.measure(index, self.errors_of_model).cpu(), self.reference[index]
+        policy, reference = self.batches.evaluate(index, self.errors_of_model).cpu(), self.reference[index]
         return batch_record(flow_dpo(policy, reference, beta=self.config.beta), policy, reference)
 
 
@@ -185,7 +185,7 @@ def _summary(
     measured = [
         {name: value for name, value in record.items() if name.startswith("held_out_")}
         for record in records
-        if "held_out_accuracy" in record
+        if "held_out_implicit_accuracy" in record
     ]
     counts = Counter(alarm for record in records for alarm in record["alarms"])
     return AlignmentSummary(

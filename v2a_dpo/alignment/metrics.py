@@ -44,7 +44,7 @@ def batch_record(result: FlowDPO, policy_2B: Tensor, reference_2B: Tensor) -> di
     winner_reference, loser_reference = reference_2B.chunk(2)
     return {
         "loss": result.loss.item(),
-        "accuracy": result.implicit_accuracy,
+        "implicit_accuracy": result.implicit_accuracy,
         "margin": result.z.mean().item(),
         "margin_abs_p90": absolute_quantile(result.z, 0.9),
         "winner_difference": result.winner_difference.mean().item(),

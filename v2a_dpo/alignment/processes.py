@@ -26,36 +26,36 @@ _PATIENCE = timedelta(hours=2)
 
 
 class Processes:
-    """This process among those that share the run: its `index` of `count`, and its `device`."""
+    """This process among those that share the run: its `rank` in `world_size`, and its `device`."""
 
     def __init__(self, device: torch.device, accelerator: Accelerator | None = None) -> None:
         self.device = device
         self._accelerator = accelerator
-        self.index = accelerator.process_index if accelerator else 0
-        self.count = accelerator.num_processes if accelerator else 1
+        self.rank = accelerator.process_index if accelerator else 0
+        self.world_size = accelerator.num_processes if accelerator else 1
         self.is_first_on_node = accelerator is None or bool(accelerator.is_local_main_process)
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes log, checkpoints and summary; exactly one does."""
-        return self.index == 0
+        return self.rank == 0
 
-    def share(self, rows: int) -> slice:
+    def local_slice(self, rows: int) -> slice:
         """The rows of a batch of `rows` that are this process's; every row belongs to exactly one."""
-        return slice(rows * self.index // self.count, rows * (self.index + 1) // self.count)
+        return slice(rows * self.rank // self.world_size, rows * (self.rank + 1) // self.world_size)
 
     def prepare(self, module: nn.Module) -> nn.Module:
         """`module` with the main process's weights, whose backward pass averages gradients over the processes."""
         return self._accelerator.prepare_model(module) if self._accelerator else module
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """The sum of every process's `tensor`."""
         if self._accelerator is None:
             return tensor
         total: Tensor = self._accelerator.reduce(tensor.to(self.device), reduction="sum")
         return total.to(tensor.device)
 
-    def from_main(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """The main process's `tensor`; the others give one of the same shape and type."""
         if self._accelerator is None:
             return tensor
@@ -63,15 +63,15 @@ class Processes:
         torch.distributed.broadcast(sent, src=0)
         return sent.to(tensor.device)
 
-    def bytes_from_main(self, content: bytes) -> bytes:
+    def broadcast_bytes(self, content: bytes) -> bytes:
         """The main process's `content`, whatever the others give."""
         if self._accelerator is None:
             return content
-        size = int(self.from_main(torch.tensor(len(content))).item())
+        size = int(self.broadcast(torch.tensor(len(content))).item())
         own = np.frombuffer(content, dtype=np.uint8).copy() if self.is_main else np.zeros(size, dtype=np.uint8)
-        return self.from_main(torch.from_numpy(own)).numpy().tobytes()
+        return self.broadcast(torch.from_numpy(own)).numpy().tobytes()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Returns when every process has come here."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
@@ -115,9 +115,9 @@ def join_processes(device: str) -> Processes:
 
 def check_batch_divides(batch_size: int, processes: Processes) -> None:
     """Raises UserError unless every process gets the same number of each batch's pairs."""
-    if batch_size % processes.count:
+    if batch_size % processes.world_size:
         raise UserError(
-            f"A batch of {batch_size} pairs cannot be shared equally by {processes.count} processes.",
+            f"A batch of {batch_size} pairs cannot be shared equally by {processes.world_size} processes.",
             where="align.batch_size",
             remedy=f"Start a number of processes that divides {batch_size}, or change the batch size.",
         )

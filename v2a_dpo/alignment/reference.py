@@ -45,7 +45,7 @@ class ReferenceErrors:
         Only the main process has the file. A kill at any moment costs the batch under way: a part of a batch at the end
         of the file is cut off. Raises UserError when the disk is full, or when an error is not finite.
         """
-        done = int(processes.from_main(torch.tensor(self._cut() if processes.is_main else 0)).item())
+        done = int(processes.broadcast(torch.tensor(self._cut() if processes.is_main else 0)).item())
         for batch in range(done, len(self._ends)):
             errors = errors_of(batch).cpu().numpy().astype(_DTYPE)
             if processes.is_main:
@@ -53,7 +53,7 @@ class ReferenceErrors:
                     file.write(errors.tobytes())
             progress("Measuring the reference", batch + 1, len(self._ends))
         content = self._path.read_bytes() if processes.is_main else b""
-        self._errors = np.frombuffer(bytearray(processes.bytes_from_main(content)), dtype=_DTYPE)
+        self._errors = np.frombuffer(bytearray(processes.broadcast_bytes(content)), dtype=_DTYPE)
         if not np.isfinite(self._errors).all():
             raise UserError(
                 "The base generator's velocity is not finite on some of these pairs.",

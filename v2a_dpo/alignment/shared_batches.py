@@ -40,29 +40,29 @@ class SharedBatches:
         """A digest of all visits in order."""
         return fingerprint([[pair.tolist(), [str(number) for number in visit]] for pair, visit in self._visits])
 
-    def own(self, index: int) -> PairBatch:
+    def local_batch(self, index: int) -> PairBatch:
         """This process's rows of a batch, on its device."""
         pair, visit = self._visits[index]
-        rows = self._processes.share(len(pair))
+        rows = self._processes.local_slice(len(pair))
         return self._pairs.batch(pair[rows], visit[rows], seed=self._seed).to(self._processes.device)
 
-    def own_part(self, errors_2B: Tensor) -> Tensor:
+    def local_rows(self, errors_2B: Tensor) -> Tensor:
         """The errors of this process's rows among those of a whole batch; winners first in both."""
-        rows = self._processes.share(len(errors_2B) // 2)
+        rows = self._processes.local_slice(len(errors_2B) // 2)
         return errors_2B.reshape(2, -1)[:, rows].flatten()
 
-    def whole(self, own_errors: Tensor, index: int) -> Tensor:
+    def gather(self, local_errors: Tensor, index: int) -> Tensor:
         """The errors `[2B]` of a whole batch, of which each process gives those of its own rows."""
-        errors = own_errors.new_zeros(2, self.sizes[index])
-        errors[:, self._processes.share(self.sizes[index])] = own_errors.detach().reshape(2, -1)
-        return self._processes.sum(errors).flatten()
+        errors = local_errors.new_zeros(2, self.sizes[index])
+        errors[:, self._processes.local_slice(self.sizes[index])] = local_errors.detach().reshape(2, -1)
+        return self._processes.all_reduce_sum(errors).flatten()
 
     @torch.no_grad()
-    def measure(self, index: int, errors_of: Callable[[PairBatch], Tensor]) -> Tensor:
+    def evaluate(self, index: int, errors_of: Callable[[PairBatch], Tensor]) -> Tensor:
         """The errors `[2B]` of a whole batch; each process computes its own rows, if the batch has enough for all."""
-        rows = self._processes.share(self.sizes[index])
+        rows = self._processes.local_slice(self.sizes[index])
         nothing = torch.zeros(0, device=self._processes.device)
-        return self.whole(errors_of(self.own(index)) if rows.start < rows.stop else nothing, index)
+        return self.gather(errors_of(self.local_batch(index)) if rows.start < rows.stop else nothing, index)
 
 
 def _held_out_visits(held_out: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, list[str]]]:

@@ -69,10 +69,10 @@ class AdaptiveBatches(Generic[Item, Result]):
         self.size = size
 
     def map(self, items: Sequence[Item]) -> Iterator[Result]:
-        """The results of `work(batch, room)` for all items in their order; `room` is the size that batches have now.
+        """The results of `work(batch, batch_size)` for all items in order; `batch_size` is the current size of batches.
 
-        Raises UserError when memory runs out with a single item: another program may hold it, so the item is not to
-        blame.
+        Raises UserError when memory runs out with a single item: another program may hold it, so it is not the item's
+        fault.
         """
         start = 0
         while start < len(items):
@@ -80,12 +80,12 @@ class AdaptiveBatches(Generic[Item, Result]):
             start += len(batch)
             yield from self._settle(batch, self.size)
 
-    def _settle(self, batch: Sequence[Item], room: int) -> list[Result]:
+    def _settle(self, batch: Sequence[Item], batch_size: int) -> list[Result]:
         if len(batch) == 1:
             with memory_shortage_stops("one clip at a time", remedy="choose a device with more of it"):
-                return [self._work(batch, room)]
+                return [self._work(batch, batch_size)]
         try:
-            return [self._work(batch, room)]
+            return [self._work(batch, batch_size)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

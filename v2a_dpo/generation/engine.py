@@ -63,9 +63,9 @@ class CandidateEngine:
         single clip.
         """
 
-        def draw(batch: Sequence[int], room: int) -> _Drawn:
+        def draw(batch: Sequence[int], batch_size: int) -> _Drawn:
             return self._draw(
-                [clip_ids[index] for index in batch], conditions.rows(slice(batch[0], batch[-1] + 1)), room
+                [clip_ids[index] for index in batch], conditions.rows(slice(batch[0], batch[-1] + 1)), batch_size
             )
 
         batches = AdaptiveBatches(draw, size=self.clips_per_batch)
@@ -80,8 +80,8 @@ class CandidateEngine:
             while waiting:
                 yield waiting.popleft().result()
 
-    def _draw(self, clip_ids: Sequence[str], conditions: Conditions, room: int) -> _Drawn:
-        latents = self._sampler.latents(clip_ids, conditions, room=room).to(LATENT_DTYPE)
+    def _draw(self, clip_ids: Sequence[str], conditions: Conditions, batch_size: int) -> _Drawn:
+        latents = self._sampler.latents(clip_ids, conditions, batch_size=batch_size).to(LATENT_DTYPE)
         audio = self._sampler.audio(latents.float())
         if self._sampler.device.type != "cuda":
             return _Drawn(clip_ids, latents.cpu(), audio.cpu(), None)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.generation.precision import autocast, prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.media.video import read_frames
 from v2a_dpo.models.catalog import load_generator
+from v2a_dpo.models.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OneVideoGenerator:
         """Loads the model in the local `folder`; raises UserError when it holds none."""
         self.model = load_generator(folder, device=device)
         self._precision: torch.dtype = getattr(torch, precision)
-        prepare_for_sampling(self.model.network, self._precision)
+        self.model.prepare_for_sampling(self._precision)
 
     def generate(
         self, video: str, *, prompt: str, duration_s: float, settings: SamplingSettings, clip_id: str = ""

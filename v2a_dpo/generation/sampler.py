@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.flow import guided, is_guided, sample_euler
-from v2a_dpo.generation.precision import autocast
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
+from v2a_dpo.models.precision import autocast
 from v2a_dpo.randomness import row_noise
 
 #: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s, where more would only take memory, five of 2
@@ -42,7 +42,7 @@ class SamplingSettings:
 class CandidateSampler:
     """Draws candidates of clips of `duration_s` seconds from one model.
 
-    `precision` is that of matrix products and convolutions (`precision.prepare_for_sampling` saves them work); latents
+    `precision` is that of matrix products and convolutions (`model.prepare_for_sampling` saves them work); latents
     stay float32 between the steps. `compile_backend` names a torch.compile backend, of which `inductor` replays each
     step as one CUDA graph where there is a GPU; None runs operation by operation.
     """
@@ -83,21 +83,21 @@ class CandidateSampler:
         return torch.stack(rows)
 
     @torch.inference_mode()
-    def latents(self, clip_ids: Sequence[str], conditions: Conditions, *, room: int = 0) -> Tensor:
+    def latents(self, clip_ids: Sequence[str], conditions: Conditions, *, batch_size: int = 0) -> Tensor:
         """Latents `[B, N, L, C]`, on the device, of N candidates for each of B clips with raw `conditions`.
 
-        A compiled sampler fills batches of fewer than `room` clips up with copies of the last one and drops what they
-        give: a shape seen before is far cheaper than a smaller new one.
+        A compiled sampler pads batches of fewer than `batch_size` clips with copies of the last one and drops their
+        results: a shape seen before is far cheaper than a smaller new one.
         """
         batch, count = len(clip_ids), self.settings.candidates
-        if self.has_fixed_shapes and batch < room:
-            clip_ids = [*clip_ids, *[clip_ids[-1]] * (room - batch)]
-            conditions = conditions.rows(torch.arange(room).clamp(max=batch - 1))
+        if self.has_fixed_shapes and batch < batch_size:
+            clip_ids = [*clip_ids, *[clip_ids[-1]] * (batch_size - batch)]
+            conditions = conditions.rows(torch.arange(batch_size).clamp(max=batch - 1))
         clips = len(clip_ids)
-        owners = torch.arange(clips).repeat_interleave(count)
+        condition_index = torch.arange(clips).repeat_interleave(count)
         if is_guided(self.settings.guidance_scale):
-            owners = torch.cat([owners, torch.full_like(owners, clips)])
-        owners = self._on_device(owners)
+            condition_index = torch.cat([condition_index, torch.full_like(condition_index, clips)])
+        condition_index = self._on_device(condition_index)
         on_device = Conditions({name: self._on_device(tensor) for name, tensor in conditions.tensors.items()})
         if not self.settings.use_text:
             on_device = self.model.without_text(on_device)
@@ -106,7 +106,7 @@ class CandidateSampler:
 
             def velocity_of_both(latents: Tensor, t: Tensor) -> Tensor:
                 # All rows stand at the same time, so one time a row of conditions is enough.
-                return self._velocity(latents, t[:1].expand(clips + 1), rows.tensors, owners).float()
+                return self._velocity(latents, t[:1].expand(clips + 1), rows.tensors, condition_index).float()
 
             velocity = guided(velocity_of_both, self.settings.guidance_scale)
             drawn = sample_euler(velocity, self._on_device(self.noise(clip_ids)), steps=self.settings.steps)
@@ -128,9 +128,9 @@ class CandidateSampler:
         return [self._decode(latents.to(self.device)).float() for latents in pieces]
 
     def _velocity_of_rows(
-        self, latents: Tensor, t_U: Tensor, embedded: Mapping[str, Tensor], owners_B: Tensor
+        self, latents: Tensor, t_U: Tensor, embedded: Mapping[str, Tensor], condition_index_B: Tensor
     ) -> Tensor:
-        return self.model.velocity(latents, t_U, Conditions(embedded), owners_B=owners_B)
+        return self.model.velocity(latents, t_U, Conditions(embedded), condition_index_B=condition_index_B)
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """The tensor on the device; a copy to a GPU runs beside the host's work."""

@@ -62,7 +62,7 @@ class Conditions:
 Use = Literal["conditions", "velocity", "decoding"]
 _MEMBERS: dict[Use, tuple[str, ...]] = {
     "conditions": ("extract_conditions",),
-    "velocity": ("latent_shape", "empty_conditions", "without_text", "embed", "velocity"),
+    "velocity": ("latent_shape", "empty_conditions", "without_text", "embed", "velocity", "prepare_for_sampling"),
     "decoding": ("num_samples", "decode"),
 }
 
@@ -104,12 +104,12 @@ class VideoToAudioModel(ABC):
 
     @abstractmethod
     def velocity(
-        self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions, *, owners_B: Tensor | None = None
+        self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions, *, condition_index_B: Tensor | None = None
     ) -> Tensor:
         """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`.
 
-        With `owners_B` (int64) time and conditions have U rows, and latent i takes row `owners_B[i]`: the candidates of
-        a clip share its row, and all null branches of a batch share one.
+        With `condition_index_B` (int64) time and conditions have U rows, and latent i takes row `condition_index_B[i]`:
+        the candidates of a clip share its row, and all null branches of a batch share one.
         """
 
     @abstractmethod
@@ -122,7 +122,14 @@ class VideoToAudioModel(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes `config.json` and `model.safetensors` (and what else the family needs) so that `catalog.load` restores it."""
+        """Writes `config.json`, `model.safetensors` and whatever else `catalog.load_generator` needs to restore it."""
+
+    @abstractmethod
+    def prepare_for_sampling(self, dtype: torch.dtype) -> None:
+        """Makes the network, in place, as fast as its device allows under autocast to `dtype` (float32: no autocast).
+
+        It can neither be trained nor saved afterwards.
+        """
 
     @abstractmethod
     def part(self, use: Use) -> object:

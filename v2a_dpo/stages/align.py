@@ -56,7 +56,7 @@ def align(
         identity = alignment_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
         found = find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
         told = (found or begin_run(log, output, identity=identity)).to_text()
-    run = Run.from_text(processes.bytes_from_main(told.encode()).decode())
+    run = Run.from_text(processes.broadcast_bytes(told.encode()).decode())
     if run.summary is not None:
         processes.close()
         return run.summary
@@ -90,7 +90,7 @@ def align(
             summary = finish_run(summary, log, output)
             if mirror is not None:
                 mirror.remove_checkpoints()
-    processes.wait()
+    processes.barrier()
     if is_remote(log) and processes.is_first_on_node:
         shutil.rmtree(folder)
     elif processes.is_main:
@@ -115,5 +115,5 @@ def _gather_by_turns(processes: Processes, gather: Callable[[], PairData], *, lo
     for turn in range(3):
         if turn == own_turn:
             pairs = gather()
-        processes.wait()
+        processes.barrier()
     return pairs

@@ -18,7 +18,6 @@ from v2a_dpo.artifacts.schema import TensorType, candidates_schema, tensor_colum
 from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.generation.engine import CandidateEngine, ClipCandidates
-from v2a_dpo.generation.precision import prepare_for_sampling
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.models.catalog import load_generator
@@ -88,7 +87,7 @@ def make_sampler(
 ) -> CandidateSampler:
     """The sampler of `model`, whose network it takes over, in the precision of the parameters; `auto` compiles on GPUs."""
     device, precision = next(model.network.parameters()).device, getattr(torch, params.generator.precision)
-    prepare_for_sampling(model.network, precision)
+    model.prepare_for_sampling(precision)
     return CandidateSampler(
         model,
         settings,

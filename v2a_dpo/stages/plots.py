@@ -16,8 +16,8 @@ from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.evaluate import CURVE_FILE
 
 #: File -> its columns; `dvc.yaml` names both.
-ALIGNMENT = ("step", "loss", "accuracy", "margin", "winner_difference", "loser_difference", "gradient_norm")
-HELD_OUT = ("step", "held_out_loss", "held_out_accuracy", "held_out_margin")
+ALIGNMENT = ("step", "loss", "implicit_accuracy", "margin", "winner_difference", "loser_difference", "gradient_norm")
+HELD_OUT = ("step", "held_out_loss", "held_out_implicit_accuracy", "held_out_margin")
 AUDIOSCORE = ("step", "training_loss", "held_out_loss")
 GUIDANCE_KEY = "guidance_scale"
 

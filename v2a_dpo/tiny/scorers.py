@@ -41,21 +41,13 @@ class AudioTagger(nn.Module):
         self.head = nn.Linear(48 if trunk == "spectrogram" else 64, len(CLASSES))
 
     def tag_mel(self, mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits `[B, classes]` and the embedding `[B, D]` before the last layer."""
+        """The embedding `[B, D]` before the last layer and the class logits `[B, K]`, in the order of `world.CLASSES`."""
         embedding = self.trunk(mel_BMT)
-        return self.head(functional.silu(embedding)), embedding
+        return embedding, self.head(functional.silu(embedding))
 
     def tag(self, audio_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits `[B, classes]` and the embedding `[B, D]` for the Fréchet distance."""
+        """The embedding `[B, D]`, for the Fréchet distance, and the class logits `[B, K]` of sounds at 16 kHz."""
         return self.tag_mel(log_mel(audio_BS))
-
-    def logits(self, audio_BS: Tensor) -> Tensor:
-        """Class logits `[B, classes]` in the order of `world.CLASSES`."""
-        return self.tag(audio_BS)[0]
-
-    def embed_audio(self, audio_BS: Tensor) -> Tensor:
-        """The embedding `[B, D]` for the Fréchet distance."""
-        return self.tag(audio_BS)[1]
 
 
 class AudioText(nn.Module):

@@ -67,8 +67,7 @@ class TinyTagger:
 
     def tag(self, audio_BS: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
         """The embedding `[B, D]` and the class logits `[B, K]`."""
-        logits, embedding = self.network.tag(resample(audio_BS, sample_rate, SAMPLE_RATE))
-        return embedding, logits
+        return self.network.tag(resample(audio_BS, sample_rate, SAMPLE_RATE))
 
 
 class TinyImageBind:

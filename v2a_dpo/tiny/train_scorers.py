@@ -101,7 +101,7 @@ def _loss(scorer: nn.Module, data: ScorerData, rows: Tensor, generator: torch.Ge
         return functional.cross_entropy(scorer.offset_logits(audio, video), lags + scorer.max_lag)
     mel = _augmented_mel(data, rows, generator)
     if isinstance(scorer, AudioTagger):
-        return functional.cross_entropy(scorer.tag_mel(mel)[0], data.labels[rows], label_smoothing=0.1)
+        return functional.cross_entropy(scorer.tag_mel(mel)[1], data.labels[rows], label_smoothing=0.1)
     if isinstance(scorer, AudioText):
         return _contrastive_loss(scorer.audio(mel), scorer.text(data.tokens[rows]), scorer.log_scale)
     if isinstance(scorer, AudioVideo):

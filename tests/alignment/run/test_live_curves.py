@@ -49,7 +49,7 @@ def check_nothing_lost_or_doubled(params: Params, log: str, uri: str) -> None:
     assert "system/cpu_utilization_percentage" in run.data.metrics
     records = read_log(Path(log) / LOG)
     assert len(records) == STEPS + 1  # the last one measures the held-out pairs
-    for key in ("loss", "accuracy", "gradient_norm", "held_out_loss", "alarms", "step"):
+    for key in ("loss", "implicit_accuracy", "gradient_norm", "held_out_loss", "alarms", "step"):
         logged = client.get_metric_history(run.info.run_id, key)
         if key == "alarms":
             expected = [(record["step"], float(len(record[key]))) for record in records]

@@ -25,7 +25,7 @@ from tests.golden.format import (
 from v2a_dpo.flow import guided, sample_euler, time_grid
 from v2a_dpo.media.mel import MEL_16K, MEL_44K
 from v2a_dpo.models.mmaudio import sequence
-from v2a_dpo.models.mmaudio.blocks import Dealing
+from v2a_dpo.models.mmaudio.blocks import RowIndex
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
 from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM
@@ -154,8 +154,8 @@ class NetworkCase:
         return rotary_table(self.latent_length, head_size), rotary_table(self.clip_length, head_size, scale=scale)
 
     @cached_property
-    def dealing(self) -> Dealing:
-        return Dealing(None, nearest_exact_index(self.sync_length, self.latent_length))
+    def row_index(self) -> RowIndex:
+        return RowIndex(None, nearest_exact_index(self.sync_length, self.latent_length))
 
     @cached_property
     def data(self) -> Tensor:
@@ -169,7 +169,7 @@ class NetworkCase:
     def embedded(self, conditions: dict[str, Tensor], name: str) -> Tensor:
         """A part of the embedded conditions by upstream's name; sync features dealt out to latent steps."""
         if name == "sync_f":
-            return self.dealing.deal(conditions["sync"])
+            return self.row_index.gather(conditions["sync"])
         ours = {"clip_f": "clip", "text_f": "text", "clip_f_c": "clip_pooled", "text_f_c": "text_pooled"}
         if name not in ours:
             raise UnknownCaseError(name)
@@ -187,13 +187,13 @@ class NetworkCase:
         null = (
             torch.arange(empty["clip"].shape[0]).expand(batch) if empty["clip"].shape[0] == 1 else torch.arange(batch)
         )
-        owners = torch.cat([torch.arange(batch), batch + null])
+        condition_index = torch.cat([torch.arange(batch), batch + null])
 
         def both(latents: Tensor, t: Tensor) -> Tensor:
             if latents.shape[0] == batch:
                 return velocity_in_paper_time(self.network, latents, t, self.cond)
             t_rows = t[:1].expand(rows["clip"].shape[0])
-            return velocity_in_paper_time(self.network, latents, t_rows, rows, owners_B=owners)
+            return velocity_in_paper_time(self.network, latents, t_rows, rows, condition_index_B=condition_index)
 
         return guided(both, scale)
 
@@ -233,7 +233,7 @@ class NetworkCase:
             self.cond["text"],
             global_condition=g,
             condition_URD=g + self.cond["sync"],
-            dealing=self.dealing,
+            row_index=self.row_index,
             latent_table=self.tables[0],
             clip_table=self.tables[1],
         )
@@ -242,7 +242,7 @@ class NetworkCase:
     def fused(self, index: int) -> Tensor:
         """A fused block applied to the projected latent."""
         condition = self.network.global_condition(self.t, self.cond) + self.cond["sync"]
-        return self.network.fused_blocks[index](self.audio, condition, self.dealing, self.tables[0])
+        return self.network.fused_blocks[index](self.audio, condition, self.row_index, self.tables[0])
 
     def output(self, name: str) -> Tensor:
         """Our value of the output `name`."""

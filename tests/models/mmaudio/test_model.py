@@ -149,7 +149,7 @@ def test_owners_share_one_row_of_conditions(model: MMAudioModel) -> None:
     latents = torch.randn(3, 20, 6, generator=torch.Generator().manual_seed(1))
     embedded, t = model.embed(model.empty_conditions(SECONDS)), torch.tensor([0.4])
     with torch.no_grad():
-        shared = model.velocity(latents, t, embedded, owners_B=torch.zeros(3, dtype=torch.int64))
+        shared = model.velocity(latents, t, embedded, condition_index_B=torch.zeros(3, dtype=torch.int64))
         plain = model.velocity(latents, t.expand(3), embedded.expand(3))
     torch.testing.assert_close(shared, plain, rtol=0, atol=1e-6)
 

@@ -83,12 +83,12 @@ def test_initial_weights_come_from_the_generator_alone() -> None:
 def test_candidates_of_a_clip_share_its_conditions_without_changing_the_velocity(v2: bool) -> None:
     network = _network(MMAudioConfig(**{**SMALL.__dict__, "v2": v2}))
     latents, t = _drawn(5, 21, 5, seed=4), torch.tensor([0.3, 0.8])
-    owners = torch.tensor([0, 0, 1, 0, 1])
+    condition_index = torch.tensor([0, 0, 1, 0, 1])
     with torch.no_grad():
         embedded = network.embed_conditions(*_raw(2, seed=5))
-        shared = network.predict_velocity(latents, t, embedded, owners_B=owners)
-        repeated = {name: value[owners] for name, value in embedded.items()}
-        plain = network.predict_velocity(latents, t[owners], repeated)
+        shared = network.predict_velocity(latents, t, embedded, condition_index_B=condition_index)
+        repeated = {name: value[condition_index] for name, value in embedded.items()}
+        plain = network.predict_velocity(latents, t[condition_index], repeated)
     assert plain.std() > 0.1
     assert (shared - plain).abs().max() <= 1e-4 * plain.square().mean().sqrt()
 

@@ -102,14 +102,14 @@ def _optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> 
 
 def share_optimizer_state(optimizer: torch.optim.Optimizer, processes: Processes) -> None:
     """Gives every process the AdamW state of the main one: which parameters have been trained, and their moments."""
-    if processes.count == 1:
+    if processes.world_size == 1:
         return
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         state = optimizer.state.get(parameter, {})
-        if processes.from_main(torch.tensor(len(state))) > 0:
+        if processes.broadcast(torch.tensor(len(state))) > 0:
             moments = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
             optimizer.state[parameter] = {
-                name: processes.from_main(state.get(name, torch.zeros_like(like)).detach())
+                name: processes.broadcast(state.get(name, torch.zeros_like(like)).detach())
                 for name, like in moments.items()
             }
 

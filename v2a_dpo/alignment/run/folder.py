@@ -56,7 +56,7 @@ class RunFolder:
             position = load_checkpoint(self._folder, network, optimizer)
             self._log = TrainingLog(self._folder / LOG, length=position.log_bytes, on_record=self._on_record)
         share_optimizer_state(optimizer, self._processes)
-        return int(self._processes.from_main(torch.tensor(position.step)).item())
+        return int(self._processes.broadcast(torch.tensor(position.step)).item())
 
     def write(self, record: Record) -> None:
         """Appends a record to the log."""
@@ -77,4 +77,4 @@ class RunFolder:
     def records(self) -> list[dict[str, Any]]:
         """The main process's whole log."""
         content = (self._folder / LOG).read_bytes() if self._processes.is_main else b""
-        return parse_log(self._processes.bytes_from_main(content))
+        return parse_log(self._processes.broadcast_bytes(content))

@@ -31,8 +31,8 @@ def training_section(log: Sequence[LogRecord]) -> Section:
         ),
         line_chart(
             [
-                *_smoothed(steps, "accuracy", "Training", "first"),
-                *_measured(held_out, "held_out_accuracy", "Held out", "second"),
+                *_smoothed(steps, "implicit_accuracy", "Training", "first"),
+                *_measured(held_out, "held_out_implicit_accuracy", "Held out", "second"),
             ],
             Axes("Implicit accuracy", "step", "share of pairs", marks=marks, y_range=(0.0, 1.0)),
         ),
@@ -93,7 +93,7 @@ def _phase_starts(steps: Sequence[LogRecord]) -> list[tuple[float, str]]:
 def _before_and_after(held_out: Sequence[LogRecord]) -> str:
     if len(held_out) < 2:
         return ""
-    before, after = held_out[0]["held_out_accuracy"], held_out[-1]["held_out_accuracy"]
+    before, after = held_out[0]["held_out_implicit_accuracy"], held_out[-1]["held_out_implicit_accuracy"]
     return f"Implicit accuracy on held-out pairs went from {before:.3f} to {after:.3f}. "
 
 

@@ -99,25 +99,25 @@ def attend(q_BHNK: Tensor, k_BHNK: Tensor, v_BHNK: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Dealing:
-    """Which condition row every token takes: `owners` `[B]` picks the condition, `tokens` `[N]` the row inside it.
+class RowIndex:
+    """The condition row of each token: `condition_index` `[B]` selects the condition, `tokens` `[N]` the row inside it.
 
-    None stands for the identity. Modulations are computed on distinct rows and dealt out afterwards, which is exact:
+    None stands for the identity. Modulations are computed on distinct rows and gathered afterwards, which is exact:
     Synchformer's rows are fewer than the latent steps, and all candidates of a clip share them.
     """
 
-    owners: Tensor | None
+    condition_index: Tensor | None
     tokens: Tensor | None
 
-    def deal(self, rows_UR: Tensor) -> Tensor:
+    def gather(self, rows_UR: Tensor) -> Tensor:
         """The rows `[B, N, ...]` of all tokens; without `tokens` R stays as it is."""
         if self.tokens is not None:
             rows_UR = rows_UR.index_select(1, self.tokens)
-        return rows_UR if self.owners is None else rows_UR.index_select(0, self.owners)
+        return rows_UR if self.condition_index is None else rows_UR.index_select(0, self.condition_index)
 
-    def whole(self) -> Dealing:
-        """The same owners for rows that belong to a clip as a whole."""
-        return Dealing(self.owners, None)
+    def whole(self) -> RowIndex:
+        """The same conditions, for rows that belong to a clip as a whole."""
+        return RowIndex(self.condition_index, None)
 
 
 class StreamBlock(nn.Module):
@@ -142,9 +142,9 @@ class StreamBlock(nn.Module):
             self.linear1 = TimeConv1d(config.hidden_size, config.hidden_size, kernel_size)
             self.ffn = GatedConvMLP(config, kernel_size)
 
-    def modulation(self, condition_URD: Tensor, dealing: Dealing) -> tuple[Tensor, ...]:
+    def modulation(self, condition_URD: Tensor, row_index: RowIndex) -> tuple[Tensor, ...]:
         """Shift, scale (and gate, then the same for the feed-forward layer) for every token."""
-        return dealing.deal(self.adaLN_modulation(condition_URD)).chunk(self._num_chunks, dim=-1)
+        return row_index.gather(self.adaLN_modulation(condition_URD)).chunk(self._num_chunks, dim=-1)
 
     def before_attention(
         self, x_BND: Tensor, modulation: tuple[Tensor, ...], table: Tensor | None
@@ -165,9 +165,9 @@ class FusedBlock(StreamBlock):
     def __init__(self, config: MMAudioConfig) -> None:
         super().__init__(config, kernel_size=3)
 
-    def forward(self, x_BND: Tensor, condition_URD: Tensor, dealing: Dealing, table: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, condition_URD: Tensor, row_index: RowIndex, table: Tensor) -> Tensor:
         """The latent stream after self-attention and feed-forward layer."""
-        modulation = self.modulation(condition_URD, dealing)
+        modulation = self.modulation(condition_URD, row_index)
         return self.after_attention(x_BND, attend(*self.before_attention(x_BND, modulation, table)), modulation)
 
 
@@ -188,14 +188,14 @@ class JointBlock(nn.Module):
         *,
         global_condition: Tensor,
         condition_URD: Tensor,
-        dealing: Dealing,
+        row_index: RowIndex,
         latent_table: Tensor,
         clip_table: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The three streams after the block; CLIP and text come back unchanged from the last block, where they end."""
-        latent_modulation = self.latent_block.modulation(condition_URD, dealing)
-        clip_modulation = self.clip_block.modulation(global_condition, dealing.whole())
-        text_modulation = self.text_block.modulation(global_condition, dealing.whole())
+        latent_modulation = self.latent_block.modulation(condition_URD, row_index)
+        clip_modulation = self.clip_block.modulation(global_condition, row_index.whole())
+        text_modulation = self.text_block.modulation(global_condition, row_index.whole())
         streams = (
             self.latent_block.before_attention(latent, latent_modulation, latent_table),
             self.clip_block.before_attention(clip, clip_modulation, clip_table),
@@ -222,7 +222,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.hidden_size, 2 * config.hidden_size))
         self.conv = TimeConv1d(config.hidden_size, config.latent_channels, 7)
 
-    def forward(self, latent_BND: Tensor, global_condition: Tensor, dealing: Dealing) -> Tensor:
+    def forward(self, latent_BND: Tensor, global_condition: Tensor, row_index: RowIndex) -> Tensor:
         """The velocity `[B, N, latent_channels]`."""
-        shift, scale = dealing.deal(self.adaLN_modulation(global_condition)).chunk(2, dim=-1)
+        shift, scale = row_index.gather(self.adaLN_modulation(global_condition)).chunk(2, dim=-1)
         return self.conv(modulate(latent_BND, shift, scale))

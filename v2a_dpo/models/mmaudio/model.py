@@ -19,6 +19,8 @@ from torch import Tensor
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.models.base import Conditions, Use, VideoToAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.winograd import use_winograd
+from v2a_dpo.models.precision import round_weights
 
 
 class ConditionEncoders(Protocol):
@@ -74,13 +76,14 @@ def velocity_in_paper_time(
     t_U: Tensor,
     embedded: Mapping[str, Tensor],
     *,
-    owners_B: Tensor | None = None,
+    condition_index_B: Tensor | None = None,
 ) -> Tensor:
     """The velocity `eps - a_0` at paper time `t_U`: upstream's velocity at 1 - t with its sign turned.
 
     The second generation's time embedding tells times apart that differ in the last bit; float64 times keep it.
     """
-    return -network.predict_velocity(latents_BLC, (1.0 - t_U).float(), embedded, owners_B=owners_B)
+    tau_U = (1.0 - t_U).float()
+    return -network.predict_velocity(latents_BLC, tau_U, embedded, condition_index_B=condition_index_B)
 
 
 class MMAudioModel(VideoToAudioModel):
@@ -145,13 +148,15 @@ class MMAudioModel(VideoToAudioModel):
         return Conditions(self.network.embed_conditions(raw["clip"], raw["sync"], raw["text"]))
 
     def velocity(
-        self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions, *, owners_B: Tensor | None = None
+        self, latents_BLC: Tensor, t_B: Tensor, embedded: Conditions, *, condition_index_B: Tensor | None = None
     ) -> Tensor:
         """The velocity `eps - a_0` predicted at paper time `t_B` in [0, 1], same shape as `latents_BLC`.
 
-        With `owners_B` the time and the conditions have U rows, and latent i takes row `owners_B[i]`.
+        With `condition_index_B` the time and the conditions have U rows, and latent i takes row `condition_index_B[i]`.
         """
-        return velocity_in_paper_time(self.network, latents_BLC, t_B, embedded.tensors, owners_B=owners_B)
+        return velocity_in_paper_time(
+            self.network, latents_BLC, t_B, embedded.tensors, condition_index_B=condition_index_B
+        )
 
     @torch.no_grad()
     def encode(self, audio_BS: Tensor) -> Tensor:
@@ -173,6 +178,13 @@ class MMAudioModel(VideoToAudioModel):
         (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         state = {key: value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
         save_file(state, str(folder / "model.safetensors"))
+
+    def prepare_for_sampling(self, dtype: torch.dtype) -> None:
+        """Rounds the weights to `dtype` and, on a CPU, computes convolutions of kernel 3 with fewer multiplications."""
+        if next(self.network.parameters()).device.type == "cpu":
+            use_winograd(self.network, dtype)
+        if dtype is not torch.float32:
+            round_weights(self.network, dtype)
 
     def part(self, use: Use) -> object:
         """The encoders, the network or the codec."""

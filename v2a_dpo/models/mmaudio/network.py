@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from v2a_dpo.models.mmaudio.blocks import (
-    Dealing,
     FinalLayer,
     FusedBlock,
     GatedConvMLP,
     GatedMLP,
     JointBlock,
+    RowIndex,
     TimeConv1d,
 )
 from v2a_dpo.models.mmaudio.config import SYNC_GROUP, MMAudioConfig
@@ -105,7 +105,7 @@ class MMAudioNetwork(nn.Module):
 
         Takes CLIP features `[B, T, clip_dim]`, Synchformer features `[B, T, sync_dim]` (T a multiple of 8) and text
         features `[B, text_length, text_dim]`. Returns `clip`, `sync`, `text` `[B, T, D]` and the pooled `clip_pooled`,
-        `text_pooled` `[B, D]`. The sync rows keep their own rate; `predict_velocity` deals them out to latent steps.
+        `text_pooled` `[B, D]`. The sync rows keep their own rate; `predict_velocity` gathers them for latent steps.
         """
         grouped = sync_f.unflatten(1, (-1, SYNC_GROUP)) + self.sync_pos_emb
         clip = self.clip_input_proj(clip_f)
@@ -124,20 +124,26 @@ class MMAudioNetwork(nn.Module):
         return (self.t_embed(t_U) + pooled)[:, None]
 
     def predict_velocity(
-        self, latents_BLC: Tensor, t_U: Tensor, embedded: Mapping[str, Tensor], *, owners_B: Tensor | None = None
+        self,
+        latents_BLC: Tensor,
+        t_U: Tensor,
+        embedded: Mapping[str, Tensor],
+        *,
+        condition_index_B: Tensor | None = None,
     ) -> Tensor:
         """The velocity data - noise `[B, L, C]` at upstream time `t_U` (0 noise, 1 data) of normalised latents.
 
-        Time and embedded conditions have one row a latent. With `owners_B` (int64) they have U rows and latent i takes
-        row `owners_B[i]`: the candidates of a clip, and all null branches of a batch, then share the condition's work.
+        Time and embedded conditions have one row per latent. With `condition_index_B` (int64) they have U rows and latent
+        i takes row `condition_index_B[i]`: the candidates of a clip, and all null branches of a batch, then share the
+        work on their conditions.
         """
         length, head_size, device = latents_BLC.shape[1], self.config.head_size, latents_BLC.device
-        whole = Dealing(owners_B, None)
-        clip, text, sync = whole.deal(embedded["clip"]), whole.deal(embedded["text"]), embedded["sync"]
+        whole = RowIndex(condition_index_B, None)
+        clip, text, sync = whole.gather(embedded["clip"]), whole.gather(embedded["text"]), embedded["sync"]
         latent_table = rotary_table(length, head_size, device=device)
         # CLIP tokens sit on the latent axis: their positions are scaled to latent steps.
         clip_table = rotary_table(clip.shape[1], head_size, scale=length / clip.shape[1], device=device)
-        dealing = Dealing(owners_B, nearest_exact_index(sync.shape[1], length, device=device))
+        row_index = RowIndex(condition_index_B, nearest_exact_index(sync.shape[1], length, device=device))
         global_condition = self.global_condition(t_U, embedded)
         condition = global_condition + sync
         latent = self.audio_input_proj(latents_BLC)
@@ -148,12 +154,12 @@ class MMAudioNetwork(nn.Module):
                 text,
                 global_condition=global_condition,
                 condition_URD=condition,
-                dealing=dealing,
+                row_index=row_index,
                 latent_table=latent_table,
                 clip_table=clip_table,
             )
         for block in self.fused_blocks:
-            latent = block(latent, condition, dealing, latent_table)
+            latent = block(latent, condition, row_index, latent_table)
         # The official network conditions the last layer on the global vector only (upstream issue #55).
         return self.final_layer(latent, global_condition, whole)
 

@@ -26,7 +26,7 @@ _F43 = (
 )
 
 
-class MinimalConv1d(nn.Module):
+class WinogradConv1d(nn.Module):
     """A `TimeConv1d` of kernel 3, for inference; takes over its weights and computes in `dtype`."""
 
     weight: Tensor
@@ -85,9 +85,9 @@ def _combine_products(m: tuple[Tensor, ...]) -> list[Tensor]:
     ]
 
 
-def use_minimal_filtering(network: nn.Module, dtype: torch.dtype) -> None:
+def use_winograd(network: nn.Module, dtype: torch.dtype) -> None:
     """Replaces, in place, every convolution of kernel 3 along time; the network can only infer from then on."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, TimeConv1d) and child.kernel_size == (3,):
-                setattr(module, name, MinimalConv1d(child, dtype))
+                setattr(module, name, WinogradConv1d(child, dtype))
