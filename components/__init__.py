@@ -1,17 +1,16 @@
-"""The paper's loop as Kubeflow components, one file a step.
+"""The paper's loop as Kubeflow components, one file per step.
 
-| step | component |
+| file | components |
 | --- | --- |
-| what the run was given is looked at | `check_run`, `take_existing`, `take_models` |
-| the tiny profile's own videos and models | `world`, `pretrain` |
-| videos to clips and conditions | `plan_shards`, `prepare` |
-| N candidates a clip, five scores each | `generate`, `score` |
-| people's (or simulated) ratings, AudioScore | `import_ratings`, `annotate`, `train_audioscore` |
-| best against worst, curriculum, Flow-DPO | `mine`, `align` |
-| base against aligned on held-out clips | `evaluate`, `report` |
-| whether it is good enough, and the registry | `gate`, `register`, `promote` |
-| Table 2: beta and threshold | `plan_sweep`, `sweep_cell`, `collect_sweep` |
-| after the run, however it ended | `summarize_run` |
+| `run` | `check_run`, `take_models`, `take_set`, `take_existing`, `take_loop`, `fetch_model`, `plan_shards`, `summarize_run` |
+| `tiny` | `world`, `pretrain`, `annotate` |
+| `data` | `prepare` |
+| `candidates` | `generate`, `score` |
+| `preference` | `import_ratings`, `train_audioscore`, `mine` |
+| `alignment` | `align`, `align_on_cluster` |
+| `evaluation` | `evaluate`, `report` |
+| `release` | `gate`, `register`, `promote` |
+| `sweep_cells` | `plan_sweep`, `sweep_cell`, `collect_sweep` |
 
 Every component is built by `definition.component`; `pipelines` puts them together.
 """

@@ -4,8 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.check_run import check_run
-from components.summarize_run import summarize_run
+from components.run import check_run, summarize_run
 from pipelines.parts.sets import candidate_set, held_out_set, sources
 from pipelines.placement import Placement
 

@@ -4,11 +4,8 @@ from typing import Any
 
 from kfp import dsl
 
-from components.evaluate import evaluate
-from components.fetch_model import fetch_model
-from components.report import report
-from components.summarize_run import summarize_run
-from components.take_existing import take_existing
+from components.evaluation import evaluate, report
+from components.run import fetch_model, summarize_run, take_existing
 from pipelines.parts.sets import System, system
 from pipelines.parts.shards import candidate_shards, score_shards
 from pipelines.parts.values import Part, layout, value

@@ -4,10 +4,8 @@ from typing import Any
 
 from kfp import dsl
 
-from components.check_run import check_run
-from components.evaluate import evaluate
-from components.report import report
-from components.summarize_run import summarize_run
+from components.evaluation import evaluate, report
+from components.run import check_run, summarize_run
 from pipelines.parts.alignment import alignment
 from pipelines.parts.preference import preference_pairs
 from pipelines.parts.release import release

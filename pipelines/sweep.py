@@ -4,15 +4,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components.collect_sweep import collect_sweep
-from components.evaluate import evaluate
-from components.generate import generate
-from components.mine import mine
-from components.plan_sweep import plan_sweep
-from components.score import score
-from components.summarize_run import summarize_run
-from components.sweep_cell import sweep_cell
-from components.take_loop import take_loop
+from components.candidates import generate, score
+from components.evaluation import evaluate
+from components.preference import mine
+from components.run import summarize_run, take_loop
+from components.sweep_cells import collect_sweep, plan_sweep, sweep_cell
 from pipelines.parts.alignment import alignment
 from pipelines.parts.values import Part, layout, value
 from pipelines.placement import Placement

@@ -4,8 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.align import align
-from components.align_on_cluster import align_on_cluster
+from components.alignment import align, align_on_cluster
 from components.definition import GENERATION
 from pipelines.placement import Placement
 

@@ -4,11 +4,9 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.annotate import annotate
-from components.import_ratings import import_ratings
-from components.mine import mine
-from components.take_existing import take_existing
-from components.train_audioscore import train_audioscore
+from components.preference import import_ratings, mine, train_audioscore
+from components.run import take_existing
+from components.tiny import annotate
 from pipelines.parts.shards import score_shards
 from pipelines.parts.values import Part, layout, value
 from pipelines.placement import Placement

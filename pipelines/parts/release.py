@@ -2,9 +2,7 @@
 
 from kfp import dsl
 
-from components.gate import gate
-from components.promote import promote
-from components.register import register
+from components.release import gate, promote, register
 from pipelines.parts.values import Part, layout, value
 from pipelines.placement import Placement
 

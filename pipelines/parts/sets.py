@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.pretrain import pretrain
-from components.take_models import take_models
-from components.take_set import take_set
-from components.world import world
+from components.run import take_models, take_set
+from components.tiny import pretrain, world
 from pipelines.parts.shards import Prepared, candidate_shards, prepared_shards, score_shards
 from pipelines.parts.values import Part, layout
 from pipelines.placement import Placement

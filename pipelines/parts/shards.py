@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
-from components.generate import generate
-from components.plan_shards import plan_shards
-from components.prepare import prepare
-from components.score import score
+from components.candidates import generate, score
+from components.data import prepare
+from components.run import plan_shards
 from pipelines.parts.values import Part, layout, value
 from pipelines.placement import Placement
 

@@ -11,72 +11,100 @@ from kfp.dsl.base_component import BaseComponent
 import components
 from components.definition import GENERATION, ORCHESTRATION, SCORING
 
-FOLDER = Path(components.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "definition"))
+STEPS = sorted(path.stem for path in Path(components.__file__).parent.glob("[!_]*.py") if path.stem != "definition")
+#: (file, name) -> component; a file's imports define none.
+COMPONENTS = {
+    (step, name): value
+    for step in STEPS
+    for name, value in vars(import_module(f"components.{step}")).items()
+    if isinstance(value, BaseComponent)
+}
 
 
-@pytest.fixture(params=NAMES)
-def name(request):
-    return request.param
+@pytest.fixture(params=COMPONENTS, ids=lambda key: key[1])
+def component(request):
+    return COMPONENTS[request.param]
 
 
-def function_of(name):
-    tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
-    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return function
+@pytest.fixture
+def function(component):
+    return ast.parse(inspect.getsource(component.python_func)).body[0]
 
 
-def stage_calls(function):
+def imported(function):
+    """What the body imports from the library, by the name it has there."""
+    return {
+        alias.asname or alias.name: getattr(import_module(item.module), alias.name)
+        for item in function.body
+        if isinstance(item, ast.ImportFrom)
+        for alias in item.names
+    }
+
+
+def calls(function, *names):
+    return [node for node in ast.walk(function) if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names]
+
+
+def given_to_run_stage(function):
     """(stage, names of its arguments) of every `run_stage` call."""
     dicts = {
         node.targets[0].id: node.value
         for node in ast.walk(function)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
     }
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run_stage":
-            arguments = node.args[2]
-            arguments = dicts[arguments.id] if isinstance(arguments, ast.Name) else arguments
-            yield node.args[0].value, {key.value for key in arguments.keys}
+    for call in calls(function, "run_stage"):
+        arguments = call.args[2]
+        arguments = dicts[arguments.id] if isinstance(arguments, ast.Name) else arguments
+        yield imported(function)[call.args[0].id], {key.value for key in arguments.keys}
 
 
-def test_the_file_is_named_after_its_one_component(name):
-    component = getattr(import_module(f"components.{name}"), name)
-    assert isinstance(component, BaseComponent)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_file_holds_components_and_nothing_else(step):
+    tree = ast.parse(Path(import_module(f"components.{step}").__file__).read_text(encoding="utf-8"))
+    docstring, *statements = tree.body
+    assert isinstance(docstring, ast.Expr)
+    defined = [item for item in statements if not isinstance(item, ast.ImportFrom)]
+    assert [item.name for item in defined] == [name for file, name in COMPONENTS if file == step]
+
+
+def test_every_component_has_a_name_of_its_own():
+    names = [name for _, name in COMPONENTS]
+    assert len(names) == len(set(names))
+    assert names == [component.python_func.__name__ for component in COMPONENTS.values()]
+
+
+def test_a_component_is_described_and_runs_in_an_image_of_ours(component):
     assert component.description
     assert component.component_spec.implementation.container.image.rpartition("/")[2].rpartition(":")[0] in (
         GENERATION, SCORING, ORCHESTRATION,
     )  # fmt: skip
 
 
-def test_the_body_is_imports_of_stages_and_one_call(name):
-    _, *statements = function_of(name).body  # the docstring comes first
-    imports = [item for item in statements if isinstance(item, ast.ImportFrom)]
+def test_the_body_is_imports_of_the_library_and_one_call(function):
+    imports = [item for item in function.body if isinstance(item, ast.ImportFrom)]
     assert imports
-    assert all(item.module.startswith("v2a_dpo.stages.") for item in imports)
-    calls = [
-        node
-        for node in ast.walk(function_of(name))
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "id", "") in {alias.asname or alias.name for item in imports for alias in item.names}
-    ]
-    runs = [call for call in calls if call.func.id.islower()]  # a class holds arguments
-    assert len(runs) == 1
+    assert all(item.module.startswith("v2a_dpo.") for item in imports)
+    run_by_the_engine = calls(function, "run_stage")
+    ran = run_by_the_engine or calls(function, "stage")
+    assert len(ran) == 1
+    stage = imported(function)["stage"]
+    assert inspect.isfunction(stage)
+    assert stage.__module__.startswith(("v2a_dpo.stages.", "v2a_dpo.orchestration."))
 
 
-def test_its_source_stands_alone_as_it_must_in_a_pod(name):
-    component = getattr(import_module(f"components.{name}"), name)
+def test_its_source_stands_alone_as_it_must_in_a_pod(component):
     source = component.component_spec.implementation.container.command[-1]
+    name = component.python_func.__name__
     defined = {}
     exec(compile(source, name, "exec"), defined)
     assert inspect.isfunction(defined[name])
 
 
-def test_a_stage_gets_what_it_takes(name):
-    for stage, given in stage_calls(function_of(name)):
-        parameters = inspect.signature(getattr(import_module(f"v2a_dpo.stages.{stage}"), stage)).parameters
+def test_a_stage_gets_what_it_takes(function):
+    for stage, given in given_to_run_stage(function):
+        parameters = inspect.signature(stage).parameters
         required = {
             key for key, item in parameters.items() if item.default is inspect.Parameter.empty and key != "params"
         }
         assert required <= given, f"{stage} also needs {required - given}"
-        assert given <= parameters.keys() - {"params", "progress"}, f"{stage} does not know {given - parameters.keys()}"
+        assert given <= parameters.keys() - {"params", "progress"}, f"{stage} does not take {given - parameters.keys()}"

@@ -108,7 +108,7 @@ def test_the_loop_in_one_process_makes_what_stands_behind_the_pairs_and_nothing_
 
 
 def test_kubeflows_local_runner_makes_the_pairs_again(program, artifacts, tmp_path, monkeypatch):
-    from components.mine import mine as component
+    from components.preference import mine as component
 
     before = checksums(Path(artifacts.pairs))
     program.edit(*FORMULA)

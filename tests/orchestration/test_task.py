@@ -9,6 +9,7 @@ from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params, params_from, values_of
 from v2a_dpo.errors import UserError
+from v2a_dpo.orchestration.shards import plan_shards
 from v2a_dpo.orchestration.task import flat_numbers, run_stage, shards_of
 from v2a_dpo.progress import ProgressLines
 
@@ -28,7 +29,7 @@ def ratings(tmp_path):
 
 
 def test_shards_are_dealt_out_and_understood(ratings, capsys):
-    chunks = run_stage("plan_shards", {}, {"shards_per_task": 2, "data": ratings, "videos": ""})
+    chunks = run_stage(plan_shards, {}, {"shards_per_task": 2, "data": ratings, "videos": ""})
     assert chunks == ["0-1", "2-3", "4-4"]
     assert [list(shards_of(chunk)) for chunk in chunks] == [[0, 1], [2, 3], [4]]
     assert "Planning: 5 of 5" in capsys.readouterr().out
@@ -36,12 +37,12 @@ def test_shards_are_dealt_out_and_understood(ratings, capsys):
 
 def test_planning_refuses_a_task_without_shards(ratings):
     with pytest.raises(UserError, match="at least one shard"):
-        run_stage("plan_shards", {}, {"shards_per_task": 0, "data": ratings})
+        run_stage(plan_shards, {}, {"shards_per_task": 0, "data": ratings})
 
 
 def test_a_data_set_is_described_by_its_manifest(tmp_path, ratings):
     made = artifact(tmp_path)
-    run_stage("plan_shards", {}, {"shards_per_task": 1, "data": ratings}, data=(ratings, made))
+    run_stage(plan_shards, {}, {"shards_per_task": 1, "data": ratings}, data=(ratings, made))
     assert made.metadata["rows"] == made.metadata["shards"] == 5
     assert made.metadata["schema"] == "ratings"
     assert json.loads((tmp_path / "artifact").read_text())["schema_name"] == "ratings"
@@ -61,7 +62,7 @@ def test_parameters_survive_an_engine_that_knows_only_doubles_and_no_null():
 
 def test_wrong_parameters_are_named():
     with pytest.raises(UserError, match=r"align\.beta"):
-        run_stage("plan_shards", {"align": {"beta": -1}}, {"shards_per_task": 1, "data": "x"})
+        run_stage(plan_shards, {"align": {"beta": -1}}, {"shards_per_task": 1, "data": "x"})
 
 
 def test_progress_is_a_line_now_and_then_and_one_at_the_end(capsys):

@@ -1,8 +1,44 @@
-"""Curriculum Flow-DPO (paper 2.3) on one node of the cluster or several, through Kubeflow Trainer."""
+"""Curriculum Flow-DPO (paper 2.3), in one pod or on nodes of the cluster."""
 
 from kfp.dsl import Metrics, Model, Output
 
-from components.definition import ORCHESTRATION, component
+from components.definition import GENERATION, ORCHESTRATION, component
+
+
+@component(GENERATION)
+def align(
+    params: dict,
+    pairs: str,
+    annotation_candidates: str,
+    annotation_conditions: str,
+    preference_candidates: str,
+    preference_conditions: str,
+    generator: str,
+    output: str,
+    log: str,
+    aligned: Output[Model],
+    numbers: Output[Metrics],
+) -> str:
+    """Curriculum Flow-DPO (paper 2.3) into the prefix `output`, which it returns; continues from checkpoints under `log`."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.align import align as stage
+
+    run_stage(
+        stage,
+        params,
+        {
+            "pairs": pairs,
+            "candidates": [annotation_candidates, preference_candidates],
+            "conditions": [annotation_conditions, preference_conditions],
+            "generator": generator,
+            "output": output,
+            "log": log,
+            "start_anew": True,
+        },
+        model=(output, aligned),
+        numbers=("", numbers),
+    )
+    return output
 
 
 @component(ORCHESTRATION)
@@ -31,7 +67,7 @@ def align_on_cluster(
     runtime: str = "v2a-dpo-torch",
     keep: bool = False,
 ) -> str:
-    """Aligns the generator to the pairs into the prefix `output` by a TrainJob and returns it; goes on from checkpoints under `log`."""
+    """Curriculum Flow-DPO (paper 2.3) by a TrainJob; inputs, checkpoints and result as those of `align`."""
     from v2a_dpo.orchestration.align_on_cluster import align_on_cluster as stage
     from v2a_dpo.orchestration.task import run_stage
 

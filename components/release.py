@@ -1,8 +1,17 @@
-"""The finished loop as runs in MLflow, base and aligned model as versions in its registry."""
+"""Gates, versions in MLflow's registry, promotion."""
 
-from kfp.dsl import Artifact, Output
+from kfp.dsl import Artifact, Metrics, Output
 
 from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def gate(params: dict, evaluation: str, output: str, numbers: Output[Metrics]) -> bool:
+    """Writes the decision with its reasons to the file `output`; a model that fails is a result, not an error."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.gate import gate as stage
+
+    return run_stage(stage, params, {"evaluation": evaluation, "output": output}, numbers=(output, numbers)).passed
 
 
 @component(ORCHESTRATION)
@@ -53,3 +62,13 @@ def register(
         page=(output, record),
     )
     return registered.versions["aligned"].version
+
+
+@component(ORCHESTRATION)
+def promote(params: dict, version: str, reason: str, output: str, outcome: Output[Artifact]) -> bool:
+    """Writes what came of it to the file `output` and returns whether the version is champion now."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.promote import promote as stage
+
+    arguments = {"version": version, "reason": reason, "output": output}
+    return run_stage(stage, params, arguments, page=(output, outcome)).promoted

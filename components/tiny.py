@@ -1,0 +1,42 @@
+"""The tiny profile's own videos, models and ratings."""
+
+from typing import NamedTuple
+
+from kfp.dsl import Dataset, Metrics, Model, Output
+
+from components.definition import ORCHESTRATION, component
+
+
+@component(ORCHESTRATION)
+def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("truth", str)]):  # type: ignore[valid-type]
+    """Writes the tiny world's videos to the prefix `output`; returns it and where the truth about them lies."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.world import world as stage
+
+    run_stage(stage, params, {"output": output})
+    return output, f"{output}/truth.json"
+
+
+@component(ORCHESTRATION)
+def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # type: ignore[valid-type]
+    "Pretrained", [("generator", str), ("scorers", str)]
+):
+    """Trains the tiny profile's models into the prefix `output`; returns where generator and scorers lie."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.pretrain import pretrain as stage
+
+    run_stage(stage, params, {"output": output}, model=(f"{output}/generator", base))
+    return f"{output}/generator", f"{output}/scorers"
+
+
+@component(ORCHESTRATION)
+def annotate(
+    params: dict, candidates: str, truth: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
+) -> str:
+    """Writes simulated ratings of the candidates to the prefix `output` and returns it."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.annotate import annotate as stage
+
+    arguments = {"candidates": candidates, "truth": truth, "output": output}
+    run_stage(stage, params, arguments, data=(output, table), numbers=("", numbers))
+    return output
