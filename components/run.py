@@ -87,9 +87,7 @@ def fetch_model(params: dict, model: str, output: str, fetched: Output[Model]) -
 
 
 @component(ORCHESTRATION)
-def plan_shards(
-    params: dict, shards_per_task: int, data: str = "", videos: str = "", captions: str = "", split: str = "test"
-) -> list[str]:
+def plan_shards(params: dict, data: str = "", videos: str = "", captions: str = "", split: str = "test") -> list[str]:
     """Returns a text such as `0-31` for each worker; a text, because every loop of every KFP version can carry one."""
     from v2a_dpo.orchestration.shards import plan_shards as stage
     from v2a_dpo.orchestration.task import run_stage
@@ -97,7 +95,7 @@ def plan_shards(
     return run_stage(
         stage,
         params,
-        {"shards_per_task": shards_per_task, "data": data, "videos": videos, "captions": captions, "split": split},
+        {"data": data, "videos": videos, "captions": captions, "split": split},
     )
 
 

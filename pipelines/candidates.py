@@ -23,7 +23,6 @@ def candidates(placement: Placement) -> Any:
         videos: str = "",
         generator: str = "",
         scorers: str = "",
-        shards_per_task: int = 4,
     ) -> None:
         ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
         with dsl.ExitHandler(ended, name="first-part"):
@@ -39,11 +38,10 @@ def candidates(placement: Placement) -> Any:
             for split in ("annotation", "preference"):
                 make_set(
                     params=params, root=root, split=split, start_at="videos", videos=given["videos"],
-                    generator=given["generator"], shards_per_task=shards_per_task,
+                    generator=given["generator"],
                 )  # fmt: skip
             make_test(
                 params=params, root=root, start_at="videos", videos=given["videos"], generator=given["generator"],
-                shards_per_task=shards_per_task,
             )  # fmt: skip
 
     return pipeline

@@ -32,7 +32,6 @@ def evaluation(placement: Placement) -> Any:
         model: str = "",
         candidates: str = "",
         truth: str = "",
-        shards_per_task: int = 4,
     ) -> None:
         at = layout(root)
         ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
@@ -42,11 +41,11 @@ def evaluation(placement: Placement) -> Any:
             )
             before = make_base(
                 params=params, root=root, name="test-base", clips=clips, conditions=conditions, generator=value(fetched),
-                scorers=scorers, shards_per_task=shards_per_task,
+                scorers=scorers,
             ).outputs  # fmt: skip
             after = make_other(
                 params=params, root=root, clips=clips, conditions=conditions, model=model, candidates=candidates,
-                scorers=scorers, shards_per_task=shards_per_task,
+                scorers=scorers,
             ).outputs  # fmt: skip
             systems = {
                 "base_candidates": before["candidates"],
@@ -80,7 +79,6 @@ def _model_or_candidates(placement: Placement) -> Part:
         model: str,
         candidates: str,
         scorers: str,
-        shards_per_task: int,
     ) -> System:
         at = layout(root)
         with dsl.If(candidates == "", name="model-given"):
@@ -89,14 +87,13 @@ def _model_or_candidates(placement: Placement) -> Part:
             )
             generated = generate_all(
                 params=params, root=root, name="test-aligned", conditions=conditions, generator=value(fetched),
-                shards_per_task=shards_per_task, count=1,
+                count=1,
             )  # fmt: skip
         with dsl.Else(name="candidates-given"):
             found = placement.place(take_existing(location=candidates), "control")
         made = dsl.OneOf(generated.output, found.output)
         scored = score_all(
             params=params, root=root, name="test-aligned", clips=clips, candidates=made, scorers=scorers,
-            shards_per_task=shards_per_task,
         )  # fmt: skip
         return System(candidates=made, scores=scored.output)
 

@@ -21,8 +21,8 @@ def full_loop(placement: Placement) -> Any:
     profile in its own procedural world. `videos` names a prefix with a folder a split (annotation, preference, test),
     each with a `captions.csv`; `generator` and `scorers` the models' folders then. `ratings_csv` replaces the simulated
     rater by people. `start_at` is videos, or candidates or pairs for a run that takes those of the finished run at
-    `data_root`. `shards_per_task` shards go to each parallel worker. With `promotion` a model that passes the gates becomes
-    champion if it also beats the present one. Running the pipeline again makes only what is missing.
+    `data_root`. With `promotion` a model that passes the gates becomes champion if it also beats the present one.
+    Running the pipeline again makes only what is missing.
     """
     make_sources, make_set, make_test = sources(placement), candidate_set(placement), held_out_set(placement)
     make_pairs, make_system, make_release = preference_pairs(placement), system(placement), release(placement)
@@ -37,7 +37,6 @@ def full_loop(placement: Placement) -> Any:
         ratings_csv: str = "",
         start_at: str = "videos",
         data_root: str = "",
-        shards_per_task: int = 4,
         promotion: bool = False,
     ) -> None:
         ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
@@ -57,19 +56,18 @@ def full_loop(placement: Placement) -> Any:
             rated, mined = (
                 make_set(
                     params=params, root=data_root, split=split, start_at=start_at, videos=given["videos"],
-                    generator=base, shards_per_task=shards_per_task,
+                    generator=base,
                 ).outputs
                 for split in ("annotation", "preference")
             )  # fmt: skip
             test = make_test(
                 params=params, root=data_root, start_at=start_at, videos=given["videos"], generator=base,
-                shards_per_task=shards_per_task,
             ).outputs  # fmt: skip
             preference = make_pairs(
                 params=params, root=root, data_root=data_root, start_at=start_at,
                 annotation_clips=rated["clips"], annotation_candidates=rated["candidates"],
                 preference_clips=mined["clips"], preference_candidates=mined["candidates"],
-                scorers=judges, truth=truth, ratings_csv=ratings_csv, shards_per_task=shards_per_task,
+                scorers=judges, truth=truth, ratings_csv=ratings_csv,
             ).outputs  # fmt: skip
             aligned = alignment(
                 placement,
@@ -86,7 +84,7 @@ def full_loop(placement: Placement) -> Any:
             before, after = (
                 make_system(
                     params=params, root=root, name=f"test-{name}", clips=test["clips"], conditions=test["conditions"],
-                    generator=model, scorers=judges, shards_per_task=shards_per_task,
+                    generator=model, scorers=judges,
                 ).outputs
                 for name, model in (("base", base), ("aligned", value(aligned)))
             )  # fmt: skip

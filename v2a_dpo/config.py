@@ -255,6 +255,12 @@ class RegisterConfig(Section):
     model_name: str = "v2a-dpo"
 
 
+class OrchestrationConfig(Section):
+    """How a pipeline run on the cluster divides its work."""
+
+    shards_per_task: Count = Field(4, description="largest number of shards that one pod of a fan-out makes")
+
+
 class ServeConfig(Section):
     """What a server of a model takes from strangers."""
 
@@ -316,6 +322,7 @@ class Params(Section):
     gates: GatesConfig = GatesConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
     dvc: DvcConfig | None = None
+    orchestration: OrchestrationConfig = OrchestrationConfig()
     serve: ServeConfig = ServeConfig()
 
 

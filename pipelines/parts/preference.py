@@ -36,17 +36,16 @@ def preference_pairs(placement: Placement) -> Part:
         scorers: str,
         truth: str,
         ratings_csv: str,
-        shards_per_task: int,
     ) -> Preference:
         at, data = layout(root), layout(data_root)
         with dsl.If(start_at != "pairs", name="no-pairs-given"):
             rated_scores = score_all(
                 params=params, root=root, name="annotation", clips=annotation_clips, candidates=annotation_candidates,
-                scorers=scorers, shards_per_task=shards_per_task,
+                scorers=scorers,
             ).output  # fmt: skip
             scores = score_all(
                 params=params, root=root, name="preference", clips=preference_clips, candidates=preference_candidates,
-                scorers=scorers, shards_per_task=shards_per_task,
+                scorers=scorers,
             ).output  # fmt: skip
             with dsl.If(ratings_csv == "", name="no-ratings-given"):
                 simulated = placement.place(

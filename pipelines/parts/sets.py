@@ -57,17 +57,13 @@ def candidate_set(placement: Placement) -> Part:
     prepare_all, generate_all = prepared_shards(placement), candidate_shards(placement)
 
     @dsl.pipeline(name="candidate-set", description="Clips, conditions and candidates of a split")
-    def part(
-        params: dict, root: str, split: str, start_at: str, videos: str, generator: str, shards_per_task: int
-    ) -> ClipSet:
+    def part(params: dict, root: str, split: str, start_at: str, videos: str, generator: str) -> ClipSet:
         with dsl.If(start_at == "videos", name="from-videos"):
             prepared = prepare_all(
                 params=params, root=root, split=split, videos=videos, generator=generator,
-                shards_per_task=shards_per_task,
             )  # fmt: skip
             made = generate_all(
                 params=params, root=root, name=split, conditions=prepared.outputs["conditions"], generator=generator,
-                shards_per_task=shards_per_task,
             )  # fmt: skip
         with dsl.Else(name="candidates-exist"):
             found = placement.place(take_set(root=root, split=split), "control")
@@ -85,11 +81,10 @@ def held_out_set(placement: Placement) -> Part:
     prepare_all = prepared_shards(placement)
 
     @dsl.pipeline(name="held-out-set", description="Clips and conditions of the held-out split")
-    def part(params: dict, root: str, start_at: str, videos: str, generator: str, shards_per_task: int) -> Prepared:
+    def part(params: dict, root: str, start_at: str, videos: str, generator: str) -> Prepared:
         with dsl.If(start_at == "videos", name="from-videos"):
             prepared = prepare_all(
                 params=params, root=root, split="test", videos=videos, generator=generator,
-                shards_per_task=shards_per_task,
             )  # fmt: skip
         with dsl.Else(name="clips-exist"):
             found = placement.place(take_set(root=root, split="test"), "control")
@@ -121,15 +116,13 @@ def system(placement: Placement) -> Part:
         conditions: str,
         generator: str,
         scorers: str,
-        shards_per_task: int,
     ) -> System:
         made = generate_all(
             params=params, root=root, name=name, conditions=conditions, generator=generator,
-            shards_per_task=shards_per_task, count=1,
+            count=1,
         )  # fmt: skip
         scored = score_all(
             params=params, root=root, name=name, clips=clips, candidates=made.output, scorers=scorers,
-            shards_per_task=shards_per_task,
         )  # fmt: skip
         return System(candidates=made.output, scores=scored.output)
 

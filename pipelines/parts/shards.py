@@ -28,12 +28,10 @@ def prepared_shards(placement: Placement) -> Part:
     """The part that makes the clips and the conditions of a split."""
 
     @dsl.pipeline(name="prepare-shards", description="Clips and conditions of a split, shard by shard")
-    def part(params: dict, root: str, split: str, videos: str, generator: str, shards_per_task: int) -> Prepared:
+    def part(params: dict, root: str, split: str, videos: str, generator: str) -> Prepared:
         at, folder = layout(root), f"{videos}/{split}"
         captions = f"{folder}/captions.csv"
-        plan = plan_shards(
-            params=params, shards_per_task=shards_per_task, videos=folder, captions=captions, split=split
-        )
+        plan = plan_shards(params=params, videos=folder, captions=captions, split=split)
 
         def make(**part: Any) -> dsl.PipelineTask:
             task = prepare(
@@ -58,10 +56,8 @@ def candidate_shards(placement: Placement) -> Part:
     """The part that makes the candidates called `name` for all clips of `conditions`; `count` 0: as many as `params` say."""
 
     @dsl.pipeline(name="generate-shards", description="Candidates for all clips, shard by shard")
-    def part(
-        params: dict, root: str, name: str, conditions: str, generator: str, shards_per_task: int, count: int = 0
-    ) -> str:
-        plan = plan_shards(params=params, shards_per_task=shards_per_task, data=conditions)
+    def part(params: dict, root: str, name: str, conditions: str, generator: str, count: int = 0) -> str:
+        plan = plan_shards(params=params, data=conditions)
 
         def make(**part: Any) -> dsl.PipelineTask:
             task = generate(
@@ -83,10 +79,8 @@ def score_shards(placement: Placement) -> Part:
     """The part that makes the scores called `name` of all `candidates`."""
 
     @dsl.pipeline(name="score-shards", description="Scores of all candidates, shard by shard")
-    def part(
-        params: dict, root: str, name: str, clips: str, candidates: str, scorers: str, shards_per_task: int
-    ) -> str:
-        plan = plan_shards(params=params, shards_per_task=shards_per_task, data=candidates)
+    def part(params: dict, root: str, name: str, clips: str, candidates: str, scorers: str) -> str:
+        plan = plan_shards(params=params, data=candidates)
 
         def make(**part: Any) -> dsl.PipelineTask:
             task = score(

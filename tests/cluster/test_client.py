@@ -2,6 +2,8 @@
 
 import logging
 import socket
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +23,14 @@ ARGUMENTS = {name: f"s3://bucket/{name}" for name in ("root", "clips", "conditio
 def compiled(tmp_path_factory):
     path = compile_pipeline("evaluate", output=tmp_path_factory.mktemp("compiled") / "evaluate.yaml", preset="cpu")
     return CompiledPipeline.of(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def counting(compiled):
+    """The pipeline with one more input: a whole number."""
+    spec = deepcopy(compiled.spec)
+    spec["root"]["inputDefinitions"]["parameters"]["epochs"] = {"parameterType": "NUMBER_INTEGER", "defaultValue": 4.0}
+    return replace(compiled, spec=spec)
 
 
 @pytest.fixture
@@ -229,15 +239,15 @@ def test_a_login_page_instead_of_the_api_is_recognised(server):
     [
         (ARGUMENTS | {"modle": "x"}, r"no input called modle.*Its inputs are .*model"),
         ({"params": {}}, r"needs base, clips, conditions, root, scorers"),
-        (ARGUMENTS | {"shards_per_task": "many"}, r"shards_per_task is 'many', not a whole number"),
-        (ARGUMENTS | {"shards_per_task": "true"}, r"shards_per_task is True, not a whole number"),
+        (ARGUMENTS | {"epochs": "many"}, r"epochs is 'many', not a whole number"),
+        (ARGUMENTS | {"epochs": "true"}, r"epochs is True, not a whole number"),
     ],
 )
-def test_wrong_arguments_are_refused_with_the_inputs_name(compiled, arguments, message):
+def test_wrong_arguments_are_refused_with_the_inputs_name(counting, arguments, message):
     with pytest.raises(UserError, match=message):
-        compiled.arguments(arguments)
+        counting.arguments(arguments)
 
 
-def test_arguments_are_read_as_the_inputs_types(compiled):
-    checked = compiled.arguments(ARGUMENTS | {"shards_per_task": "8", "model": "42"})
-    assert (checked["shards_per_task"], checked["model"]) == (8, "42")
+def test_arguments_are_read_as_the_inputs_types(counting):
+    checked = counting.arguments(ARGUMENTS | {"epochs": "8", "model": "42"})
+    assert (checked["epochs"], checked["model"]) == (8, "42")

@@ -50,8 +50,8 @@ def cluster(s3_endpoint, mlflow_server):
 
 @pytest.fixture(scope="session")
 def values(params):
-    """The parameters as a pipeline gets them."""
-    return values_of(params)
+    """The parameters as a pipeline gets them, with a worker for every shard."""
+    return values_of(params) | {"orchestration": {"shards_per_task": 1}}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def kubeflow_run(cluster, values, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, torch_loaded_once(log):
         patch.chdir(folder)
         try:
-            run(full_loop(LOCAL), folder=folder, params=values, root=root, shards_per_task=1, promotion=True)
+            run(full_loop(LOCAL), folder=folder, params=values, root=root, promotion=True)
         except RuntimeError as error:
             raise AssertionError(log.read_text(errors="replace")[-5000:]) from error
     return SimpleNamespace(at=Layout(root), folder=folder, log=log.read_text(errors="replace"))
@@ -117,13 +117,13 @@ def test_steps_that_exist_are_taken_and_not_made(kubeflow_run, cluster, values, 
     assert given == {"videos": at.world, "truth": "", "generator": at.base, "scorers": at.scorers}
     clips = run(
         candidate_set(LOCAL), folder=tmp_path, params=values, root=at.root, split="preference", start_at="candidates",
-        videos=at.world, generator=at.base, shards_per_task=1,
+        videos=at.world, generator=at.base,
     )  # fmt: skip
     assert clips["candidates"] == at.candidates("preference")
     found = run(
         preference_pairs(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", data_root=at.root,
         start_at="pairs", annotation_clips="", annotation_candidates="", preference_clips="",
-        preference_candidates="", scorers="", truth="", ratings_csv="", shards_per_task=1,
+        preference_candidates="", scorers="", truth="", ratings_csv="",
     )  # fmt: skip
     assert found == {"audioscore": at.audioscore, "pairs": at.pairs}
     assert cluster.objects() == before
@@ -140,8 +140,8 @@ def test_a_deleted_shard_is_made_again_and_nothing_else_although_its_worker_is_k
     monkeypatch.chdir(tmp_path)
     at = kubeflow_run.at
     run(
-        candidate_shards(LOCAL), folder=tmp_path, params=values, root=at.root, name="preference",
-        conditions=at.conditions("preference"), generator=at.base, shards_per_task=3,
+        candidate_shards(LOCAL), folder=tmp_path, params=values | {"orchestration": {"shards_per_task": 3}},
+        root=at.root, name="preference", conditions=at.conditions("preference"), generator=at.base,
     )  # fmt: skip
     assert marker.exists()
     after = cluster.objects()

@@ -13,6 +13,8 @@ from v2a_dpo.orchestration.shards import plan_shards
 from v2a_dpo.orchestration.task import flat_numbers, run_stage, shards_of
 from v2a_dpo.progress import ProgressLines
 
+TWO_EACH = {"orchestration": {"shards_per_task": 2}}
+
 
 def artifact(tmp_path, name="artifact"):
     return SimpleNamespace(path=str(tmp_path / name), metadata={})
@@ -29,20 +31,20 @@ def ratings(tmp_path):
 
 
 def test_shards_are_dealt_out_and_understood(ratings, capsys):
-    chunks = run_stage(plan_shards, {}, {"shards_per_task": 2, "data": ratings, "videos": ""})
+    chunks = run_stage(plan_shards, TWO_EACH, {"data": ratings, "videos": ""})
     assert chunks == ["0-1", "2-3", "4-4"]
     assert [list(shards_of(chunk)) for chunk in chunks] == [[0, 1], [2, 3], [4]]
     assert "Planning: 5 of 5" in capsys.readouterr().out
 
 
 def test_planning_refuses_a_task_without_shards(ratings):
-    with pytest.raises(UserError, match="at least one shard"):
-        run_stage(plan_shards, {}, {"shards_per_task": 0, "data": ratings})
+    with pytest.raises(UserError, match=r"orchestration\.shards_per_task"):
+        run_stage(plan_shards, {"orchestration": {"shards_per_task": 0}}, {"data": ratings})
 
 
 def test_a_data_set_is_described_by_its_manifest(tmp_path, ratings):
     made = artifact(tmp_path)
-    run_stage(plan_shards, {}, {"shards_per_task": 1, "data": ratings}, data=(ratings, made))
+    run_stage(plan_shards, {}, {"data": ratings}, data=(ratings, made))
     assert made.metadata["rows"] == made.metadata["shards"] == 5
     assert made.metadata["schema"] == "ratings"
     assert json.loads((tmp_path / "artifact").read_text())["schema_name"] == "ratings"
@@ -62,7 +64,7 @@ def test_parameters_survive_an_engine_that_knows_only_doubles_and_no_null():
 
 def test_wrong_parameters_are_named():
     with pytest.raises(UserError, match=r"align\.beta"):
-        run_stage(plan_shards, {"align": {"beta": -1}}, {"shards_per_task": 1, "data": "x"})
+        run_stage(plan_shards, {"align": {"beta": -1}}, {"data": "x"})
 
 
 def test_progress_is_a_line_now_and_then_and_one_at_the_end(capsys):

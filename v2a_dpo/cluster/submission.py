@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
 import yaml
 
-from v2a_dpo.config import params_from
 from v2a_dpo.errors import UserError
-from v2a_dpo.orchestration.sweep import plan_sweep
 
 #: Python types that an argument of each parameter type may have, and the word for it in messages.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -59,11 +57,15 @@ class CompiledPipeline:
         """The pipeline's inputs by name, as the specification describes them."""
         return dict(self.spec["root"].get("inputDefinitions", {}).get("parameters", {}))
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default values of those inputs that have one."""
+        return {name: item["defaultValue"] for name, item in self.inputs.items() if "defaultValue" in item}
+
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments `given`, checked: every one is an input of the right type, and no required one is missing.
 
-        Text given for an input of another type is read as YAML; what a list may hold is what the pipeline's first task
-        takes. Raises UserError that names the input.
+        Text given for an input of another type is read as YAML. Raises UserError that names the input.
         """
         unknown = sorted(set(given) - set(self.inputs))
         if unknown:
@@ -83,11 +85,7 @@ class CompiledPipeline:
                 where="--input",
                 remedy=" ".join(f"Give --input {name}=VALUE." for name in missing),
             )
-        typed = {name: _typed(name, value, str(self.inputs[name]["parameterType"])) for name, value in given.items()}
-        if check := _CHECKS.get(self.name):
-            defaults = {name: item["defaultValue"] for name, item in self.inputs.items() if "defaultValue" in item}
-            check(defaults | typed)
-        return typed
+        return {name: _typed(name, value, str(self.inputs[name]["parameterType"])) for name, value in given.items()}
 
 
 def task_names(spec: Mapping[str, Any]) -> list[str]:
@@ -144,19 +142,6 @@ class Submission:
             sort_keys=False,
             width=120,
         )
-
-
-def _check_sweep(arguments: Mapping[str, Any]) -> None:
-    plan_sweep(
-        params_from(arguments["params"]),
-        betas=arguments["betas"],
-        thresholds=arguments["thresholds"],
-        grid=arguments["grid"],
-    )
-
-
-#: Pipeline -> what raises UserError for arguments that its first task would refuse.
-_CHECKS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"sweep": _check_sweep}
 
 
 def _typed(name: str, value: Any, parameter_type: str) -> Any:

@@ -1,4 +1,4 @@
-"""How the shards of a data set are dealt out to workers that make them at the same time."""
+"""Divides the shards of a data set among parallel workers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from v2a_dpo.progress import Progress, silent
 def plan_shards(
     params: Params,
     *,
-    shards_per_task: int,
     data: str | None = None,
     videos: str | None = None,
     captions: str | None = None,
     split: str = "test",
     progress: Progress = silent,
 ) -> list[str]:
-    """A text such as `0-31` for each worker: the shards that it makes, neighbours, at most `shards_per_task` of them.
+    """One text per worker, such as `0-31`: its consecutive shards, at most `orchestration.shards_per_task`.
 
     The shards are those of the finished data set `data` (candidates have the shards of their conditions, scores those
     of their candidates), or those that `prepare` will make of `videos`. Raises UserError when there are none.
@@ -33,9 +32,7 @@ def plan_shards(
     else:
         raise ValueError("name the data or the videos")
     if not count:
-        raise UserError("There is nothing to make: no clips.", where=data or videos or "", remedy="Name other videos.")
-    if shards_per_task < 1:
-        raise UserError("A task makes at least one shard.", where="shards_per_task", remedy="Give 1 or more.")
-    firsts = range(0, count, shards_per_task)
+        raise UserError("There are no clips.", where=data or videos or "", remedy="Name other videos.")
+    size = params.orchestration.shards_per_task
     progress("Planning", count, count)
-    return [f"{first}-{min(first + shards_per_task, count) - 1}" for first in firsts]
+    return [f"{first}-{min(first + size, count) - 1}" for first in range(0, count, size)]

@@ -62,6 +62,7 @@ def submission_of(
     """
     from v2a_dpo.cluster.submission import Submission
     from v2a_dpo.config import values_of
+    from v2a_dpo.orchestration.sweep import plan_sweep
 
     settings = read_params(params, overrides)
     given: dict[str, Any] = {"params": values_of(settings)}
@@ -72,9 +73,14 @@ def submission_of(
         if not separator:
             raise UserError(f"{each!r} sets nothing.", where="--input", remedy="Write it as name=value.")
         given[name] = value
+    arguments = compiled.arguments(given)
+    if compiled.name == "sweep":  # the run's first task would refuse these too, minutes later
+        plan_sweep(
+            settings, **{name: (compiled.defaults | arguments)[name] for name in ("betas", "thresholds", "grid")}
+        )
     return Submission(
         compiled,
-        compiled.arguments(given),
+        arguments,
         experiment=experiment or settings.register_.experiment,
         run_name=run_name or f"{compiled.name} {settings.profile} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         service_account=service_account,
