@@ -17,17 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.config import load_params
 from v2a_dpo.evaluation.bootstrap import Difference, difference, resample_indices, resampled_means
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, PER_CLIP, Comparison, Metric, verdict
-from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
 from v2a_dpo.orchestration.loop import run
-from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
@@ -55,8 +53,8 @@ def main() -> None:
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         print(f"seed {seed}: {time.monotonic() - start:.0f} s, largest process so far {peak / 2**20:.2f} GiB")
     content = {
-        "seeds": {seed: _read(at) for seed, at in layouts.items()},
-        "curves": {s: _curve(at) for s, at in layouts.items()},
+        "seeds": {seed: EvaluationFolder(at.evaluation).metrics() for seed, at in layouts.items()},
+        "curves": {s: EvaluationFolder(at.evaluation).curve() for s, at in layouts.items()},
     }
     comparisons = {seed: Comparison.from_dict(values) for seed, values in content["seeds"].items()}
     pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}
@@ -81,23 +79,11 @@ def _by_key() -> dict[str, Metric]:
     return {metric.key: metric for metric in METRICS}
 
 
-def _read(at: Layout) -> dict:
-    return json.loads(Path(join(at.evaluation, METRICS_FILE)).read_text())
-
-
-def _curve(at: Layout) -> list[dict]:
-    return json.loads(Path(join(at.evaluation, CURVE_FILE)).read_text())
-
-
 def _pooled(layouts: list[Layout], metric: Metric) -> Difference:
     """The paired difference over the clips of all seeds together, clips resampled as if they were one test set."""
     gains = []
     for at in layouts:
-        rows = (
-            Dataset.open(join(at.evaluation, PER_CLIP_FOLDER), PER_CLIP_SCHEMA)
-            .table(["system", metric.key])
-            .to_pylist()
-        )
+        rows = EvaluationFolder(at.evaluation).per_clip(["system", metric.key]).to_pylist()
         values = {
             name: np.array([r[metric.key] for r in rows if r["system"] == name], float) for name in ("base", "aligned")
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from v2a_dpo.artifacts.layout import SPLITS, Layout
-from v2a_dpo.artifacts.location import exists, join, read_bytes
+from v2a_dpo.artifacts.location import exists, join
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
@@ -73,11 +73,11 @@ def report_of(params: Params, *, root: str, output: str, progress: Progress = si
 
 def results_of(root: str) -> str:
     """The result tables of the loop under `root`, and where its report lies."""
-    from v2a_dpo.stages.evaluate import TABLE_FILE
+    from v2a_dpo.evaluation.folder import EvaluationFolder
 
     at = Layout(root)
-    table = read_bytes(join(at.evaluation, TABLE_FILE)).decode()
-    return f"{table}\nReport: {join(at.report, 'index.html')}"
+    folder = EvaluationFolder(at.evaluation)
+    return f"{folder.text(folder.TABLE)}\nReport: {join(at.report, 'index.html')}"
 
 
 def _system(at: Layout, name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from v2a_dpo.artifacts.layout import SPLITS, Layout
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.artifacts.manifest import MANIFEST
-from v2a_dpo.stages.evaluate import METRICS_FILE
+from v2a_dpo.evaluation.folder import EvaluationFolder
 
 #: Under the root, overwritten by the next run on the same root.
 SUMMARY_FILE = "run-summary.json"
@@ -52,10 +52,11 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
     Reads only what is there, so it works after a failure too. A webhook that does not answer is reported in the log.
     """
     at = Layout(root)
+    evaluation = EvaluationFolder(at.evaluation)
     found = {
         "pairs": join(at.pairs, MANIFEST),
         "aligned model": join(at.aligned, "config.json"),
-        "evaluation": join(at.evaluation, METRICS_FILE),
+        "evaluation": evaluation.path(evaluation.METRICS),
         "report": join(at.report, "index.html"),
         "decision": at.decision,
         "registration": at.registration,
@@ -68,7 +69,7 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
         root=root,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=finished,
-        differences=_read(found["evaluation"])["difference"] if finished["evaluation"] else {},
+        differences=evaluation.metrics()["difference"] if finished["evaluation"] else {},
         gates_passed=_read(found["decision"])["passed"] if finished["decision"] else None,
         registration=_read(found["registration"]) if finished["registration"] else None,
         report=found["report"] if finished["report"] else None,

@@ -13,10 +13,10 @@ from typing import Any
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.config import Params, override_params, params_from, values_of
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import METRICS
 from v2a_dpo.preference.pairs import EASY
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.evaluate import METRICS_FILE
 
 _CELL = re.compile(r"beta-(.+)-threshold-(.+)")
 
@@ -98,10 +98,7 @@ def collect_sweep(
     comes the share of pairs that are easy.
     """
     easy = [_easy_share(folder) for folder in pairs]
-    metrics = {
-        cell: json.loads(read_bytes(join(folder, METRICS_FILE)))
-        for cell, folder in zip(cells, evaluations, strict=True)
-    }
+    metrics = {cell: EvaluationFolder(folder).metrics() for cell, folder in zip(cells, evaluations, strict=True)}
     first = next(iter(metrics.values()))
     columns = [metric for metric in METRICS if metric.key in first["base"]]
     rows = [

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.location import join, read_bytes
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.evaluated_file import EvaluatedFile
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import Comparison, EvaluatedClips
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
 from v2a_dpo.evaluation.sampling import SETTINGS as SAMPLING
 from v2a_dpo.evaluation.systems import load_features
 from v2a_dpo.registry.versions import Registry, StoredVersion
-from v2a_dpo.stages.evaluate import METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
 from v2a_dpo.tracking.run import TrackedRun
 
 #: Tag of a version: the run that keeps its evidence.
@@ -69,13 +66,14 @@ class Evidence:
 
 def evaluated_in(evaluation: str, role: str) -> EvaluatedFile:
     """The evaluated clips of the system `role` (`base` or `aligned`) in an evaluation folder."""
-    table = Dataset.open(join(evaluation, PER_CLIP_FOLDER), PER_CLIP_SCHEMA).table()
+    folder = EvaluationFolder(evaluation)
+    table = folder.per_clip()
     table = table.filter(pc.equal(table.column("system"), role))
     clip_ids: list[str] = table.column("clip_id").to_pylist()
     names = [name for name in PER_CLIP_SCHEMA.arrow.names if name not in ("clip_id", "system")]
     values = {name: table.column(name).cast(pa.float64()).to_numpy() for name in names}
-    system = load_features(join(evaluation, "features", role)).select(clip_ids).columns
-    real = load_features(join(evaluation, "features", "truth")).select(clip_ids).columns
+    system = load_features(folder.features(role)).select(clip_ids).columns
+    real = load_features(folder.features("truth")).select(clip_ids).columns
     clips = EvaluatedClips(
         clip_ids,
         {name: np.asarray(column, dtype=np.float64) for name, column in values.items()},
@@ -110,12 +108,7 @@ def read_evidence(registry: Registry, version: StoredVersion) -> Evidence:
         folder = download_evidence(registry, version, Path(temporary))
         return Evidence(
             version.role,
-            Comparison.from_dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))),
-            json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")),
+            EvaluationFolder(str(folder)).comparison(),
+            EvaluationFolder(str(folder)).summary(),
             EvaluatedFile.load(folder / CLIPS_FILE),
         )
-
-
-def read_texts(evaluation: str) -> dict[str, str]:
-    """The evaluation's own files that are evidence: name -> content."""
-    return {name: read_bytes(join(evaluation, name)).decode() for name in (METRICS_FILE, SUMMARY_FILE)}

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from v2a_dpo.config import Params
-from v2a_dpo.evaluation.metrics import Comparison
-from v2a_dpo.registry.evidence import CARD, GATE, LINEAGE, TEST_SET_TAG, read_texts
+from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.registry.evidence import CARD, GATE, LINEAGE, TEST_SET_TAG
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.registry.lineage import Lineage
 from v2a_dpo.registry.model_card import model_card
 from v2a_dpo.registry.records import metric_tags
 from v2a_dpo.registry.versions import ModelFolder
-from v2a_dpo.stages.evaluate import METRICS_FILE, SUMMARY_FILE
 from v2a_dpo.weights.provenance import licence_flags
 
 #: Tag of an aligned version: `passed`, or what did not hold against its base.
@@ -39,21 +38,22 @@ def version_facts(
     params: Params, model: ModelFolder, *, evaluation: str, lineage: Lineage, decision: GateDecision | None
 ) -> VersionFacts:
     """What is known about `model` from its configuration, the `evaluation` folder, its origin and the gates' decision."""
-    texts = read_texts(evaluation)
-    metrics, summary = json.loads(texts[METRICS_FILE]), json.loads(texts[SUMMARY_FILE])
+    folder = EvaluationFolder(evaluation)
+    comparison, summary = folder.comparison(), folder.summary()
     config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
     licence = licence_flags(config, scorers=params.score.scorers)
     card = model_card(
         params,
         role=model.role,
-        comparison=Comparison.from_dict(metrics),
+        comparison=comparison,
         summary=summary,
         licence=licence,
         lineage=lineage,
         decision=decision,
     )
-    tags = {**metric_tags(metrics, model.role), **licence.tags(), TEST_SET_TAG: summary["test_set"]}
-    texts |= {CARD: card, LINEAGE: lineage.to_text()}
+    tags = {**metric_tags(comparison.to_dict(), model.role), **licence.tags(), TEST_SET_TAG: summary["test_set"]}
+    evaluated = {name: folder.text(name) for name in (folder.METRICS, folder.SUMMARY)}
+    texts = {**evaluated, CARD: card, LINEAGE: lineage.to_text()}
     if decision is not None and model.role == "aligned":
         tags[GATE_TAG] = "passed" if decision.passed else "; ".join(decision.failures)[:_LONGEST_TAG]
         texts[GATE] = json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n"

@@ -11,7 +11,7 @@ from typing import Any
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST
-from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, SUMMARY_FILE, TABLE_FILE
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.tracking.run import DataInput
 from v2a_dpo.tracking.source import dvc_hashes
 from v2a_dpo.tracking.values import MetricPoint, curve, numbers
@@ -72,13 +72,9 @@ def stage_records(
             "run.json": _read_text(join(alignment, "run.json")),
             "summary.json": _read_text(join(alignment, "summary.json")),
         }
-    records["evaluate"] = StageRecord(
-        list(interval_points(_read_json(join(evaluation, METRICS_FILE)))), *_data(evaluation_data, "evaluation")
-    )
-    names = [METRICS_FILE, SUMMARY_FILE, TABLE_FILE, CURVE_FILE]
-    records["evaluate"].files |= {
-        name: _read_text(join(evaluation, name)) for name in names if exists(join(evaluation, name))
-    }
+    folder = EvaluationFolder(evaluation)
+    records["evaluate"] = StageRecord(list(interval_points(folder.metrics())), *_data(evaluation_data, "evaluation"))
+    records["evaluate"].files |= folder.texts()
     return records
 
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
-from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import fingerprint
-from v2a_dpo.artifacts.location import join, remove, write_atomically
 from v2a_dpo.artifacts.schema import CLIPS
-from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.inputs import EvaluationInputs, System
 from v2a_dpo.evaluation.levels import mean_levels
 from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
 from v2a_dpo.evaluation.pairing import Pairing, failed_clips
-from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
+from v2a_dpo.evaluation.per_clip import per_clip_rows
 from v2a_dpo.evaluation.sampling import Sampling, compared, shown_setting
 from v2a_dpo.evaluation.systems import clips_with_features
 from v2a_dpo.evaluation.tables import Table, difference_table, level_table, paper_table, remarks, to_markdown, to_text
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.randomness import row_seed
 from v2a_dpo.stages.guidance_curve import Models, guidance_curve
-
-METRICS_FILE, SUMMARY_FILE, TABLE_FILE, CURVE_FILE = "metrics.json", "summary.json", "table.md", "guidance-curve.json"
-PER_CLIP_FOLDER = "per-clip"
 
 
 def evaluate(
@@ -50,20 +43,21 @@ def evaluate(
     the guidance curve is generated from; without it there is none. Everything costly is kept in `output` and found
     again by the next run.
     """
+    folder = EvaluationFolder(output)
     inputs = EvaluationInputs(params, clips=clips, scorers=scorers, truth=truth, progress=progress)
     sampling = {"base": inputs.sampling(base), "aligned": inputs.sampling(aligned)}
     differences = compared(sampling["base"], sampling["aligned"], allowed=params.evaluate.allow_different)
-    everything = inputs.real_audio(join(output, "features", "truth"), like=base)
+    everything = inputs.real_audio(folder.features("truth"), like=base)
     systems = {
-        "base": inputs.system(base, join(output, "features", "base")),
-        "aligned": inputs.system(aligned, join(output, "features", "aligned")),
+        "base": inputs.system(base, folder.features("base")),
+        "aligned": inputs.system(aligned, folder.features("aligned")),
     }
     pairing = inputs.pair(everything, systems)
     heard = set(everything.clip_ids)
     test_clips = [clip_id for clip_id in inputs.clip_ids if clip_id in heard]
     failed = failed_clips(
         [clip_id for clip_id in test_clips if all(clip_id in item.tried for item in sampling.values())],
-        {name: clips_with_features(join(output, "features", name)) for name in SYSTEMS},
+        {name: clips_with_features(folder.features(name)) for name in SYSTEMS},
     )
     real = everything.select(pairing.clip_ids)
     systems = {name: system.select(pairing.clip_ids) for name, system in systems.items()}
@@ -78,24 +72,15 @@ def evaluate(
         levels={name: mean_levels(source.columns) for name, source in {"real": real, **systems}.items()},
     )
     progress("Comparing", 1, 1)
-    rows = per_clip_rows(real, systems)
-    build_dataset(
-        join(output, PER_CLIP_FOLDER),
-        PER_CLIP_SCHEMA,
-        parameters=[],
-        inputs={"clips": Dataset.open(clips, CLIPS).fingerprint},
-        tasks=[ShardTask(None, [fingerprint(rows)])],
-        make=lambda _: ShardContent(rows),
-        code=code_of(per_clip_rows),
-        keep=params.keep_artifacts,
+    folder.write_per_clip(
+        per_clip_rows(real, systems), clips=Dataset.open(clips, CLIPS).fingerprint, keep=params.keep_artifacts
     )
     # A curve of an earlier run does not belong to these numbers.
-    remove(join(output, CURVE_FILE))
+    folder.write_curve(None)
     if curve is not None:
-        points = guidance_curve(
-            inputs, curve, real=everything, clips=clips, scorers=scorers, output=join(output, "curve")
+        folder.write_curve(
+            guidance_curve(inputs, curve, real=everything, clips=clips, scorers=scorers, output=folder.path("curve"))
         )
-        _write_json(join(output, CURVE_FILE), points)
     summary = _summary(params, pairing, rater="simulated rater" if truth else None)
     summary |= {
         "sampling": {name: {"seed": _root_seed(params, item), **item.settings} for name, item in sampling.items()},
@@ -104,10 +89,10 @@ def evaluate(
         "test_set": inputs.test_set(test_clips),
         "scorers_fingerprint": inputs.scorers_fingerprint,
     }
-    _write_json(join(output, SUMMARY_FILE), summary)
+    folder.write_summary(summary)
     tables = _tables(comparison, summary)
-    write_atomically(join(output, TABLE_FILE), "\n".join(to_markdown(table) for table in tables).encode())
-    _write_json(join(output, METRICS_FILE), comparison.to_dict())
+    folder.write_tables("\n".join(to_markdown(table) for table in tables))
+    folder.write_comparison(comparison)
     return f"{to_text(tables[1])}\n{to_text(tables[2])}"
 
 
@@ -157,7 +142,3 @@ def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Tab
         ),
         level_table(comparison, caption=f"Levels ({settings}): means over clips, neither better nor worse. {besides}"),
     )
-
-
-def _write_json(uri: str, content: Any) -> None:
-    write_atomically(uri, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

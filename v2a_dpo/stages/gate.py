@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
-from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison
+from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.evaluation.metrics import BootstrapSettings
 from v2a_dpo.registry.gates import GateDecision, decide
-from v2a_dpo.stages.evaluate import METRICS_FILE
 
 
 def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
@@ -17,7 +17,7 @@ def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
     The evaluation's intervals must have been made with the settings of `params.evaluate`, or stricter ones. Writes it
     with a reason for each rule to the file `output`. A model that does not pass is a result, not an error.
     """
-    comparison = Comparison.from_dict(json.loads(read_bytes(join(evaluation, METRICS_FILE))))
+    comparison = EvaluationFolder(evaluation).comparison()
     decision = decide(params.gates, comparison, reference="base", least=BootstrapSettings.of(params))
     write_atomically(output, (json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n").encode())
     return decision

@@ -11,9 +11,9 @@ from typing import Any
 
 from v2a_dpo.alignment.run.log import LOG
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.preference.audioscore import METRICS
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.evaluate import CURVE_FILE
 
 #: File -> its columns; `dvc.yaml` names both.
 ALIGNMENT = ("step", "loss", "implicit_accuracy", "margin", "winner_difference", "loser_difference", "gradient_norm")
@@ -34,7 +34,7 @@ def plots(*, alignment: str, audioscore: str, evaluation: str, output: str, prog
     losses = zip(history["training_loss"], history["held_out_loss"], strict=True)
     rows = [dict(zip(AUDIOSCORE, (step, *pair), strict=True)) for step, pair in enumerate(losses)]
     _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
-    points = json.loads(read_bytes(join(evaluation, CURVE_FILE)))
+    points = EvaluationFolder(evaluation).curve()
     names = [name for name in points[0] if name not in {GUIDANCE_KEY, "system", "clips"}] if points else []
     columns = [GUIDANCE_KEY, *(f"{system}_{name}" for name in names for system in ("base", "aligned"))]
     _write(join(output, "guidance.csv"), columns, _wide(points, names))

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
+from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.inputs import System
-from v2a_dpo.evaluation.metrics import SYSTEMS, Comparison, Metric
-from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
+from v2a_dpo.evaluation.metrics import SYSTEMS, Metric
 from v2a_dpo.evaluation.report import sections
 from v2a_dpo.evaluation.report.gallery import choose_clips, clip_figure
 from v2a_dpo.evaluation.report.media import ClipMedia
@@ -27,7 +27,6 @@ from v2a_dpo.evaluation.report.training import LogRecord, training_section
 from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.stages.evaluate import CURVE_FILE, METRICS_FILE, PER_CLIP_FOLDER, SUMMARY_FILE
 
 _SCORES = ("imagebind", "clap", "desync", "inception", "pesq")
 _CLIP_NUMBERS = ("rater_quality", "kl_panns", "ib_score", "desync_s")
@@ -52,11 +51,11 @@ def report(
     `base` and `aligned` are the (candidates, scores) folders that were evaluated; `truth` adds event marks; the sections of
     `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and sounds are inside the file.
     """
-    comparison = Comparison.from_dict(_read_json(join(evaluation, METRICS_FILE)))
-    summary = _read_json(join(evaluation, SUMMARY_FILE))
+    folder = EvaluationFolder(evaluation)
+    comparison, summary = folder.comparison(), folder.summary()
     rater = summary["rater"] or "rater"
     media = ClipMedia(clips=clips, systems={"base": base, "aligned": aligned}, truth=truth)
-    chosen, median, numbers = _choice(evaluation, count=params.report.gallery_clips)
+    chosen, median, numbers = _choice(folder, count=params.report.gallery_clips)
     gallery = []
     for done, clip_id in enumerate(chosen):
         gallery.append(media.card(clip_id, _shown(numbers[clip_id], shown_metrics(comparison, rater=rater))))
@@ -66,8 +65,7 @@ def report(
         sections.result_section(comparison, rater=rater, differences=summary["differences"]),
         sections.figure_section(figure, clip_id=median, marks=truth is not None),
     ]
-    if exists(join(evaluation, CURVE_FILE)):
-        curve = _read_json(join(evaluation, CURVE_FILE))
+    if curve := folder.curve():
         scales = {name: settings["guidance_scale"] for name, settings in summary["sampling"].items()}
         parts.append(sections.curve_section(curve, chosen=scales, rater=rater))
     parts.append(sections.scores_section(_scores(base, aligned), clips=comparison.clips))
@@ -95,13 +93,15 @@ def report(
     return f"{output}: {len(gallery)} clips, {len(content) / 1e6:.1f} MB"
 
 
-def _choice(evaluation: str, *, count: int) -> tuple[list[str], str, dict[str, dict[str, dict[str, float | None]]]]:
+def _choice(
+    folder: EvaluationFolder, *, count: int
+) -> tuple[list[str], str, dict[str, dict[str, dict[str, float | None]]]]:
     """The gallery's clips, the clip of median change, and all per-clip numbers (clip -> system -> number).
 
     Change is the rater's where it rated, else the fall of KL.
     """
     numbers: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in Dataset.open(join(evaluation, PER_CLIP_FOLDER), PER_CLIP_SCHEMA).table().to_pylist():
+    for row in folder.per_clip().to_pylist():
         numbers.setdefault(row["clip_id"], {})[row["system"]] = row
     clip_ids = list(numbers)
     rated = all(numbers[clip_id][name]["rater_quality"] is not None for clip_id in clip_ids for name in SYSTEMS)
