@@ -52,22 +52,11 @@ def align_on_cluster(
     generator: str,
     output: str,
     log: str,
-    image: str,
+    cluster: dict,
     aligned: Output[Model],
     numbers: Output[Metrics],
-    num_nodes: int = 1,
-    processes_per_node: int = 8,
-    gpus_per_node: int = 8,
-    cpu: str = "64",
-    memory: str = "512Gi",
-    node_selector: dict = {},  # noqa: B006 - a default of a component is a value, not an object that calls share
-    environment: dict = {},  # noqa: B006
-    queue: str = "v2a-dpo",
-    namespace: str = "v2a-dpo",
-    runtime: str = "v2a-dpo-torch",
-    keep: bool = False,
 ) -> str:
-    """Curriculum Flow-DPO (paper 2.3) by a TrainJob; inputs, checkpoints and result as those of `align`."""
+    """Curriculum Flow-DPO (paper 2.3) by a TrainJob: `align` with the fields of `ClusterSettings` in `cluster`."""
     from v2a_dpo.orchestration.align_on_cluster import align_on_cluster as stage
     from v2a_dpo.orchestration.task import run_stage
 
@@ -82,18 +71,7 @@ def align_on_cluster(
             "output": output,
             "log": log,
             "start_anew": True,
-            "num_nodes": num_nodes,
-            "processes_per_node": processes_per_node,
-            "gpus_per_node": gpus_per_node,
-            "cpu": cpu,
-            "memory": memory,
-            "node_selector": node_selector,
-            "environment": environment,
-            "queue": queue,
-            "namespace": namespace,
-            "runtime": runtime,
-            "keep": keep,
-            "image": image,
+            "cluster": cluster,
         },
         model=(output, aligned),
         numbers=("", numbers),

@@ -7,6 +7,7 @@ from kfp import dsl
 from components.alignment import align, align_on_cluster
 from components.definition import GENERATION
 from pipelines.placement import Placement
+from v2a_dpo.cluster.train_job.settings import ClusterSettings
 
 
 def alignment(placement: Placement, **arguments: Any) -> dsl.PipelineTask:
@@ -15,8 +16,7 @@ def alignment(placement: Placement, **arguments: Any) -> dsl.PipelineTask:
     if not preset.alignment_nodes:
         return placement.place(align(**arguments), "alignment")
     node = preset.roles["alignment"]
-    task = align_on_cluster(
-        **arguments,
+    settings = ClusterSettings(
         image=placement.images.reference(GENERATION),
         num_nodes=preset.alignment_nodes,
         processes_per_node=node.gpus,
@@ -26,4 +26,5 @@ def alignment(placement: Placement, **arguments: Any) -> dsl.PipelineTask:
         node_selector=dict(preset.node_selector),
         queue=preset.queue,
     )
+    task = align_on_cluster(**arguments, cluster=settings.model_dump(exclude_unset=True))
     return placement.place(task, "supervision")

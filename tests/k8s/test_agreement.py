@@ -12,6 +12,7 @@ from pipelines.presets import PRESETS
 from tests.k8s.reading import containers, names, of_kind, pod_templates
 from tests.k8s.test_manifests import SECRETS
 from v2a_dpo.cluster.train_job.manifest import NODE, TrainJob
+from v2a_dpo.cluster.train_job.settings import ClusterSettings
 
 
 def test_the_environment_has_the_keys_that_tasks_take(built):
@@ -51,7 +52,7 @@ def test_a_train_job_fits_the_training_runtime(manifests):
     (runtime,) = of_kind(manifests, "ClusterTrainingRuntime")
     (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     (node,) = replicated["template"]["spec"]["template"]["spec"]["containers"]
-    job = TrainJob(name="align", image=Images().reference(GENERATION), arguments=["align"]).manifest()
+    job = TrainJob("align", ["align"], ClusterSettings(image=Images().reference(GENERATION))).manifest()
     assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
     assert job["spec"]["trainer"]["command"] == node["command"]
     assert replicated["name"] == node["name"] == NODE

@@ -16,7 +16,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.orchestration.align_on_cluster import align_on_cluster
 from v2a_dpo.stages.align import align
 
-ON_CPU = {"image": "registry/v2a-dpo-generation:1.0", "namespace": "here", "gpus_per_node": 0, "poll_s": 0.1}
+ON_CPU = {"image": "registry/v2a-dpo-generation:1.0", "namespace": "here", "gpus_per_node": 0}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def remote(problem, bucket):
 def _stage(environment, arguments):
     """The stage as the component's pod runs it."""
     os.environ.update(environment)
-    align_on_cluster(PARAMS, **arguments, **ON_CPU)
+    align_on_cluster(PARAMS, **arguments, cluster=ON_CPU, poll_s=0.1)
 
 
 def wait_for(condition):
@@ -55,7 +55,9 @@ def wait_for(condition):
 def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, problem, tmp_path):
     server.run_commands = {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     said = []
-    summary = align_on_cluster(PARAMS, **remote, **ON_CPU, processes_per_node=2, say=said.append)
+    summary = align_on_cluster(
+        PARAMS, **remote, cluster={**ON_CPU, "processes_per_node": 2}, poll_s=0.1, say=said.append
+    )
     (job,) = server.created
     assert job["spec"]["runtimeRef"]["name"] == "v2a-dpo-torch"
     assert any("Aligning: 14 of 14" in line for line in said)
@@ -71,7 +73,7 @@ def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, pro
         torch.testing.assert_close(made[name], tensor, rtol=0, atol=1e-5)
 
     said.clear()
-    assert align_on_cluster(PARAMS, **remote, **ON_CPU, say=said.append) == summary
+    assert align_on_cluster(PARAMS, **remote, cluster=ON_CPU, poll_s=0.1, say=said.append) == summary
     assert said == [], "a finished alignment is not done again"
 
 
@@ -97,10 +99,21 @@ def test_what_the_nodes_get_is_decided_by_the_caller(server, remote):
     server.script = [lambda job: server.end(job, "Failed", "Refused", "enough seen")]
     with pytest.raises(UserError, match="enough seen"):
         align_on_cluster(
-            PARAMS, **remote, image="image:1", namespace="here", num_nodes=2, processes_per_node=2, gpus_per_node=2,
-            cpu="16", memory="128Gi", node_selector={"nvidia.com/gpu.product": "H100"}, queue="v2a-dpo",
-            environment={"NCCL_SOCKET_IFNAME": "eth0"},
-        )  # fmt: skip
+            PARAMS,
+            **remote,
+            cluster={
+                "image": "image:1",
+                "namespace": "here",
+                "num_nodes": 2.0,  # a number as workflow engines hand it on
+                "processes_per_node": 2,
+                "gpus_per_node": 2,
+                "cpu": "16",
+                "memory": "128Gi",
+                "node_selector": {"nvidia.com/gpu.product": "H100"},
+                "queue": "v2a-dpo",
+                "environment": {"NCCL_SOCKET_IFNAME": "eth0"},
+            },
+        )
     (job,) = server.created
     trainer = job["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 2)
@@ -119,9 +132,13 @@ def test_what_the_nodes_get_is_decided_by_the_caller(server, remote):
 def test_what_every_node_would_stumble_over_is_told_before_a_job_is_made(remote, problem):
     local = problem.arguments()
     assert not is_remote(local["log"])
-    with pytest.raises(UserError, match="cannot see a local folder"):
-        align_on_cluster(PARAMS, **{**remote, "log": local["log"]}, **ON_CPU)
-    with pytest.raises(UserError, match="4 pairs cannot be shared equally by 3 processes"):
-        align_on_cluster(PARAMS, **remote, **ON_CPU, num_nodes=3)
-    with pytest.raises(UserError, match="2 processes cannot share 1 GPUs"):
-        align_on_cluster(PARAMS, **remote, **{**ON_CPU, "gpus_per_node": 1}, processes_per_node=2)
+    with pytest.raises(UserError, match="cannot read a local folder"):
+        align_on_cluster(PARAMS, **{**remote, "log": local["log"]}, cluster=ON_CPU)
+    for wrong, message in (
+        ({"num_nodes": 3}, "4 pairs cannot be shared equally by 3 processes"),
+        ({"gpus_per_node": 1, "processes_per_node": 2}, "2 processes cannot share 1 GPUs"),
+        ({"nodes": 2}, "nodes Extra inputs are not permitted"),
+        ({"num_nodes": "two"}, "num_nodes Input should be a valid integer"),
+    ):
+        with pytest.raises(UserError, match=message):
+            align_on_cluster(PARAMS, **remote, cluster={**ON_CPU, **wrong})

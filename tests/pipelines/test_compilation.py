@@ -6,10 +6,11 @@ from importlib.metadata import version
 import pytest
 import yaml
 
-from components.definition import Images
+from components.definition import GENERATION, Images
 from pipelines.compilation import PIPELINES, build_pipeline, compile_pipeline
 from pipelines.presets import PRESETS
 from tests.pipelines.compiled import GOLDEN, GOLDEN_PRESET, IMAGES, compiled, read, tasks
+from v2a_dpo.cluster.train_job.settings import ClusterSettings
 from v2a_dpo.errors import UserError
 
 #: The steps that a GPU speeds up; every other one runs on a cheap node.
@@ -68,6 +69,17 @@ def test_gpus_go_to_the_steps_that_use_them(pods, preset):
             assert settings["nodeSelector"]["labels"] == dict(preset.node_selector), where
             assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in settings["tolerations"]
             assert settings["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "v2a-dpo"}, where
+
+
+def test_the_alignment_job_gets_the_nodes_of_the_preset(files):
+    task = tasks(files["v2a-dpo", "gpu-large"])["exec-align-on-cluster"]
+    values = task["inputs"]["parameters"]["cluster"]["runtimeValue"]["constant"]
+    preset = PRESETS["gpu-large"]
+    settings = ClusterSettings.of(values)
+    assert settings.image == IMAGES.reference(GENERATION)
+    assert (settings.num_nodes, settings.processes_per_node, settings.gpus_per_node) == (1, 8, 8)
+    assert (settings.cpu, settings.memory) == ("96", "768Gi")
+    assert (settings.node_selector, settings.queue) == (dict(preset.node_selector), "v2a-dpo")
 
 
 def test_every_pod_has_shared_memory_and_writable_folders(pods):

@@ -1,4 +1,4 @@
-"""Stage: the aligned generator, by the stage `align` on GPUs of the cluster: one node or several, through Kubeflow Trainer."""
+"""The stage `align` on one node of the cluster or several, through Kubeflow Trainer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -15,6 +15,7 @@ from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.run.record import Run, alignment_identity, find_run
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import is_remote, join, write_atomically
+from v2a_dpo.cluster.train_job.settings import ClusterSettings
 from v2a_dpo.config import Params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
@@ -32,18 +33,7 @@ def align_on_cluster(
     generator: str,
     output: str,
     log: str,
-    image: str,
-    num_nodes: int = 1,
-    processes_per_node: int = 1,
-    gpus_per_node: int = 1,
-    cpu: str = "8",
-    memory: str = "64Gi",
-    node_selector: Mapping[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
-    namespace: str = "v2a-dpo",
-    runtime: str = "v2a-dpo-torch",
-    queue: str | None = None,
-    keep: bool = False,
+    cluster: Mapping[str, Any],
     start_anew: bool = False,
     poll_s: float = 5.0,
     progress: Progress = silent,
@@ -51,16 +41,14 @@ def align_on_cluster(
 ) -> AlignmentSummary:
     """Runs the stage `align` as a TrainJob and returns its summary; all folders must be remote.
 
-    A run in `log` that differs is refused before there is a job; with `start_anew` the job moves it aside.
-
-    The job's name comes from what it makes, so that a second call follows the job of the first. SIGTERM deletes the job; its
-    checkpoints under `log` stay. `cpu` and `memory` are for each node, `node_selector` narrows the choice of nodes,
-    `environment` adds variables (such as NCCL_SOCKET_IFNAME), `queue` is a LocalQueue of Kueue, and with `keep` a finished
-    job stays in the cluster. Its pods' lines go to `say`.
+    `cluster` holds the fields of `ClusterSettings`: the image, the nodes and their resources. A run in `log` that
+    differs is refused before there is a job; with `start_anew` the job moves it aside. The job's name is a fingerprint
+    of its inputs, so a second call follows the job of the first. SIGTERM deletes the job; its checkpoints under `log`
+    stay. The lines that its pods print go to `say`. Raises UserError for a local folder, wrong settings, a batch that
+    the processes cannot share equally, and a failed job.
     """
-    _check(
-        params, [pairs, *candidates, *conditions, generator, output, log], num_nodes, processes_per_node, gpus_per_node
-    )
+    settings = ClusterSettings.of(cluster)
+    _check(params, settings, [pairs, *candidates, *conditions, generator, output, log])
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
     identity = alignment_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
 
@@ -72,7 +60,7 @@ def align_on_cluster(
         return found.summary
     from v2a_dpo.cluster.train_job.api import Cluster
     from v2a_dpo.cluster.train_job.follow import run_train_job
-    from v2a_dpo.cluster.train_job.manifest import NodeResources, TrainJob
+    from v2a_dpo.cluster.train_job.manifest import TrainJob
 
     write_atomically(join(log, PARAMS), yaml.safe_dump(values_of(params)).encode())
     lists = {"candidates": candidates, "conditions": conditions}
@@ -81,17 +69,11 @@ def align_on_cluster(
     options += [f"--{name}={value}" for name, values in lists.items() for value in values]
     job = TrainJob(
         name=f"v2a-dpo-align-{fingerprint(identity.digest, output, log)[:12]}",
-        image=image,
         arguments=["align", "--no-live", *(["--start-anew"] if start_anew else []), *options],
-        num_nodes=num_nodes,
-        resources=NodeResources(processes_per_node, gpus_per_node, cpu, memory),
-        runtime=runtime,
-        queue=queue,
-        node_selector=node_selector or {},
-        environment=environment or {},
+        settings=settings,
     )
     with _sigterm_exits():
-        run_train_job(Cluster(namespace, say=say), job, keep=keep, poll_s=poll_s, say=say)
+        run_train_job(Cluster(settings.namespace, say=say), job, keep=settings.keep, poll_s=poll_s, say=say)
     found = run_there(start_anew=False)
     if found is None or found.summary is None:
         raise UserError(
@@ -103,23 +85,16 @@ def align_on_cluster(
     return found.summary
 
 
-def _check(params: Params, folders: list[str], num_nodes: int, processes_per_node: int, gpus_per_node: int) -> None:
-    """Raises UserError for what every node would stumble over."""
+def _check(params: Params, settings: ClusterSettings, folders: list[str]) -> None:
+    """Raises UserError for what would fail on every node."""
     for folder in folders:
         if not is_remote(folder):
             raise UserError(
-                "The nodes of the cluster cannot see a local folder.", where=folder, remedy="Name an s3:// prefix."
+                "The nodes of the cluster cannot read a local folder.", where=folder, remedy="Name an s3:// prefix."
             )
-    if gpus_per_node not in (0, processes_per_node):
+    if params.align.batch_size % settings.processes:
         raise UserError(
-            f"{processes_per_node} processes cannot share {gpus_per_node} GPUs of a node.",
-            where="gpus_per_node",
-            remedy="Give as many GPUs as processes, or 0 to train on CPUs.",
-        )
-    processes = num_nodes * processes_per_node
-    if params.align.batch_size % processes:
-        raise UserError(
-            f"A batch of {params.align.batch_size} pairs cannot be shared equally by {processes} processes.",
+            f"A batch of {params.align.batch_size} pairs cannot be shared equally by {settings.processes} processes.",
             where="align.batch_size",
             remedy="Choose num_nodes and processes_per_node so that their product divides it.",
         )

@@ -4,12 +4,12 @@ import pytest
 
 from v2a_dpo.cluster.train_job.api import Cluster
 from v2a_dpo.cluster.train_job.follow import run_train_job
-from v2a_dpo.cluster.train_job.manifest import NodeResources, TrainJob
+from v2a_dpo.cluster.train_job.manifest import TrainJob
+from v2a_dpo.cluster.train_job.settings import ClusterSettings
 from v2a_dpo.errors import UserError
 
-JOB = TrainJob(
-    "v2a-dpo-align-0123456789ab", "registry/image:1.0", ["align", "--log=s3://b/log"], num_nodes=2, queue="q"
-)
+SETTINGS = ClusterSettings(image="registry/image:1.0", num_nodes=2, queue="q")
+JOB = TrainJob("v2a-dpo-align-0123456789ab", ["align", "--log=s3://b/log"], SETTINGS)
 COMPLETE = ("Complete", "JobsCompleted", "jobset completed successfully")
 FAILED = ("Failed", "JobsFailed", "jobset failed due to one or more job failures")
 PREEMPTED = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
@@ -195,13 +195,16 @@ def test_no_way_to_a_cluster_is_told(monkeypatch, tmp_path):
 
 
 def test_a_manifest_that_the_schema_refuses_is_told_with_its_field(server):
-    wrong = TrainJob("v2a-dpo-align-0", "image:1", ["align"], num_nodes="two")
+    wrong = TrainJob("v2a-dpo-align-0", ["align"], SETTINGS.model_copy(update={"num_nodes": "two"}))
     with pytest.raises(UserError, match=r"refuses to create trainjobs: \$.spec.trainer.numNodes: 'two' is not"):
         run(wrong)
 
 
 def test_processes_get_a_gpu_each_or_none():
-    assert NodeResources(processes=8, gpus=8).requirements()["limits"]["nvidia.com/gpu"] == 8
-    assert "nvidia.com/gpu" not in str(NodeResources(processes=2, gpus=0).requirements())
+    def resources(processes, gpus):
+        return ClusterSettings(image="image:1", processes_per_node=processes, gpus_per_node=gpus).resources()
+
+    assert resources(8, 8)["limits"]["nvidia.com/gpu"] == 8
+    assert "nvidia.com/gpu" not in str(resources(2, 0))
     with pytest.raises(ValueError, match="cannot share"):
-        NodeResources(processes=2, gpus=1)
+        resources(2, 1)

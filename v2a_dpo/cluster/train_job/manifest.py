@@ -1,14 +1,16 @@
 """The manifest of a TrainJob (Kubeflow Trainer v2, trainer.kubeflow.org/v1alpha1).
 
-The training runtime that it names holds what is the same for every job: secrets, shared memory, scratch space, security.
-A job says what runs, on how many nodes, and with how many GPUs.
+The training runtime holds what is the same for every job: secrets, shared memory, scratch space, security context.
+A job adds its command, the number of nodes and their resources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from v2a_dpo.cluster.train_job.settings import ClusterSettings
 
 GROUP, VERSION, KIND, PLURAL = "trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs"
 
@@ -18,59 +20,35 @@ _MANAGER = "v2a-dpo/train-job"
 
 
 @dataclass(frozen=True)
-class NodeResources:
-    """What each node of a job gets; as many GPUs as processes, or none at all."""
-
-    processes: int = 1
-    gpus: int = 1
-    cpu: str = "8"
-    memory: str = "64Gi"
-
-    def __post_init__(self) -> None:
-        if self.processes < 1 or self.gpus not in (0, self.processes):
-            raise ValueError(f"{self.processes} processes cannot share {self.gpus} GPUs: give one to each, or none")
-
-    def requirements(self) -> dict[str, Any]:
-        """Requests and limits as Kubernetes takes them; CPU is not limited: throttled data loading starves a GPU."""
-        fixed = {"memory": self.memory, **({"nvidia.com/gpu": self.gpus} if self.gpus else {})}
-        return {"requests": {"cpu": self.cpu, **fixed}, "limits": fixed}
-
-
-@dataclass(frozen=True)
 class TrainJob:
-    """A job: `arguments` are those of the command line, run by torchrun on each of `num_nodes` nodes."""
+    """A job: `arguments` are those of the command line, run by torchrun on every node."""
 
     name: str
-    image: str
     arguments: Sequence[str]
-    num_nodes: int = 1
-    resources: NodeResources = field(default_factory=NodeResources)
-    runtime: str = "v2a-dpo-torch"
-    queue: str | None = None
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    settings: ClusterSettings
 
     def manifest(self) -> dict[str, Any]:
         """The custom resource to create."""
         labels = {"app.kubernetes.io/part-of": "v2a-dpo", "app.kubernetes.io/component": "training"}
-        if self.queue:
-            labels["kueue.x-k8s.io/queue-name"] = self.queue
+        settings = self.settings
+        if settings.queue:
+            labels["kueue.x-k8s.io/queue-name"] = settings.queue
         spec: dict[str, Any] = {
-            "runtimeRef": {"name": self.runtime, "kind": "ClusterTrainingRuntime", "apiGroup": GROUP},
+            "runtimeRef": {"name": settings.runtime, "kind": "ClusterTrainingRuntime", "apiGroup": GROUP},
             "trainer": {
-                "image": self.image,
-                # Trainer tells torchrun about nodes and processes by PET_ variables. `--` ends torchrun's own options: it
-                # would take an option of ours that abbreviates one of its own for that one.
+                "image": settings.image,
+                # Trainer passes nodes and processes to torchrun in PET_ variables. `--` ends torchrun's own options: it
+                # would mistake our options for abbreviations of its own.
                 "command": ["torchrun", "--module", "--", "v2a_dpo.cli"],
                 "args": list(self.arguments),
-                "env": [{"name": name, "value": value} for name, value in sorted(self.environment.items())],
-                "numNodes": self.num_nodes,
-                "numProcPerNode": self.resources.processes,
-                "resourcesPerNode": self.resources.requirements(),
+                "env": [{"name": name, "value": value} for name, value in sorted(settings.environment.items())],
+                "numNodes": settings.num_nodes,
+                "numProcPerNode": settings.processes_per_node,
+                "resourcesPerNode": settings.resources(),
             },
         }
-        if self.node_selector:
-            spec["runtimePatches"] = [_pod_patch({"nodeSelector": dict(self.node_selector)})]
+        if settings.node_selector:
+            spec["runtimePatches"] = [_pod_patch({"nodeSelector": settings.node_selector})]
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
