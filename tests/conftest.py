@@ -18,6 +18,22 @@ from tests.mlflow_server import MLflowServer
 
 WriteVideo = Callable[..., Path]
 
+#: Tests that share what takes long to make run in one process: fixture -> its group.
+_SHARED = {"loop": "the finished loop"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay together for `--dist loadgroup`, files that share something too; whole loops come first."""
+    group_of_file = {item.path: str(item.path) for item in items}
+    for item in items:
+        for name in getattr(item, "fixturenames", ()):
+            if name in _SHARED:
+                group_of_file[item.path] = _SHARED[name]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of_file[item.path]))
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
 
 def _write_video(
     path: Path,

@@ -54,6 +54,7 @@ class PretrainConfig(Section):
 
     scorer_steps: Count = 350
     generator_steps: Count = 700
+    encoder_steps: Count = Field(200, description="steps of the generator's own encoders, before it")
     batch_size: Count = 32
     learning_rate: Positive = 2e-3
 

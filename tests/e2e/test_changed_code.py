@@ -23,7 +23,7 @@ from v2a_dpo.artifacts.layout import Layout
 
 pytestmark = pytest.mark.slow
 #: A change of the complexity score's formula, in v2a_dpo/preference/pairs.py.
-FORMULA = ("preference.py", "(loser_bad - winner_bad)) / 2", "(loser_bad - winner_bad)) / 4")
+FORMULA = ("preference/pairs.py", "(loser_bad - winner_bad)) / 2", "(loser_bad - winner_bad)) / 4")
 #: What the formula decides on: pairs, and everything behind them.
 BEHIND_PAIRS = {"pairs", "aligned", "alignment", "evaluation", "report", "plots"}
 

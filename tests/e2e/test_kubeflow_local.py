@@ -21,7 +21,7 @@ from v2a_dpo.config import values_of
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(s3_endpoint, mlflow_server):
     """What a cluster gives its pods: S3, MLflow, and a bucket."""
     with pytest.MonkeyPatch.context() as patch:
@@ -48,13 +48,13 @@ def cluster(s3_endpoint, mlflow_server):
         yield SimpleNamespace(bucket=bucket, objects=objects, client=client)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def values(params):
     """The parameters as a pipeline gets them, with a worker for every shard."""
     return values_of(params) | {"orchestration": {"shards_per_task": 1}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kubeflow_run(cluster, values, tmp_path_factory):
     """The full pipeline run once, with a worker for every shard."""
     folder = tmp_path_factory.mktemp("kubeflow")

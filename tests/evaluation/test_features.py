@@ -1,4 +1,3 @@
-import gc
 import weakref
 
 import numpy as np
@@ -105,7 +104,6 @@ def test_no_more_sounds_are_held_than_are_tagged_at_once():
             alive.append(weakref.ref(audio))
             yield ClipAudio(f"clip-{number}", SAMPLE_RATE, audio)
             del audio
-            gc.collect()
             most = max(most, sum(reference() is not None for reference in alive))
 
     tagger = Recorder()

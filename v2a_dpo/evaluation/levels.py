@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -78,7 +77,9 @@ def integrated_loudness(audio_S: Tensor, sample_rate: int) -> float | None:
     samples = resample(audio_S, sample_rate, _RATE).numpy().astype(np.float64)
     if samples.size < _BLOCK:
         return None
-    weighted = scipy.signal.sosfilt(_K_WEIGHTING, samples)
+    from scipy.signal import sosfilt  # its import takes a second, and most commands never filter
+
+    weighted = sosfilt(_K_WEIGHTING, samples)
     blocks = np.lib.stride_tricks.sliding_window_view(np.square(weighted), _BLOCK)[::_STEP]
     power_B = blocks.mean(axis=1)
     heard = power_B[_lufs(power_B) > _ABSOLUTE_GATE_LUFS]

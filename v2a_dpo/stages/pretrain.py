@@ -68,6 +68,7 @@ def _train_generator(params: Params, folder: Path, reports: Reports) -> None:
         seed=params.seed,
         num_clips=params.world.training_clips,
         steps=params.pretrain.generator_steps,
+        encoder_steps=params.pretrain.encoder_steps,
         batch_size=params.pretrain.batch_size,
         learning_rate=params.pretrain.learning_rate,
     )

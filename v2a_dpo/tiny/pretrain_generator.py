@@ -38,9 +38,9 @@ class PretrainSettings:
     seed: int
     num_clips: int
     steps: int
+    encoder_steps: int
     batch_size: int = 32
     learning_rate: float = 2e-3
-    encoder_steps: int = 200
     recordings: int = 2
     checkpoint_every: int = 100
     damage: DamageRates = field(default_factory=DamageRates)
