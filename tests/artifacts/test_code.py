@@ -50,7 +50,7 @@ def copy(tmp_path: Path) -> Copy:
 def test_a_changed_formula_is_named_by_its_function_and_by_no_other(copy: Copy) -> None:
     before = copy.functions(MINE)
     assert {"mine", "complexity", "mine_pairs", "AudioScore.probabilities", "HARD"} <= before.keys()
-    copy.edit("preference.py", "first_G = np.zeros(num_groups", "first_G = np.ones(num_groups")
+    copy.edit("preference/pairs.py", "first_G = np.zeros(num_groups", "first_G = np.ones(num_groups")
     assert copy.changed(before, MINE) == {"_group_argmax"}
 
 
@@ -65,11 +65,11 @@ def test_a_line_of_the_encoders_does_not_touch_the_codec(copy: Copy) -> None:
 
 def test_comments_docstrings_layout_and_type_hints_do_not_count(copy: Copy) -> None:
     before = copy.functions(MINE)
-    copy.edit("preference.py", "def complexity(", "# a comment\n\n\ndef complexity(")
-    copy.edit("preference.py", '    """One pair for each clip', '    """Another text: one pair for each clip')
-    copy.edit("preference.py", "min_margin: float = 0.0", "min_margin: object = 0.0")
+    copy.edit("preference/pairs.py", "def complexity(", "# a comment\n\n\ndef complexity(")
+    copy.edit("preference/pairs.py", '    """One pair for each clip', '    """Another text: one pair for each clip')
+    copy.edit("preference/pairs.py", "min_margin: float = 0.0", "min_margin: object = 0.0")
     copy.edit(
-        "preference.py",
+        "preference/pairs.py",
         "    keep_G = np.ones(num_clips, dtype=bool)",
         "    keep_G = np.ones(\n        num_clips, dtype=bool\n    )",
     )
@@ -79,7 +79,7 @@ def test_comments_docstrings_layout_and_type_hints_do_not_count(copy: Copy) -> N
 def test_a_module_may_be_renamed_and_a_function_moved_to_another(copy: Copy) -> None:
     before = copy.functions(MINE)
     package = copy.folder / "v2a_dpo"
-    (package / "preference.py").rename(package / "pair_mining.py")
+    (package / "preference/pairs.py").rename(package / "pair_mining.py")
     for file in package.rglob("*.py"):
         file.write_text(file.read_text().replace("v2a_dpo.preference.pairs", "v2a_dpo.pair_mining"))
     source = (package / "pair_mining.py").read_text()
@@ -135,7 +135,8 @@ def test_names_taken_of_a_module_and_imports_inside_a_function_are_followed(copy
 def test_every_stage_hands_its_code_on_to_what_writes_artifacts_and_keeps_them_on_request() -> None:
     calls = [
         (file.name, node)
-        for file in (PACKAGE / "stages").glob("*.py")
+        for file in PACKAGE.rglob("*.py")
+        if file.parent.name != "artifacts"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("build_dataset", "working_folder")
     ]
