@@ -289,10 +289,9 @@ class DvcConfig(Section):
         [], description="[tiny]: videos, models and ratings are made by the loop itself"
     )
     vggsound: dict[str, dict[str, str | list[str]]] = Field(
-        {}, description="name -> options of `v2a-dpo prepare vggsound`, all but --output"
+        {}, description="name -> options of `v2a-dpo vggsound`, all but --output"
     )
     ratings: dict[str, str] = Field({}, description="name -> the CSV file of people's ratings")
-    judge: dict[Literal["truth"], str] = Field({}, description="truth: truth.json of the tiny profile")
     generator: str = Field(description="folder of the base generator")
     weights: str = Field(description="folder of the frozen weights that the generator uses beside its own: WEIGHTS_DIR")
     scorers: str = Field(description="folder of the scorers")

@@ -1,4 +1,4 @@
-"""What a person sees: progress bars on a terminal, plain lines in logs, and errors as one readable paragraph."""
+"""Output for people: progress bars on a terminal, plain lines in logs, and errors as one readable paragraph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ err = Console(stderr=True, highlight=False)
 
 
 class ProgressBars(AbstractContextManager["ProgressBars"]):
-    """Bars with counts, rate and time left for each description; in logs and CI, one line when a loop ends."""
+    """Bars with counts, rate and time left for each description, from the first report on; in logs and CI, one line per
+    finished loop."""
 
     def __init__(self) -> None:
         self._live = err.is_terminal and not os.environ.get("CI")
@@ -43,8 +44,6 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> ProgressBars:
-        if self._live:
-            self._bars.start()
         return self
 
     def __exit__(
@@ -53,7 +52,7 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
         if self._live:
             self._bars.stop()
         if kind is KeyboardInterrupt:
-            err.print("Stopped. What is finished is kept; run the same command again to go on.")
+            err.print("Stopped. Finished work is kept; run the same command again to continue.")
 
     def __call__(self, description: str, done: int, total: int) -> None:
         """Moves the bar called `description` to `done` of `total`."""
@@ -61,6 +60,7 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
             if done >= total:
                 err.print(f"{description}: {done} of {total}")
             return
+        self._bars.start()
         if description not in self._tasks:
             self._tasks[description] = self._bars.add_task(description, total=total, rate="")
         task = self._bars.tasks[self._tasks[description]]
@@ -82,11 +82,11 @@ def show_error(error: UserError) -> None:
 
 
 def peak_memory() -> str:
-    """The most memory that this process has held so far, and of its GPU if it used one."""
+    """The peak memory of this process so far, and of its GPU if it used one."""
     import torch
 
     unit = 1 if sys.platform == "darwin" else 1024
-    told = f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
+    text = f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        told += f", of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-    return told
+        text += f", of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+    return text

@@ -1,4 +1,4 @@
-"""Commands about the outcome: evaluation, report, and the whole loop in one go."""
+"""Commands about the outcome: evaluation, report and curves."""
 
 from __future__ import annotations
 
@@ -6,125 +6,84 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.console import ProgressBars
-from v2a_dpo.cli.options import PARAMS_FILE, KeepArtifacts, Overrides, ParamsFile, folder, read_params
+from v2a_dpo.cli.options import AT, ROOT, Call, Root, file, folder, register
 
-OUTCOME = "Outcome"
+EVALUATE = "Evaluate"
 
 
 def evaluate(
-    clips: Annotated[str, folder("The held-out clips")],
-    scorers: Annotated[str, folder("The frozen scorers")],
-    base_candidates: Annotated[str, folder("The base model's audio")],
-    base_scores: Annotated[str, folder("Its scores")],
-    aligned_candidates: Annotated[str, folder("The aligned model's audio")],
-    aligned_scores: Annotated[str, folder("Its scores")],
-    output: Annotated[str, folder("Where metrics, tables and curves go")],
+    call: Call,
+    clips: Annotated[str, folder("The test clips")] = AT.clips("test"),
+    scorers: Annotated[str, folder("The frozen scorers")] = AT.scorers,
+    base_candidates: Annotated[str, folder("The base model's audio")] = AT.candidates("test-base"),
+    base_scores: Annotated[str, folder("Its scores")] = AT.scores("test-base"),
+    aligned_candidates: Annotated[str, folder("The aligned model's audio")] = AT.candidates("test-aligned"),
+    aligned_scores: Annotated[str, folder("Its scores")] = AT.scores("test-aligned"),
+    output: Annotated[str, folder("Output for metrics, tables and curves")] = AT.evaluation,
     truth: Annotated[
-        str | None, typer.Option(metavar="FILE", help="truth.json: lets the SIMULATED rater of the tiny profile judge.")
+        str | None,
+        file(
+            "truth.json, for the quality by the SIMULATED rater "
+            f"[default: {AT.truth} in the tiny profile, otherwise none]"
+        ),
     ] = None,
-    curve_base: Annotated[str | None, typer.Option(metavar="FOLDER", help="Base model for the guidance curve.")] = None,
-    curve_aligned: Annotated[str | None, typer.Option(metavar="FOLDER", help="Aligned model for it.")] = None,
-    curve_conditions: Annotated[str | None, typer.Option(metavar="FOLDER", help="Conditions for it.")] = None,
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-    keep_artifacts: KeepArtifacts = False,
-) -> None:
-    """Compare base and aligned on held-out clips: every metric with its interval and paired difference.
+    curve_base: Annotated[str | None, folder("Base model for the guidance curve")] = AT.base,
+    curve_aligned: Annotated[str | None, folder("Aligned model for it")] = AT.aligned,
+    curve_conditions: Annotated[str | None, folder("Conditions for it")] = AT.conditions("test"),
+) -> object:
+    """Compare base and aligned on the test clips: every metric with its interval and paired difference.
 
-    Example: v2a-dpo evaluate --clips artifacts/clips/test --scorers artifacts/pretrained/scorers
-    --base-candidates artifacts/candidates/test-base --base-scores artifacts/scores/test-base
-    --aligned-candidates artifacts/candidates/test-aligned --aligned-scores artifacts/scores/test-aligned --output artifacts/evaluation
+    Example: v2a-dpo evaluate
     """
     from v2a_dpo.stages.evaluate import evaluate as stage
     from v2a_dpo.stages.guidance_curve import Models
 
+    if truth is None and call.params.generator.family == "tiny":
+        truth = call.at.truth
     curve = None
     if curve_base and curve_aligned and curve_conditions:
         curve = Models(base=curve_base, aligned=curve_aligned, conditions=curve_conditions)
-    with ProgressBars() as progress:
-        table = stage(
-            read_params(params, overrides, keep_artifacts=keep_artifacts),
-            clips=clips,
-            scorers=scorers,
-            base=(base_candidates, base_scores),
-            aligned=(aligned_candidates, aligned_scores),
-            output=output,
-            truth=truth,
-            curve=curve,
-            progress=progress,
-        )
-    typer.echo(table)
+    return stage(
+        call.params,
+        clips=clips,
+        scorers=scorers,
+        base=(base_candidates, base_scores),
+        aligned=(aligned_candidates, aligned_scores),
+        output=output,
+        truth=truth,
+        curve=curve,
+        progress=call.progress,
+    )
 
 
 def report(
-    root: Annotated[str, typer.Option(metavar="FOLDER", help="The folder of the loop's artifacts.")] = "artifacts",
-    output: Annotated[str, typer.Option(metavar="FILE", help="The HTML file.")] = "artifacts/report/index.html",
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-) -> None:
+    call: Call, root: Root = ROOT, output: Annotated[str, file("The HTML file")] = f"{AT.report}/index.html"
+) -> object:
     """Write the self-contained HTML report of a finished loop.
 
-    Example: v2a-dpo report --root artifacts --output artifacts/report/index.html
+    Example: v2a-dpo report
     """
     from v2a_dpo.orchestration.loop import report_of
 
-    with ProgressBars() as progress:
-        typer.echo(report_of(read_params(params, overrides), root=root, output=output, progress=progress))
+    return report_of(call.params, root=root, output=output, progress=call.progress)
 
 
 def plots(
-    alignment: Annotated[str, folder("Log of the alignment")],
-    audioscore: Annotated[str, folder("The preference classifier")],
-    evaluation: Annotated[str, folder("The evaluation")],
-    output: Annotated[str, folder("Where the tables go")],
-) -> None:
+    alignment: Annotated[str, folder("Log of the alignment")] = AT.alignment,
+    audioscore: Annotated[str, folder("The preference classifier")] = AT.audioscore,
+    evaluation: Annotated[str, folder("The evaluation")] = AT.evaluation,
+    output: Annotated[str, folder("Output for the tables")] = AT.plots,
+) -> object:
     """Write the loop's curves as CSV tables, which `dvc plots show` draws.
 
-    Example: v2a-dpo plots --alignment artifacts/alignment --audioscore artifacts/audioscore
-    --evaluation artifacts/evaluation --output artifacts/plots
+    Example: v2a-dpo plots
     """
     from v2a_dpo.stages.plots import plots as stage
 
-    typer.echo(stage(alignment=alignment, audioscore=audioscore, evaluation=evaluation, output=output))
-
-
-def run(
-    root: Annotated[str, typer.Option(metavar="FOLDER", help="Where all artifacts go.")] = "artifacts",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run, and on what.")] = False,
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-    keep_artifacts: KeepArtifacts = False,
-) -> None:
-    """Run the whole loop of the tiny profile in one process; finished shards are kept when it runs again.
-
-    Example: v2a-dpo run --params configs/tiny.yaml --root artifacts
-    """
-    from v2a_dpo.orchestration.loop import plan
-    from v2a_dpo.orchestration.loop import run as run_loop
-
-    settings = read_params(params, overrides, keep_artifacts=keep_artifacts)
-    if dry_run:
-        for step in plan(settings, root=root):
-            typer.echo(f"{step.name}: {' '.join(step.outputs)}")
-        return
-    with ProgressBars() as progress:
-        typer.echo(run_loop(settings, root=root, progress=progress))
-
-
-def results(
-    root: Annotated[str, typer.Option(metavar="FOLDER", help="The folder of the loop's artifacts.")] = "artifacts",
-) -> None:
-    """Print the result table of a finished loop and where its report lies.
-
-    Example: v2a-dpo results --root artifacts
-    """
-    from v2a_dpo.orchestration.loop import results_of
-
-    typer.echo(results_of(root))
+    return stage(alignment=alignment, audioscore=audioscore, evaluation=evaluation, output=output)
 
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    for command in (evaluate, report, plots, run, results):
-        app.command(rich_help_panel=OUTCOME)(command)
+    register(app, EVALUATE, evaluate, keep_artifacts=True)
+    register(app, EVALUATE, report, plots)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from v2a_dpo.artifacts.causes import local_cause
-from v2a_dpo.cli import data, evaluation, preference, release, serving, weights
+from v2a_dpo.cli import data, evaluation, loop, preference, release, serving, weights
 from v2a_dpo.cli.console import show_error
 from v2a_dpo.cli.kubeflow import commands as kubeflow
 from v2a_dpo.errors import UserError
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for commands in (data, preference, evaluation, release, weights, kubeflow, serving):
+for commands in (loop, data, preference, evaluation, release, serving, weights, kubeflow):
     commands.add_to(app)
 
 
@@ -36,7 +36,7 @@ def options(debug: bool = typer.Option(False, "--debug", help="Show the tracebac
 def main() -> None:
     """Runs the command line.
 
-    Exit status: 0 done, 1 an error of ours, 2 a mistake the user can mend, 3 refused by the gates, 130 stopped by the keyboard.
+    Exit status: 0 done, 1 an unexpected error, 2 a mistake of the user, 3 refused by the gates, 130 stopped by Ctrl-C.
     """
     debug = "--debug" in sys.argv[1:]
     try:
@@ -52,6 +52,6 @@ def main() -> None:
         if cause := local_cause(error):
             show_error(UserError(f"A file cannot be read or written: {cause.what}.", remedy=cause.remedy))
             sys.exit(2)
-        remedy = "Run again with `v2a-dpo --debug ...` for the traceback; what is finished is kept."
+        remedy = "Run again with `v2a-dpo --debug ...` for the traceback; finished work is kept."
         show_error(UserError(f"Unexpected {type(error).__name__}: {error}", remedy=remedy))
         sys.exit(1)

@@ -1,30 +1,77 @@
-"""Options that many commands share."""
+"""What the commands share: parameters, default paths, progress bars, and how a result is printed.
+
+A command is a function of a `Call` and of its own options. `AT` names the default paths: the words in capitals stand
+for the options of that name, so that `AT.clips("SPLIT")` is `ROOT/clips/SPLIT`, with `--root` and `--split` put in.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+
+from v2a_dpo.artifacts.layout import Layout
+from v2a_dpo.artifacts.location import exists
+from v2a_dpo.cli.console import ProgressBars
 
 if TYPE_CHECKING:
     from v2a_dpo.config import Params
 
-ParamsFile = Annotated[str, typer.Option("--params", help="The parameters of all stages (YAML).")]
+ParamsFile = Annotated[
+    str, typer.Option("--params", metavar="FILE", help="The parameters of all stages (YAML), local or s3://.")
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Overrides one parameter, e.g. align.beta=200. May be repeated."),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override one parameter, e.g. align.beta=200. Repeatable."),
 ]
 KeepArtifacts = Annotated[
     bool,
-    typer.Option("--keep-artifacts", help="Keep finished work that other code made; lineage and model card tell."),
+    typer.Option(
+        "--keep-artifacts", help="Keep finished work made by other code; lineage and model card then name that code."
+    ),
+]
+Root = Annotated[
+    str, typer.Option(metavar="FOLDER", help="The loop's artifacts, local or s3://: ROOT of all defaults.")
 ]
 PARAMS_FILE = "params.yaml"
+ROOT = "artifacts"
+AT = Layout("ROOT")
 
 
-def folder(help_text: str) -> typer.models.OptionInfo:
-    """A required option that names a folder, local or s3://."""
-    return typer.Option(..., help=help_text + " (folder or s3:// prefix).", metavar="FOLDER")
+def folder(help_text: str, *names: str, **settings: Any) -> typer.models.OptionInfo:
+    """An option that names a folder, local or s3://."""
+    return typer.Option(*names, help=f"{help_text} (folder or s3:// prefix).", metavar="FOLDER", **settings)
+
+
+def file(help_text: str, *names: str, **settings: Any) -> typer.models.OptionInfo:
+    """An option that names a file."""
+    return typer.Option(*names, help=f"{help_text}.", metavar="FILE", **settings)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a command gets beside its own options."""
+
+    params: Params
+    progress: ProgressBars
+    #: The artifacts under `--root`.
+    at: Layout
+
+
+def register(app: typer.Typer, panel: str, *commands: Callable[..., object], keep_artifacts: bool = False) -> None:
+    """Adds commands to a panel of the help; with `keep_artifacts` they have that option.
+
+    A command whose first parameter is a `Call` gets `--params` and `--set`, one with default paths gets `--root`. It
+    prints what the function returns. An optional input (`... | None`) for which no path is given counts only if there
+    is something at its default path.
+    """
+    for command in commands:
+        app.command(rich_help_panel=panel)(_typer_command(command, keep_artifacts=keep_artifacts))
 
 
 def read_params(path: str, overrides: list[str] | None, *, keep_artifacts: bool = False) -> Params:
@@ -39,7 +86,71 @@ def read_params(path: str, overrides: list[str] | None, *, keep_artifacts: bool 
         return load_params(path, changes)
     from v2a_dpo.artifacts.location import read_bytes
 
-    with NamedTemporaryFile(suffix=".yaml") as file:
-        file.write(read_bytes(path))
-        file.flush()
-        return load_params(file.name, changes)
+    with NamedTemporaryFile(suffix=".yaml") as copy:
+        copy.write(read_bytes(path))
+        copy.flush()
+        return load_params(copy.name, changes)
+
+
+def _typer_command(function: Callable[..., object], *, keep_artifacts: bool) -> Callable[..., None]:
+    """The function that Typer reads and calls: with the shared options in its signature."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+    takes_call = bool(own) and own[0].annotation is Call
+    own = own[takes_call:]
+    shared: dict[str, tuple[object, object]] = {}
+    if any("ROOT" in str(each.default) for each in own) and "root" not in [each.name for each in own]:
+        shared["root"] = (Root, ROOT)
+    if takes_call:
+        shared |= {"params": (ParamsFile, PARAMS_FILE), "overrides": (Overrides, None)}
+    if keep_artifacts:
+        shared["keep_artifacts"] = (KeepArtifacts, False)
+
+    def run(context: typer.Context, **given: Any) -> None:
+        root = given.get("root", ROOT)
+        values = _with_default_paths(context, own, given, root)
+        if not takes_call:
+            result = function(**values)
+        else:
+            params = read_params(given["params"], given["overrides"], keep_artifacts=given.get("keep_artifacts", False))
+            with ProgressBars() as progress:
+                result = function(Call(params, progress, Layout(root)), **values)
+        if result is not None:
+            typer.echo(result)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("context", kind, annotation=typer.Context)]
+    parameters += [each.replace(kind=kind) for each in own]
+    parameters += [inspect.Parameter(name, kind, annotation=a, default=d) for name, (a, d) in shared.items()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    return run
+
+
+def _with_default_paths(
+    context: typer.Context, own: list[inspect.Parameter], given: dict[str, Any], root: str
+) -> dict[str, Any]:
+    """The values of a command's own options, the words in capitals of those not given replaced."""
+    words, values = {"ROOT": root}, {}
+    for each in own:
+        value = given[each.name]
+        source = context.get_parameter_source(each.name)
+        if source is not None and source.name == "DEFAULT":
+            optional = type(None) in get_args(get_args(each.annotation)[0])
+            value = _filled(value, words, optional=optional)
+        values[each.name] = value
+        if isinstance(value, str):
+            words[each.name.upper()] = value
+        if each.name == "name":
+            words["SPLIT"] = str(value).partition("-")[0]
+    return values
+
+
+def _filled(default: Any, words: dict[str, str], *, optional: bool) -> Any:
+    """A default with its words replaced; of an optional one only what exists."""
+    if isinstance(default, list | tuple):
+        found = (_filled(each, words, optional=optional) for each in default)
+        return [each for each in found if each is not None]
+    if not isinstance(default, str):
+        return default
+    value = re.sub(r"\b[A-Z]+\b", lambda match: words.get(match[0], match[0]), default)
+    return None if optional and value != default and not exists(value) else value

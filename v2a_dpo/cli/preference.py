@@ -1,4 +1,4 @@
-"""Commands that learn: AudioScore, preference pairs, alignment."""
+"""Commands that train: AudioScore, preference pairs, alignment."""
 
 from __future__ import annotations
 
@@ -7,108 +7,107 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.console import ProgressBars
-from v2a_dpo.cli.options import PARAMS_FILE, KeepArtifacts, Overrides, ParamsFile, folder, read_params
+from v2a_dpo.cli.options import AT, Call, folder, register
 
-LEARNING = "Learning"
+TRAIN = "Train"
+
+_SPLITS = ("annotation", "preference")
+_CANDIDATES = [AT.candidates(split) for split in _SPLITS]
+_CONDITIONS = [AT.conditions(split) for split in _SPLITS]
 
 
 def train_audioscore(
-    scores: Annotated[str, folder("Scores of the rated candidates")],
-    ratings: Annotated[str, folder("Their ratings")],
-    output: Annotated[str, folder("Where the classifier goes")],
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-) -> None:
+    call: Call,
+    scores: Annotated[str, folder("Scores of the rated candidates")] = AT.scores("annotation"),
+    ratings: Annotated[str, folder("Their ratings")] = AT.ratings,
+    output: Annotated[str, folder("Output for the classifier")] = AT.audioscore,
+) -> object:
     """Train AudioScore, the Good / Medium / Bad classifier over five scores.
 
-    Example: v2a-dpo train-audioscore --scores artifacts/scores/annotation --ratings artifacts/ratings --output artifacts/audioscore
+    Example: v2a-dpo train-audioscore
     """
     from v2a_dpo.stages.train_audioscore import train_audioscore as stage
 
-    with ProgressBars() as progress:
-        summary = stage(
-            read_params(params, overrides), scores=scores, ratings=ratings, output=output, progress=progress
-        )
-    typer.echo(summary)
+    return stage(call.params, scores=scores, ratings=ratings, output=output, progress=call.progress)
 
 
 def mine(
-    scores: Annotated[str, folder("Scores of the candidates to pair")],
-    audioscore: Annotated[str, folder("The trained AudioScore")],
-    output: Annotated[str, folder("Where the pairs go")],
-    ratings: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Ratings that become pairs of complexity 0.")
-    ] = None,
+    call: Call,
+    scores: Annotated[str, folder("Scores of the candidates to pair")] = AT.scores("preference"),
+    audioscore: Annotated[str, folder("The trained AudioScore")] = AT.audioscore,
+    output: Annotated[str, folder("Output for the pairs")] = AT.pairs,
+    ratings: Annotated[str | None, folder("Ratings that become pairs of complexity 0, if there are any")] = AT.ratings,
     rated_scores: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Scores of the rated candidates: decide among equal ratings.")
-    ] = None,
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-    keep_artifacts: KeepArtifacts = False,
-) -> None:
+        str | None, folder("Scores of the rated candidates, to choose among equal ratings")
+    ] = AT.scores("annotation"),
+) -> object:
     """Mine best-against-worst pairs by P(Good) and P(Bad), with complexity and curriculum phase.
 
-    Example: v2a-dpo mine --scores artifacts/scores/preference --audioscore artifacts/audioscore --output artifacts/pairs
+    Example: v2a-dpo mine
     """
     from v2a_dpo.stages.mine import mine as stage
 
-    with ProgressBars() as progress:
-        summary = stage(
-            read_params(params, overrides, keep_artifacts=keep_artifacts),
-            scores=scores,
-            audioscore=audioscore,
-            output=output,
-            ratings=ratings,
-            rated_scores=rated_scores,
-            progress=progress,
-        )
-    typer.echo(summary)
+    return stage(
+        call.params,
+        scores=scores,
+        audioscore=audioscore,
+        output=output,
+        ratings=ratings,
+        rated_scores=rated_scores,
+        progress=call.progress,
+    )
 
 
 def align(
-    pairs: Annotated[str, folder("The preference pairs")],
-    candidates: Annotated[list[str], typer.Option(metavar="FOLDER", help="Candidates of the pairs. Repeatable.")],
-    conditions: Annotated[list[str], typer.Option(metavar="FOLDER", help="Conditions of their clips. Repeatable.")],
-    generator: Annotated[str, folder("The base generator")],
-    output: Annotated[str, folder("Where the aligned generator goes")],
-    log: Annotated[str, folder("Where log, summary and checkpoints go")],
-    live: Annotated[bool, typer.Option(help="Send the curves to MLflow while it runs.")] = True,
+    call: Call,
+    pairs: Annotated[str, folder("The preference pairs")] = AT.pairs,
+    candidates: Annotated[list[str], folder("Candidates of the pairs; repeatable")] = _CANDIDATES,
+    conditions: Annotated[list[str], folder("Conditions of their clips; repeatable")] = _CONDITIONS,
+    generator: Annotated[str, folder("The base generator")] = AT.base,
+    output: Annotated[str, folder("Output for the aligned generator")] = AT.aligned,
+    log: Annotated[str, folder("Output for log, summary and checkpoints")] = AT.alignment,
+    live: Annotated[bool, typer.Option(help="Send the curves to MLflow during training.")] = True,
     start_anew: Annotated[
-        bool, typer.Option("--start-anew", help="Move a run that differs aside and begin anew, instead of refusing.")
+        bool,
+        typer.Option("--start-anew", help="Move a different earlier run aside and start anew, instead of refusing."),
     ] = False,
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
-    keep_artifacts: KeepArtifacts = False,
-) -> None:
+) -> object:
     """Align the generator by curriculum Flow-DPO; resumes exactly after a stop. Nothing of an earlier run is deleted.
 
-    Runs on several GPUs, too: torchrun --nproc-per-node 8 -m v2a_dpo.cli align ... (or accelerate launch -m).
+    Runs on several GPUs, too: torchrun --nproc-per-node 8 -m v2a_dpo.cli align (or accelerate launch -m).
 
-    Example: v2a-dpo align --pairs artifacts/pairs --candidates artifacts/candidates/preference --conditions artifacts/conditions/preference
-    --generator artifacts/pretrained/generator --output artifacts/aligned --log artifacts/alignment
+    Example: v2a-dpo align --set align.beta=200
     """
     from v2a_dpo.stages.align import align as plain
     from v2a_dpo.stages.align_live import align_live
 
     stage = align_live if live else plain
-    with ProgressBars() as progress:
-        summary = stage(
-            read_params(params, overrides, keep_artifacts=keep_artifacts),
-            pairs=pairs,
-            candidates=candidates,
-            conditions=conditions,
-            generator=generator,
-            output=output,
-            log=log,
-            start_anew=start_anew,
-            progress=progress,
-        )
-    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
-        typer.echo(summary)
+    summary = stage(
+        call.params,
+        pairs=pairs,
+        candidates=candidates,
+        conditions=conditions,
+        generator=generator,
+        output=output,
+        log=log,
+        start_anew=start_anew,
+        progress=call.progress,
+    )
+    return summary if os.environ.get("RANK", "0") == "0" else None  # one of several processes prints
+
+
+def sync_curves(log: Annotated[str, folder("The log folder of an alignment")] = AT.alignment) -> object:
+    """Send the training records that MLflow lacks, after a time without a server.
+
+    Example: v2a-dpo sync-curves
+    """
+    from v2a_dpo.alignment.run.curves import sync
+
+    return sync(log)
 
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    for command in (train_audioscore, mine, align):
-        app.command(rich_help_panel=LEARNING)(command)
+    register(app, TRAIN, train_audioscore)
+    register(app, TRAIN, mine, align, keep_artifacts=True)
+    register(app, TRAIN, sync_curves)

@@ -13,20 +13,21 @@ from rich.table import Table
 from v2a_dpo.cli.console import ProgressBars, err
 from v2a_dpo.errors import UserError
 
-MODELS = "Models"
+WEIGHTS = "Weights"
 _GIB = 1 << 30
 
 AcceptNoncommercial = Annotated[
     bool, typer.Option("--accept-noncommercial", help="Accept licences for non-commercial use only.")
 ]
 
-weights = typer.Typer(no_args_is_help=True, help="Official weights: list, fetch, import and verify them.")
-model = typer.Typer(no_args_is_help=True, help="What a generator costs and needs.")
+weights = typer.Typer(
+    no_args_is_help=True, help="Official weights: list, fetch, import, verify, and a generator's cost."
+)
 
 
 @weights.command("list")
 def list_weights() -> None:
-    """List every official file with its licence and size, and whether it is in WEIGHTS_DIR.
+    """List every official file with its licence and size, and its state in WEIGHTS_DIR.
 
     Example: v2a-dpo weights list
     """
@@ -51,7 +52,7 @@ def fetch_weights(
     ],
     accept_noncommercial: AcceptNoncommercial = False,
 ) -> None:
-    """Download official files, check and convert them; goes on where it was stopped.
+    """Download official files, check and convert them; resumes after a stop.
 
     Example: v2a-dpo weights fetch large_44k --accept-noncommercial
     """
@@ -71,14 +72,14 @@ def fetch_weights(
 
 @weights.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The official file, fetched by hand.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The official file, downloaded manually.")],
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Which file it is, if renamed.")] = None,
     allow_unverified: Annotated[
         bool, typer.Option("--allow-unverified", help="Take a file whose checksum differs, if all keys and shapes fit.")
     ] = False,
     accept_noncommercial: AcceptNoncommercial = False,
 ) -> None:
-    """Check a file fetched by hand and convert it into WEIGHTS_DIR; a generator's folder is then a model folder.
+    """Check a manually downloaded file and convert it into WEIGHTS_DIR; a generator's folder is then a model folder.
 
     Example: v2a-dpo weights import ~/Downloads/mmaudio_large_44k.pth --accept-noncommercial
     """
@@ -101,15 +102,15 @@ def import_weights(
             "Its record says so, and results made with it are not comparable with published ones."
         )
     if record.trust == "first import":
-        err.print(f"Nobody publishes a checksum of {record.name}: SHA-256 {record.source_sha256} is recorded.")
+        err.print(f"No checksum of {record.name} is published: SHA-256 {record.source_sha256} is recorded.")
     print(f"{record.name}: {store.folder(record.name)} ({record.parameters:,} numbers in {record.tensors} tensors)")
 
 
 @weights.command("verify")
 def verify_weights(
-    names: Annotated[list[str] | None, typer.Argument(help="Files by name; without, all that are imported.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Files by name [default: all imported files].")] = None,
 ) -> None:
-    """Compare every byte of imported weights with the checksum of their import; status 2 if one is damaged.
+    """Compare every byte of imported weights with the checksum of their import; exit status 2 if one is damaged.
 
     Example: v2a-dpo weights verify mmaudio_large_44k
     """
@@ -134,16 +135,16 @@ def verify_weights(
         )
 
 
-@model.command("info")
+@weights.command("info")
 def model_info(
     name: Annotated[str, typer.Argument(help="small_16k, small_44k, medium_44k, large_44k or large_44k_v2.")],
-    duration_s: Annotated[float, typer.Option(help="Seconds of a clip.")] = 8.0,
-    steps: Annotated[int, typer.Option(help="Euler steps of a candidate, each in two guidance branches.")] = 25,
+    duration_s: Annotated[float, typer.Option(help="Duration of a clip in seconds.")] = 8.0,
+    steps: Annotated[int, typer.Option(help="Euler steps per candidate, each in two guidance branches.")] = 25,
     lora_rank: Annotated[int, typer.Option(help="Rank of a LoRA adapter on the linear maps of all blocks.")] = 16,
 ) -> None:
     """Show a generator's parameters, memory, operations and files, without loading any weights.
 
-    Example: v2a-dpo model info large_44k
+    Example: v2a-dpo weights info large_44k
     """
     from v2a_dpo.models.mmaudio.cost import DTYPES, MMAudioCost
     from v2a_dpo.models.mmaudio.variants import VARIANTS
@@ -151,9 +152,7 @@ def model_info(
     from v2a_dpo.weights.store import Store
 
     if name not in VARIANTS:
-        raise UserError(
-            f"There is no model called {name!r}.", where="NAME", remedy=f"Use one of {', '.join(VARIANTS)}."
-        )
+        raise UserError(f"Unknown model {name!r}.", where="NAME", remedy=f"Use one of {', '.join(VARIANTS)}.")
     cost = MMAudioCost(VARIANTS[name], "16k" if name.endswith("16k") else "44k", duration_s=duration_s)
     sizes, operations = cost.sizes(lora_rank=lora_rank), cost.operations()
 
@@ -164,7 +163,7 @@ def model_info(
     facts.add_row("frozen encoders and codec", f"{sizes.frozen:,}")
     facts.add_row("latent", f"{cost.latent_length} x {cost.config.latent_channels}")
     facts.add_row("one velocity call", _gflop(operations.velocity))
-    facts.add_row("features of a clip, once", _gflop(operations.features + operations.embedding))
+    facts.add_row("features, once per clip", _gflop(operations.features + operations.embedding))
     facts.add_row("autoencoder and vocoder", _gflop(operations.decoding))
     facts.add_row(f"one candidate, {steps} guided steps", _gflop(operations.candidate(steps=steps)))
     _show(facts)
@@ -174,7 +173,7 @@ def model_info(
     memory.add_row("inference, all parts", *(_gib(each.inference) for each in figures))
     memory.add_row("LoRA", *(_gib(each.lora) for each in figures))
     memory.add_row("full training", *(_gib(each.full_training) for each in figures))
-    memory.add_row("training, more for each pair", *(_gib(2 * each.activations_a_row) for each in figures))
+    memory.add_row("training, additional per pair", *(_gib(2 * each.activations_a_row) for each in figures))
     _show(memory)
 
     store = Store.default()
@@ -200,5 +199,4 @@ def _gib(num_bytes: int) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    app.add_typer(weights, name="weights", rich_help_panel=MODELS)
-    app.add_typer(model, name="model", rich_help_panel=MODELS)
+    app.add_typer(weights, name="weights", rich_help_panel=WEIGHTS)

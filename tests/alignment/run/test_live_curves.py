@@ -98,7 +98,7 @@ def test_a_run_without_a_server_trains_and_is_sent_later(
         with pytest.raises(UserError, match="server does not answer"):
             sync(arguments["log"])
     assert (tmp_path / "aligned" / "model.safetensors").exists()
-    assert f"v2a-dpo tracking sync --log {arguments['log']}" in capfd.readouterr().err
+    assert f"v2a-dpo sync-curves --log {arguments['log']}" in capfd.readouterr().err
     time_ms = {record["step"]: record["time_ms"] for record in read_log(Path(arguments["log"]) / LOG)}
     synced = sync(arguments["log"])
     assert (synced.records, synced.sent, synced.finished) == (STEPS + 1, STEPS + 1, True)

@@ -72,7 +72,7 @@ def _send(log: str, interval_s: float) -> None:
         sync(log)
     except UserError as error:
         _LOG.warning(
-            "MLflow does not have all records yet; send them with `v2a-dpo tracking sync --log %s`. %s", log, error
+            "MLflow does not have all records yet; send them with `v2a-dpo sync-curves --log %s`. %s", log, error
         )
 
 

@@ -1,4 +1,4 @@
-"""`v2a-dpo weights` and `v2a-dpo model` as a person meets them."""
+"""`v2a-dpo weights ...` as a person meets it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from v2a_dpo.cli.main import app
 from v2a_dpo.errors import UserError
 from v2a_dpo.weights.catalog import FILES
 
-COMMANDS = [("weights", name) for name in ("list", "fetch", "import", "verify")] + [("model", "info")]
+COMMANDS = [("weights", name) for name in ("list", "fetch", "import", "verify", "info")]
 
 
 def call(*arguments):
@@ -79,4 +79,4 @@ def test_verify_of_nothing_is_a_mistake(catalog, store):
 
 def test_info_of_an_unknown_model_lists_the_known_ones():
     with pytest.raises(UserError, match="large_44k_v2"):
-        raise call("model", "info", "huge").exception
+        raise call("weights", "info", "huge").exception
