@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from v2a_dpo.config import EvaluateConfig, GeneratorConfig, Params, Threshold, load_params
+from v2a_dpo.config import EvaluateConfig, GeneratorConfig, Params, Threshold, load_params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import FAMILIES
 
@@ -41,6 +41,58 @@ def test_the_active_parameters_are_the_tiny_preset():
     assert load_params(ROOT / "params.yaml") == load_params(ROOT / "configs/tiny.yaml")
 
 
+def test_the_small_preset_is_the_large_one_for_another_checkpoint():
+    large, small = (
+        values_of(load_params(ROOT / "configs" / f"{name}.yaml")) for name in ("mmaudio-large-44k", "mmaudio-small-16k")
+    )
+    changed = {
+        f"{section}.{field}" if isinstance(value, dict) else section
+        for section, value in large.items()
+        for field in (value if isinstance(value, dict) else [section])
+        if value != small[section] and (not isinstance(value, dict) or value[field] != small[section][field])
+    }
+    assert large.keys() == small.keys()
+    assert changed == {"profile", "generator.variant", "register.experiment", "register.model_name", "dvc.generator"}
+    assert (small["generator"]["variant"], small["dvc"]["generator"]) == ("small_16k", "weights/mmaudio_small_16k")
+
+
+def test_a_file_changes_its_base_field_by_field(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "root.yaml").write_text("align: {beta: 100, steps: 7}\nevaluate: {guidance_curve: [1, 2]}\n")
+    (tmp_path / "middle.yaml").write_text("base: root.yaml\nalign: {steps: 8}\nseed: 3\n")
+    file = tmp_path / "sub" / "top.yaml"
+    file.write_text("base: ../middle.yaml\nevaluate: {guidance_curve: [4]}\nmine: {threshold: {quantile: 0.5}}\n")
+    params = load_params(file, ["align.steps=9"])
+    assert (params.align.beta, params.align.steps, params.seed) == (100, 9, 3)
+    assert load_params(file).align.steps == 8
+    assert params.evaluate.guidance_curve == [4.0]
+    assert params.mine.threshold == Threshold(quantile=0.5)
+
+
+def test_a_base_that_is_missing_or_leads_back_is_refused(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("base: nowhere.yaml\n")
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        load_params(file)
+    assert caught.value.where == str(tmp_path / "nowhere.yaml")
+    (tmp_path / "nowhere.yaml").write_text("base: params.yaml\n")
+    with pytest.raises(UserError, match="its own base"):
+        load_params(file)
+
+
+def test_every_field_has_a_description_and_every_section_a_sentence():
+    schema = Params.model_json_schema()
+    models = {"Params": schema, **schema["$defs"]}
+    assert [name for name, model in models.items() if not model.get("description")] == []
+    without = [
+        f"{name}.{field}"
+        for name, model in models.items()
+        for field, value in model["properties"].items()
+        if not value.get("description") and "$ref" not in str(value)
+    ]
+    assert without == []
+
+
 def test_a_family_that_no_generator_has_is_refused_by_name(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("generator: {family: frieren}\n")
@@ -67,12 +119,20 @@ def test_overrides_are_typed_and_win_over_the_file(tmp_path):
     assert params.mine.threshold == Threshold(quantile=0.2)
 
 
-@pytest.mark.parametrize("override", ["align.beta", "align.beta=-1", "align.beta=many", "generator.family=other"])
+@pytest.mark.parametrize(
+    "override", ["align.beta", "align.beta=-1", "align.beta=many", "generator.family=other", "seed.x=1", "seed=["]
+)
 def test_a_wrong_override_is_refused(tmp_path, override):
     file = tmp_path / "params.yaml"
     file.write_text("seed: 0\n")
     with pytest.raises(UserError):
         load_params(file, [override])
+
+
+def test_an_override_without_a_value_shows_how_to_write_it(tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    with pytest.raises(UserError, match=r"--set expects section\.field=value, got 'align\.beta'"):
+        load_params(tmp_path / "params.yaml", ["align.beta"])
 
 
 def test_a_threshold_has_exactly_one_form():
@@ -87,6 +147,9 @@ def test_an_unreadable_file_says_where_and_what_to_do(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("align: [")
     with pytest.raises(UserError, match="cannot be read"):
+        load_params(broken)
+    broken.write_text("- align")
+    with pytest.raises(UserError, match="no mapping of sections"):
         load_params(broken)
 
 

@@ -1,7 +1,7 @@
-"""The parameters of every stage: one model a section of `params.yaml`; unknown keys are errors.
+"""The parameters of every stage: one model per section of `params.yaml`; unknown keys are errors.
 
-Defaults are the paper's numbers where it gives one (section 3.1 unless a comment says otherwise), and choices of ours
-elsewhere, named in docs/paper.md; `configs/tiny.yaml` overrides what a small world needs.
+Defaults are the paper's numbers where it gives one (mostly section 3.1), and our choices elsewhere. The descriptions
+name the source; docs/configuration.md is made of them. Presets in `configs/` state what differs.
 """
 
 from __future__ import annotations
@@ -29,68 +29,75 @@ class Section(BaseModel):
 
 
 class GeneratorConfig(Section):
-    """Which generator is aligned."""
+    """The generator that is aligned."""
 
-    family: Literal["tiny", "mmaudio"] = "mmaudio"
-    #: The checkpoint's name in the family's catalog, such as `large_44k`.
-    variant: str = "large_44k"
-    device: str = Field("auto", description="cpu, cuda, cuda:1, or auto")
+    family: Literal["tiny", "mmaudio"] = Field(
+        "mmaudio", description="architecture; the paper aligns MMAudio and Frieren (3.1)"
+    )
+    variant: str = Field(
+        "large_44k", description="checkpoint's name in the family's catalog; the paper's is MMAudio-L-44.1kHz (3.1)"
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1, or auto: the GPU if there is one")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of matrix products in encoders, sampling and alignment; weights stay float32"
+        "float32",
+        description="of matrix products in encoders, sampling and alignment; weights stay float32; paper: none given",
     )
 
 
 class WorldConfig(Section):
-    """The procedural data set of the tiny profile; clips a split."""
+    """The procedural data set of the tiny profile; not in the paper."""
 
-    annotation_clips: Count = 96
-    preference_clips: Count = 448
-    test_clips: Count = 256
+    annotation_clips: Count = Field(96, description="clips of the annotation split")
+    preference_clips: Count = Field(448, description="clips of the preference split")
+    test_clips: Count = Field(256, description="clips of the test split")
     training_clips: Count = Field(1600, description="clips that pre-training renders in memory")
 
 
 class PretrainConfig(Section):
-    """Pre-training of the tiny scorers and of the tiny generator."""
+    """Pre-training of the tiny scorers and of the tiny generator; not in the paper."""
 
-    scorer_steps: Count = 350
-    generator_steps: Count = 700
-    encoder_steps: Count = Field(200, description="steps of the generator's own encoders, before it")
-    batch_size: Count = 32
-    learning_rate: Positive = 2e-3
+    scorer_steps: Count = Field(350, description="training steps of each scorer")
+    generator_steps: Count = Field(700, description="training steps of the generator")
+    batch_size: Count = Field(32, description="clips per step")
+    learning_rate: Positive = Field(2e-3, description="peak learning rate of AdamW")
 
 
 class VggsoundConfig(Section):
     """The paper's splits of VGGSound: 2K videos to rate (2.1), 50K to mine (2.2), MMAudio's test list (3.1)."""
 
-    annotation_clips: Count = Field(2000, description="clips whose candidates people rate")
-    preference_clips: Count = Field(50_000, description="clips whose candidates are mined for pairs")
+    annotation_clips: Count = Field(2000, description="clips whose candidates people rate (paper 2.1)")
+    preference_clips: Count = Field(50_000, description="clips whose candidates are mined for pairs (paper 2.2)")
     annotation_share: Fraction = Field(
-        0.0625, description="share of the training videos that only the annotation split may use; fixes who is where"
+        0.0625,
+        description="share of the training videos reserved for the annotation split; the paper gives none. Together "
+        "with `seed` it assigns every video to a split",
     )
-    seed: int = Field(0, ge=0, description="of the splits alone: other seeds of training compare on the same clips")
+    seed: int = Field(
+        0, ge=0, description="of the splits alone, so that training with other seeds is compared on the same clips"
+    )
 
 
 class PrepareConfig(Section):
     """From videos to clips and cached conditions."""
 
-    duration_s: Positive = Field(8.0, description="seconds of video a clip covers")
-    clips_per_shard: Count = 256
-    clips_per_batch: Count = Field(8, description="clips that go through the encoders at once")
-    workers: int = Field(0, ge=0, description="decoding processes; 0 decodes in the main one")
+    duration_s: Positive = Field(8.0, description="duration of a clip in seconds; MMAudio's own, the paper gives none")
+    clips_per_shard: Count = Field(256, description="clips per Parquet shard, the unit of resuming and of fan-out")
+    clips_per_batch: Count = Field(8, description="clips per batch of the encoders")
+    workers: int = Field(0, ge=0, description="decoding processes; 0 decodes in the main process")
 
 
 class GenerateConfig(Section):
     """Sampling of candidates."""
 
-    candidates: Count = Field(5, description="N, candidates a clip")
+    candidates: Count = Field(5, description="N, candidates per clip (paper 3.1)")
     steps: Count = Field(25, description="Euler steps; the paper gives none, and this is MMAudio's own default")
-    guidance_scale: Positive = 4.5
+    guidance_scale: Positive = Field(4.5, description="scale of classifier-free guidance; 1 is unguided (paper 3.1)")
     use_text: bool = Field(
-        True, description="False samples every clip as if it had no prompt: the starred rows of the paper's Table 1"
+        True, description="false samples every clip without its prompt: the starred rows of the paper's Table 1"
     )
     clips_per_batch: Count | Literal["auto"] = Field(
         "auto",
-        description="clips sampled at once; auto goes by the device and its free memory; halved when it runs out",
+        description="clips per batch; auto uses the device and its free memory; halved when memory runs out",
     )
     compile: bool | Literal["auto"] = Field(
         "auto", description="compile the networks, on GPUs with CUDA graphs; auto does so on GPUs only"
@@ -98,15 +105,15 @@ class GenerateConfig(Section):
 
 
 class ScoreConfig(Section):
-    """The five scores of a candidate."""
+    """The five scores of a candidate (paper 2.1)."""
 
-    scorers: Literal["official", "tiny"] = "official"
-    clips_per_batch: Count = 16
+    scorers: Literal["official", "tiny"] = Field("official", description="set of scoring networks")
+    clips_per_batch: Count = Field(16, description="clips per batch of the scoring networks")
     pesq_workers: Count = Field(2, description="processes; a crash inside PESQ costs one score, not the job")
 
 
 class AnnotateConfig(Section):
-    """The simulated rater of the tiny profile; human ratings come by import instead."""
+    """The simulated rater of the tiny profile, not in the paper; human ratings are imported instead."""
 
     sigma: float = Field(
         0.06, ge=0, description="standard deviation of the rater's judgement noise, in units of quality"
@@ -115,25 +122,33 @@ class AnnotateConfig(Section):
 
 
 class AudioScoreConfig(Section):
-    """The preference classifier: Linear - ReLU - Linear - softmax over five standardised scores (paper 2.1)."""
+    """The preference classifier: Linear - ReLU - Linear - softmax over five standardised scores (paper 2.1).
 
-    hidden_size: Count = 32
-    learning_rate: Positive = 5e-3
-    weight_decay: float = Field(0.05, ge=0)
+    The paper gives no number for its training.
+    """
+
+    hidden_size: Count = Field(32, description="hidden units; the paper gives none")
+    learning_rate: Positive = Field(5e-3, description="of AdamW; the paper gives none")
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW; the paper gives none")
     max_steps: Count = Field(400, description="full-batch steps; early stopping usually ends sooner")
-    patience: Count = Field(40, description="steps without a better held-out loss before stopping")
-    held_out: Fraction = Field(0.25, description="share of clips kept out of training")
+    patience: Count = Field(40, description="steps without a better validation loss before stopping")
+    held_out: Fraction = Field(0.25, description="share of the rated clips kept out of training, for validation")
     missing_indicators: bool = Field(
-        False, description="one more input a score that says it was missing (an extension)"
+        False, description="one additional 0/1 input per score that marks it as missing (not in the paper)"
     )
 
 
 class Threshold(Section):
-    """Where the curriculum splits: an absolute complexity score, or the share of all pairs that is `hard`."""
+    """The curriculum's threshold: an absolute complexity score, or the share of all pairs that is `hard`."""
 
-    value: float | None = Field(None, description="pairs whose complexity score exceeds it are easy")
+    value: float | None = Field(
+        None,
+        description="pairs whose complexity score exceeds it are easy; scores of mined pairs lie in [0, 1] (paper 3.1: 0.7)",
+    )
     quantile: Fraction | None = Field(
-        None, description="share of all pairs, rated ones counted, that is hard; never less than the rated pairs' share"
+        None,
+        description="instead of `value`: share of all pairs, rated ones included, that is hard; never less than the "
+        "rated pairs' share (not in the paper)",
     )
 
     @model_validator(mode="after")
@@ -146,31 +161,38 @@ class Threshold(Section):
 class MineConfig(Section):
     """Best-against-worst pairs (paper 2.2) and their split into the phases of the curriculum (2.3)."""
 
-    min_margin: Fraction = Field(0.0, description="least P(Good) difference between winner and loser")
-    threshold: Threshold = Threshold(value=0.7)
-    human_pairs: bool = Field(True, description="add pairs of rated clips, with complexity 0")
+    min_margin: Fraction = Field(
+        0.0, description="smallest P(Good) difference between winner and loser; the paper gives none"
+    )
+    threshold: Threshold = Field(Threshold(value=0.7), description="splits easy from hard pairs (paper 2.3)")
+    human_pairs: bool = Field(True, description="add pairs of rated clips, with complexity 0 (paper 2.3)")
     allow_weak_audioscore: bool = Field(
-        False, description="mine even by an AudioScore no better on held-out clips than always the commonest label"
+        False,
+        description="mine even with an AudioScore no better on validation clips than always the most common label",
     )
 
 
 class AlignConfig(Section):
     """Curriculum Flow-DPO (paper 2.3 and Eq. 5, corrected; errors are means over latent dimensions and frames)."""
 
-    beta: Positive = 600.0
-    learning_rate: Positive = 5e-6
-    steps: Count = 12_000
-    batch_size: Count = Field(8, description="pairs a step")
-    warmup_steps: int = Field(1000, ge=0, description="steps of the linear rise of the learning rate")
+    beta: Positive = Field(
+        600.0,
+        description="strength of the KL constraint: smaller values let the model move further (paper 3.1)",
+    )
+    learning_rate: Positive = Field(5e-6, description="of AdamW, constant after the warm-up (paper 3.1)")
+    steps: Count = Field(12_000, description="optimizer steps in both phases together (paper 3.1)")
+    batch_size: Count = Field(8, description="pairs per step, over all processes (paper 3.1)")
+    warmup_steps: int = Field(1000, ge=0, description="steps of the linear rise of the learning rate (paper 3.1)")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW; the paper gives none")
     gradient_clip: Positive = Field(1.0, description="largest norm of the gradient; the paper gives none")
-    curriculum: bool = Field(True, description="easy pairs first; False shuffles all pairs")
+    curriculum: bool = Field(True, description="easy pairs first (paper 2.3); false shuffles all pairs")
     held_out: Fraction = Field(
         0.0,
-        description="share of clips whose pairs only measure implicit accuracy; 0 trains on all pairs, as the paper",
+        description="share of clips whose pairs are kept out of training and only measure implicit accuracy; 0 trains "
+        "on all pairs, as in the paper",
     )
-    validate_every: Count = 250
-    checkpoint_every: Count = 500
+    validate_every: Count = Field(250, description="steps between measurements on the pairs that are kept out")
+    checkpoint_every: Count = Field(500, description="steps between checkpoints")
 
 
 #: Without any effect a rule "must improve" passes in 2.5% of evaluations at confidence 0.95; with 200 resamples in
@@ -181,20 +203,22 @@ SamplingKey = Literal["clips", "conditions", "seed", "steps", "guidance_scale", 
 
 
 class EvaluateConfig(Section):
-    """Metrics with bootstrap intervals over clips."""
+    """Metrics with bootstrap intervals over clips; the paper's tables give no intervals."""
 
-    bootstrap_samples: Resamples = 2000
+    bootstrap_samples: Resamples = Field(2000, description="bootstrap resamples of every metric but FD")
     fd_bootstrap_samples: Resamples = Field(500, description="resamples for FD, each of which costs an eigenproblem")
     confidence: float = Field(
         0.95, ge=0.8, lt=1, description="of every interval; below 0.8 more than one rule in ten would pass by chance"
     )
     guidance_curve: list[Positive] = Field(
-        [1.0, 2.0, 4.5], description="guidance scales at which both models are compared"
+        [1.0, 2.0, 4.5], description="guidance scales at which both models are compared (4.5: paper 3.1)"
     )
-    curve_clips: Count = Field(64, description="clips in each point of the guidance curve")
-    min_paired: Fraction = Field(0.95, description="least share of the test clips that must have everything")
+    curve_clips: Count = Field(64, description="clips per point of the guidance curve")
+    min_paired: Fraction = Field(
+        0.95, description="smallest share of the test clips with usable sound and features in both systems"
+    )
     allow_different: list[SamplingKey] = Field(
-        [], description="what may differ between the candidates of base and aligned; every table then names it"
+        [], description="settings that may differ between the candidates of base and aligned; every table names them"
     )
 
     @model_validator(mode="after")
@@ -204,8 +228,8 @@ class EvaluateConfig(Section):
         fewest = math.ceil(round(10 / (1 - self.confidence), 6))
         if min(self.bootstrap_samples, self.fd_bootstrap_samples) < fewest:
             raise ValueError(
-                f"intervals of confidence {self.confidence:g} need {fewest} resamples or more: fewer than five would lie "
-                "beyond each end (bootstrap_samples, fd_bootstrap_samples)"
+                f"intervals of confidence {self.confidence:g} need {fewest} resamples or more: fewer than five "
+                "would lie beyond each end (bootstrap_samples, fd_bootstrap_samples)"
             )
         return self
 
@@ -213,7 +237,9 @@ class EvaluateConfig(Section):
 class ReportConfig(Section):
     """The static HTML report."""
 
-    gallery_clips: Count = 8
+    gallery_clips: Count = Field(
+        8, description="clips in the gallery: the most improved ones, the last the most degraded"
+    )
 
 
 MetricKey = Literal[
@@ -231,29 +257,33 @@ Tolerance = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")] | Annotated[float, 
 
 
 class GatesConfig(Section):
-    """What a model must show, on the same clips as the model it replaces, before it may be released.
+    """What a model must show, on the same clips as the model it replaces, before it may be released; not in the paper.
 
-    Judged by the paired intervals of the evaluation, at its level of confidence: what the report shows is what decides.
+    Decided by the paired intervals of the evaluation, at its level of confidence: the numbers that the report shows.
     """
 
-    min_clips: Count = Field(100, description="fewer held-out clips with the metric in question decide nothing")
+    min_clips: Count = Field(100, description="smallest number of test clips with the metric of a rule")
     max_more_failures: Fraction = Field(
-        0.005, description="how much larger the share of clips without usable sound may be than the reference's"
+        0.005,
+        description="largest excess of the share of clips without usable sound over the reference's",
     )
     must_improve: list[MetricKey] = Field(
         ["ib_score"], description="the whole interval of the difference must be on the better side of zero"
     )
     must_not_worsen: dict[MetricKey, Tolerance] = Field(
         {"fd_passt": "5%", "kl_panns": "5%", "inception_score": "5%", "desync_s": "5%"},
-        description="the interval's worse end may be this far on the worse side",
+        description="metric: tolerance. The interval's worse end may lie so far on the worse side; in the metric's "
+        "unit, or as a percentage of the reference's value",
     )
 
 
 class RegisterConfig(Section):
     """Where runs and models go in MLflow."""
 
-    experiment: str = "v2a-dpo"
-    model_name: str = "v2a-dpo"
+    experiment: str = Field(
+        "v2a-dpo", description="MLflow experiment of the runs, and Kubeflow's unless another is given"
+    )
+    model_name: str = Field("v2a-dpo", description="name of the registered model")
 
 
 class OrchestrationConfig(Section):
@@ -263,48 +293,48 @@ class OrchestrationConfig(Section):
 
 
 class ServeConfig(Section):
-    """What a server of a model takes from strangers."""
+    """Limits of what a server accepts."""
 
-    max_duration_s: float = Field(30.0, ge=1, description="seconds of sound a request may ask for")
-    max_guidance_scale: float = Field(20.0, ge=1)
-    max_videos: Count = Field(4, description="videos a request")
-    max_upload_mib: Positive = Field(64.0, description="MiB a video")
-    max_megapixels: Positive = Field(9.0, description="millions of pixels of a video's picture; 4K has 8.3")
-    max_waiting: int = Field(8, ge=0, description="requests that wait for their turn; one more is refused")
-    video_root: str = Field("", description="folder whose videos requests may name by path; none where empty")
+    max_duration_s: float = Field(30.0, ge=1, description="longest sound of a request, in seconds")
+    max_guidance_scale: float = Field(20.0, ge=1, description="largest guidance scale of a request")
+    max_videos: Count = Field(4, description="largest number of videos per request")
+    max_upload_mib: Positive = Field(64.0, description="largest size of a video file, in MiB")
+    max_megapixels: Positive = Field(9.0, description="largest frame of a video, in millions of pixels; 4K has 8.3")
+    max_waiting: int = Field(8, ge=0, description="longest queue of requests; further ones are refused")
+    video_root: str = Field("", description="folder whose videos requests may name by path; empty: no paths")
 
 
 class DvcSplit(Section):
-    """Where the clips of a split come from."""
+    """The source of a split's clips."""
 
     videos: str = Field(description="folder or s3:// prefix")
     captions: str = Field(description="the caption table")
-    watch: str = Field(description="what DVC hashes to see a change: the folder, or the table where videos are many")
+    watch: str = Field(
+        description="the path that DVC watches for changes: the folder, or the table if there are many videos"
+    )
 
 
 class DvcConfig(Section):
-    """What `dvc.yaml` starts from, and which of its stages there are; no stage reads this section."""
+    """The inputs of `dvc.yaml` and the stages it has; no stage reads this section."""
 
-    tiny: list[Literal["tiny"]] = Field(
-        [], description="[tiny]: videos, models and ratings are made by the loop itself"
-    )
+    tiny: list[Literal["tiny"]] = Field([], description="[tiny]: the loop itself makes videos, models and ratings")
     vggsound: dict[str, dict[str, str | list[str]]] = Field(
-        {}, description="name -> options of `v2a-dpo vggsound`, all but --output"
+        {}, description="name: options of `v2a-dpo vggsound` without --output"
     )
-    ratings: dict[str, str] = Field({}, description="name -> the CSV file of people's ratings")
+    ratings: dict[str, str] = Field({}, description="name: the CSV file of human ratings")
     generator: str = Field(description="folder of the base generator")
-    weights: str = Field(description="folder of the frozen weights that the generator uses beside its own: WEIGHTS_DIR")
+    weights: str = Field(description="folder of the generator's further frozen weights: WEIGHTS_DIR")
     scorers: str = Field(description="folder of the scorers")
-    splits: dict[Literal["annotation", "preference", "test"], DvcSplit]
+    splits: dict[Literal["annotation", "preference", "test"], DvcSplit] = Field(description="source of each split")
 
 
 class Params(Section):
     """All sections of `params.yaml`."""
 
-    profile: str = "mmaudio-large-44k"
+    profile: str = Field("mmaudio-large-44k", description="name of the preset, shown in reports and runs")
     seed: int = Field(0, ge=0, description="root of all random numbers")
     keep_artifacts: bool = Field(
-        False, description="keep finished work that other code made, and record that, instead of making it again"
+        False, description="keep finished work made by other code, and record that, instead of making it again"
     )
     generator: GeneratorConfig = GeneratorConfig()
     world: WorldConfig = WorldConfig()
@@ -326,19 +356,16 @@ class Params(Section):
     serve: ServeConfig = ServeConfig()
 
 
+_FIELDS = "docs/configuration.md describes every field."
+
+
 def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
     """The parameters in the YAML file `path`, with `overrides` such as `align.beta=200` put on top.
 
-    Raises UserError that names each wrong field.
+    A file may name another one that it changes, beside it: `base: mmaudio-large-44k.yaml`. Sections merge field by
+    field, everything else is replaced. Raises UserError that names each wrong field.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        remedy = "Start from a file in configs/."
-        raise UserError(f"The parameters cannot be read: {error}", where=str(path), remedy=remedy) from error
-    for override in overrides:
-        _override(content, override)
-    return params_from(content, where=str(path))
+    return params_from(override_params(_content(Path(path)), overrides), where=str(path))
 
 
 def params_from(content: Mapping[str, Any], *, where: str = "the parameters") -> Params:
@@ -350,12 +377,11 @@ def params_from(content: Mapping[str, Any], *, where: str = "the parameters") ->
         return Params.model_validate(content)
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        remedy = "See v2a_dpo/config.py for every field."
-        raise UserError(f"Wrong parameters: {fields}.", where=where, remedy=remedy) from error
+        raise UserError(f"Wrong parameters: {fields}.", where=where, remedy=_FIELDS) from error
 
 
 def values_of(params: Params) -> dict[str, Any]:
-    """The parameters as JSON values for `params_from`; fields without a value are left out: not every engine knows null."""
+    """The parameters as JSON values for `params_from`, without null, which some workflow engines do not support."""
     return params.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -367,11 +393,42 @@ def override_params(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
     return changed
 
 
+def _content(path: Path, *derived: Path) -> dict[str, Any]:
+    """The values in a file, on top of those of its base; `derived` are the files that led to it."""
+    remedy = "Start from a file in configs/."
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"The parameters cannot be read: {error}", where=str(path), remedy=remedy) from error
+    if not isinstance(content, dict):
+        raise UserError("The parameters are no mapping of sections.", where=str(path), remedy=remedy)
+    if (base := content.pop("base", None)) is None:
+        return content
+    if path in derived:
+        raise UserError("The file is its own base.", where=str(path), remedy="Remove one `base` of the circle.")
+    return _merged(_content(path.parent / str(base), path, *derived), content)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(base[key], value) for key, value in changes.items() if _are_sections(base.get(key), value)}
+    return {**base, **changes, **both}
+
+
+def _are_sections(*values: object) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
+
+
 def _override(content: dict[str, Any], override: str) -> None:
     name, separator, value = override.partition("=")
     if not separator:
-        raise UserError(f"{override!r} sets nothing.", where="--set", remedy="Write it as section.field=value.")
+        what = f"--set expects section.field=value, got {override!r}."
+        raise UserError(what, where="--set", remedy="For example: --set align.beta=200")
     *sections, field = name.split(".")
     for section in sections:
         content = content.setdefault(section, {})
-    content[field] = yaml.safe_load(value)
+        if not isinstance(content, dict):
+            raise UserError(f"{section!r} is a field, not a section.", where=f"--set {override}", remedy=_FIELDS)
+    try:
+        content[field] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"The value of {name} is no YAML: {error}", where="--set", remedy=_FIELDS) from error

@@ -15,7 +15,7 @@ from v2a_dpo.errors import UserError
 ROOT = Path(__file__).parents[2]
 #: Panels of the help in the order of the loop, each with its commands.
 PANELS = {
-    "Loop": ("run", "results"),
+    "Loop": ("run", "results", "config"),
     "Data": ("world", "pretrain", "vggsound", "prepare", "generate", "score", "annotate", "import-ratings"),
     "Train": ("train-audioscore", "mine", "align", "sync-curves"),
     "Evaluate": ("evaluate", "report", "plots"),
@@ -43,7 +43,7 @@ def test_help_lists_all_commands_in_the_order_of_the_loop():
     assert titles == ["Options", *PANELS]
 
 
-@pytest.mark.parametrize("stage", [command for command in COMMANDS if command not in ("weights", "pipeline")])
+@pytest.mark.parametrize("stage", [command for command in COMMANDS if command not in ("config", "weights", "pipeline")])
 def test_every_command_has_an_example(stage):
     done = CliRunner().invoke(app, [stage, "--help"])
     assert done.exit_code == 0

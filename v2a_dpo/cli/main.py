@@ -7,7 +7,7 @@ import sys
 import typer
 
 from v2a_dpo.artifacts.causes import local_cause
-from v2a_dpo.cli import data, evaluation, loop, preference, release, serving, weights
+from v2a_dpo.cli import config, data, evaluation, loop, preference, release, serving, weights
 from v2a_dpo.cli.console import show_error
 from v2a_dpo.cli.kubeflow import commands as kubeflow
 from v2a_dpo.errors import UserError
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for commands in (loop, data, preference, evaluation, release, serving, weights, kubeflow):
+for commands in (loop, config, data, preference, evaluation, release, serving, weights, kubeflow):
     commands.add_to(app)
 
 
