@@ -58,6 +58,7 @@ class PretrainConfig(Section):
 
     scorer_steps: Count = Field(350, description="training steps of each scorer")
     generator_steps: Count = Field(700, description="training steps of the generator")
+    encoder_steps: Count = Field(200, description="training steps of the generator's own encoders, before it")
     batch_size: Count = Field(32, description="clips per step")
     learning_rate: Positive = Field(2e-3, description="peak learning rate of AdamW")
 

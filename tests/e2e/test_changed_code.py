@@ -20,6 +20,7 @@ from tests.e2e.program_copy import ROOT, ProgramCopy
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.layout import Layout
+from v2a_dpo.config import load_params, values_of
 
 pytestmark = pytest.mark.slow
 #: A change of the complexity score's formula, in v2a_dpo/preference/pairs.py.
@@ -131,7 +132,7 @@ def test_dvc_runs_the_stages_that_the_formula_decides_on_and_no_other(program, a
     for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    settings = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text())["dvc"]
+    settings = values_of(load_params(ROOT / "configs/tiny.yaml"))["dvc"]
     params = yaml.safe_load(MINIATURE.read_text()) | {"dvc": settings}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from v2a_dpo.artifacts.fingerprint import file_checksum
+from v2a_dpo.config import load_params, values_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -67,9 +68,7 @@ def release(loop, remote, s3_endpoint, tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "v2a_dpo", folder / "v2a_dpo", ignore=shutil.ignore_patterns("__pycache__"))
-    params = yaml.safe_load(MINIATURE.read_text()) | {
-        "dvc": yaml.safe_load((ROOT / "configs/tiny.yaml").read_text())["dvc"]
-    }
+    params = yaml.safe_load(MINIATURE.read_text()) | {"dvc": values_of(load_params(ROOT / "configs/tiny.yaml"))["dvc"]}
     params["align"]["beta"] = 600.0  # `--set-param` changes what stands in the file
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(loop.root, folder / "artifacts")
