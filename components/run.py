@@ -41,9 +41,9 @@ def check_run(
 
 @component(ORCHESTRATION)
 def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # type: ignore[valid-type]
-    "Sources", [("videos", str), ("truth", str), ("generator", str), ("scorers", str)]
+    "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
-    """Returns the given prefixes; `truth` is empty for real videos."""
+    """Returns the given prefixes; `events` is empty for real videos."""
     from v2a_dpo.orchestration.existing import take_models as stage
 
     return stage(videos=videos, generator=generator, scorers=scorers)
@@ -69,9 +69,9 @@ def take_existing(location: str) -> str:
 
 @component(ORCHESTRATION)
 def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTuple(  # type: ignore[valid-type]
-    "Sources", [("videos", str), ("truth", str), ("generator", str), ("scorers", str)]
+    "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
-    """Returns the loop's videos, truth, base generator and scorers; fails if it is not finished."""
+    """Returns the loop's videos, events, base generator and scorers; fails if it is not finished."""
     from v2a_dpo.orchestration.existing import take_loop as stage
 
     return stage(loop_root=loop_root, generator=generator, scorers=scorers)

@@ -8,13 +8,13 @@ from components.definition import ORCHESTRATION, component
 
 
 @component(ORCHESTRATION)
-def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("truth", str)]):  # type: ignore[valid-type]
-    """Writes the tiny world's videos to the prefix `output`; returns it and where the truth about them lies."""
+def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("events", str)]):  # type: ignore[valid-type]
+    """Writes the tiny world's videos to the prefix `output`; returns it and where the events in them are listed."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.world import world as stage
 
     run_stage(stage, params, {"output": output})
-    return output, f"{output}/truth.json"
+    return output, f"{output}/events.json"
 
 
 @component(ORCHESTRATION)
@@ -31,12 +31,12 @@ def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # t
 
 @component(ORCHESTRATION)
 def annotate(
-    params: dict, candidates: str, truth: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
+    params: dict, candidates: str, events: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
 ) -> str:
     """Writes simulated ratings of the candidates to the prefix `output` and returns it."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.annotate import annotate as stage
 
-    arguments = {"candidates": candidates, "truth": truth, "output": output}
+    arguments = {"candidates": candidates, "events": events, "output": output}
     run_stage(stage, params, arguments, data=(output, table), numbers=("", numbers))
     return output

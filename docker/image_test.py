@@ -2,7 +2,7 @@
 
 The container has a read-only root file system, no network, no capabilities and user 1000; only /tmp and the test's own
 folder are writable. `world` renders videos there, `mine` makes preference pairs of 200 clips; the same two stages run
-here, and the captions, the truth and the pairs must be equal. Then MLflow's server starts in it as the manifests say, and
+here, and the captions, the events and the pairs must be equal. Then MLflow's server starts in it as the manifests say, and
 must answer under its own name and refuse another. Run by `make image-test`; needs docker or podman.
 """
 
@@ -106,7 +106,7 @@ def compare(folder: Path) -> str:
     world(params, output=str(here / "world"))
     mine(params, scores=str(folder / "scores"), audioscore=str(folder / "audioscore"), output=str(here / "pairs"))
     captions = sorted(path.relative_to(here) for path in here.glob("world/**/captions.csv"))
-    for name in [Path("world/truth.json"), *captions]:
+    for name in [Path("world/events.json"), *captions]:
         if (folder / name).read_bytes() != (here / name).read_bytes():
             raise SystemExit(f"{name}: the container's differs from ours")
     videos = sorted(folder.glob("world/*/*.mp4"))

@@ -17,7 +17,7 @@ def evaluation(placement: Placement) -> Any:
 
     Takes `params`, `root` (where results go), `clips` and `conditions` (the held-out set of a finished run), `scorers`,
     and `base`. What is compared is `model`, or `candidates` made for the same clips by anything. A model is a folder or
-    an address in MLflow's registry such as `models:/v2a-dpo@champion`. `truth` lets the tiny profile's rater judge.
+    an address in MLflow's registry such as `models:/v2a-dpo@champion`. `events` lets the tiny profile's rater judge.
     """
     make_base, make_other = system(placement), _model_or_candidates(placement)
 
@@ -31,7 +31,7 @@ def evaluation(placement: Placement) -> Any:
         base: str,
         model: str = "",
         candidates: str = "",
-        truth: str = "",
+        events: str = "",
     ) -> None:
         at = layout(root)
         ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
@@ -54,12 +54,12 @@ def evaluation(placement: Placement) -> Any:
                 "aligned_scores": after["scores"],
             }
             evaluated = placement.place(
-                evaluate(params=params, clips=clips, scorers=scorers, output=at.evaluation, truth=truth, **systems),
+                evaluate(params=params, clips=clips, scorers=scorers, output=at.evaluation, events=events, **systems),
                 "evaluation",
             )
             page = f"{at.report}/index.html"
             placement.place(
-                report(params=params, evaluation=value(evaluated), clips=clips, output=page, truth=truth, **systems),
+                report(params=params, evaluation=value(evaluated), clips=clips, output=page, events=events, **systems),
                 "control",
             )
 

@@ -52,7 +52,7 @@ def full_loop(placement: Placement) -> Any:
             given = make_sources(
                 params=params, root=root, videos=videos, generator=generator, scorers=scorers
             ).after(checked).outputs  # fmt: skip
-            base, judges, truth = given["generator"], given["scorers"], given["truth"]
+            base, judges, events = given["generator"], given["scorers"], given["events"]
             rated, mined = (
                 make_set(
                     params=params, root=data_root, split=split, start_at=start_at, videos=given["videos"],
@@ -67,7 +67,7 @@ def full_loop(placement: Placement) -> Any:
                 params=params, root=root, data_root=data_root, start_at=start_at,
                 annotation_clips=rated["clips"], annotation_candidates=rated["candidates"],
                 preference_clips=mined["clips"], preference_candidates=mined["candidates"],
-                scorers=judges, truth=truth, ratings_csv=ratings_csv,
+                scorers=judges, events=events, ratings_csv=ratings_csv,
             ).outputs  # fmt: skip
             aligned = alignment(
                 placement,
@@ -98,7 +98,7 @@ def full_loop(placement: Placement) -> Any:
                     aligned_candidates=after["candidates"],
                     aligned_scores=after["scores"],
                     output=at.evaluation,
-                    truth=truth,
+                    events=events,
                     curve_base=base,
                     curve_aligned=value(aligned),
                     curve_conditions=test["conditions"],
@@ -115,7 +115,7 @@ def full_loop(placement: Placement) -> Any:
                     aligned_candidates=after["candidates"],
                     aligned_scores=after["scores"],
                     output=f"{at.report}/index.html",
-                    truth=truth,
+                    events=events,
                     alignment=at.alignment,
                     audioscore=preference["audioscore"],
                     pairs=preference["pairs"],

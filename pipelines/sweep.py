@@ -43,7 +43,7 @@ def sweep(placement: Placement) -> Any:
             ).outputs  # fmt: skip
             make_cells(
                 params=params, root=root, loop_root=loop_root, betas=betas, thresholds=thresholds, grid=grid,
-                generator=loop["generator"], scorers=loop["scorers"], truth=loop["truth"],
+                generator=loop["generator"], scorers=loop["scorers"], events=loop["events"],
             )  # fmt: skip
 
     return pipeline
@@ -62,7 +62,7 @@ def _cells(placement: Placement) -> Part:
         grid: bool,
         generator: str,
         scorers: str,
-        truth: str,
+        events: str,
     ) -> str:
         done = layout(loop_root)
         planned = placement.place(plan_sweep(params=params, betas=betas, thresholds=thresholds, grid=grid), "control")
@@ -123,7 +123,7 @@ def _cells(placement: Placement) -> Part:
                     aligned_candidates=value(made),
                     aligned_scores=value(scored),
                     output=at.evaluation,
-                    truth=truth,
+                    events=events,
                 ),
                 "evaluation",
             )

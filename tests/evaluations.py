@@ -24,9 +24,9 @@ SETTINGS = BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.95, s
 
 def made_system(clip_ids: list[str], *, seed: int, gain: float, spread: float) -> SystemClips:
     """A system that is the real audio of `clip_ids` and noise `spread`; its ImageBind cosines are higher by `gain`."""
-    truth, noise = np.random.default_rng(7), np.random.default_rng(seed)
+    reference, noise = np.random.default_rng(7), np.random.default_rng(seed)
     count = len(clip_ids)
-    real = {name: truth.normal(size=(count, SIZE)) for name in TENSORS}
+    real = {name: reference.normal(size=(count, SIZE)) for name in TENSORS}
     columns = {
         name: (value + spread * noise.normal(size=value.shape)).astype(np.float32) for name, value in real.items()
     }
@@ -74,7 +74,7 @@ def write_evaluation(
             ]
         ),
     )
-    for name, system in {"truth": real, **systems}.items():
+    for name, system in {"reference": real, **systems}.items():
         rows = [
             {
                 "clip_id": clip_id,

@@ -34,7 +34,7 @@ def preference_pairs(placement: Placement) -> Part:
         preference_clips: str,
         preference_candidates: str,
         scorers: str,
-        truth: str,
+        events: str,
         ratings_csv: str,
     ) -> Preference:
         at, data = layout(root), layout(data_root)
@@ -49,7 +49,8 @@ def preference_pairs(placement: Placement) -> Part:
             ).output  # fmt: skip
             with dsl.If(ratings_csv == "", name="no-ratings-given"):
                 simulated = placement.place(
-                    annotate(params=params, candidates=annotation_candidates, truth=truth, output=at.ratings), "control"
+                    annotate(params=params, candidates=annotation_candidates, events=events, output=at.ratings),
+                    "control",
                 )
             with dsl.Else(name="ratings-given"):
                 imported = placement.place(

@@ -15,10 +15,10 @@ from pipelines.placement import Placement
 
 
 class Sources(NamedTuple):
-    """Where a run's videos, the truth about them, its base generator and its scorers lie."""
+    """Where a run's videos, the events in them, its base generator and its scorers lie."""
 
     videos: str
-    truth: str
+    events: str
     generator: str
     scorers: str
 
@@ -36,7 +36,7 @@ def sources(placement: Placement) -> Part:
             given = placement.place(take_models(videos=videos, generator=generator, scorers=scorers), "control")
         return Sources(
             videos=dsl.OneOf(made.outputs["videos"], given.outputs["videos"]),
-            truth=dsl.OneOf(made.outputs["truth"], given.outputs["truth"]),
+            events=dsl.OneOf(made.outputs["events"], given.outputs["events"]),
             generator=dsl.OneOf(trained.outputs["generator"], given.outputs["generator"]),
             scorers=dsl.OneOf(trained.outputs["scorers"], given.outputs["scorers"]),
         )

@@ -110,15 +110,15 @@ def test_captions_beside_the_given_videos_are_read_and_not_those_of_the_world(re
     assert given["captions"] == f"{tmp_path}/videos/captions.csv"
 
 
-@pytest.mark.parametrize(("family", "events"), [("tiny", "ROOT/world/truth.json"), ("mmaudio", None)])
+@pytest.mark.parametrize(("family", "events"), [("tiny", "ROOT/world/events.json"), ("mmaudio", None)])
 def test_only_the_tiny_profile_is_rated_by_its_events(family, events, recorded, tmp_path):
     """An old world beside real clips must not bring the simulated rater back."""
     from v2a_dpo.stages.evaluate import evaluate
 
     (tmp_path / "world").mkdir()
-    (tmp_path / "world" / "truth.json").touch()
+    (tmp_path / "world" / "events.json").touch()
     given = recorded(evaluate, "evaluate", "--root", str(tmp_path), "--set", f"generator.family={family}")
-    assert given["truth"] == (events and events.replace("ROOT", str(tmp_path)))
+    assert given["events"] == (events and events.replace("ROOT", str(tmp_path)))
 
 
 def test_every_default_path_is_shown_and_has_a_root():

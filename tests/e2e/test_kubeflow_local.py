@@ -114,7 +114,7 @@ def test_steps_that_exist_are_taken_and_not_made(kubeflow_run, cluster, values, 
         sources(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", videos=at.world, generator=at.base,
         scorers=at.scorers,
     )  # fmt: skip
-    assert given == {"videos": at.world, "truth": "", "generator": at.base, "scorers": at.scorers}
+    assert given == {"videos": at.world, "events": "", "generator": at.base, "scorers": at.scorers}
     clips = run(
         candidate_set(LOCAL), folder=tmp_path, params=values, root=at.root, split="preference", start_at="candidates",
         videos=at.world, generator=at.base,
@@ -123,7 +123,7 @@ def test_steps_that_exist_are_taken_and_not_made(kubeflow_run, cluster, values, 
     found = run(
         preference_pairs(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", data_root=at.root,
         start_at="pairs", annotation_clips="", annotation_candidates="", preference_clips="",
-        preference_candidates="", scorers="", truth="", ratings_csv="",
+        preference_candidates="", scorers="", events="", ratings_csv="",
     )  # fmt: skip
     assert found == {"audioscore": at.audioscore, "pairs": at.pairs}
     assert cluster.objects() == before

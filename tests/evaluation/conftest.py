@@ -50,13 +50,13 @@ class Loop:
     def inputs(self):
         """The arguments that evaluate and report have in common."""
         systems = {name: (self.folder("candidates", name), self.folder("scores", name)) for name in ("base", "aligned")}
-        return {"clips": self.folder("clips"), "truth": self.folder("truth.json"), **systems}
+        return {"clips": self.folder("clips"), "events": self.folder("events.json"), **systems}
 
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory):
     root = tmp_path_factory.mktemp("loop")
-    truths = make_split(0, "test", NUM_CLIPS)
+    clip_events = make_split(0, "test", NUM_CLIPS)
     params = Params.model_validate(
         {
             "profile": "tiny",
@@ -68,14 +68,16 @@ def loop(tmp_path_factory):
             "report": {"gallery_clips": 3},
         }
     )
-    (root / "truth.json").write_text(json.dumps({truth.clip_id: truth.to_dict() for truth in truths}))
+    (root / "events.json").write_text(json.dumps({events.clip_id: events.to_dict() for events in clip_events}))
     (root / "videos").mkdir()
-    for truth in truths:
-        write_clip_mp4(root / "videos" / f"{truth.clip_id}.mp4", truth)
+    for events in clip_events:
+        write_clip_mp4(root / "videos" / f"{events.clip_id}.mp4", events)
     lines = ["clip_id,prompt,label,has_speech"]
-    lines += [f"{truth.clip_id},{truth.prompt},{truth.label},{str(truth.has_speech).lower()}" for truth in truths]
+    lines += [
+        f"{events.clip_id},{events.prompt},{events.label},{str(events.has_speech).lower()}" for events in clip_events
+    ]
     (root / "captions.csv").write_text("\n".join(lines) + "\n")
-    save_generators(root, torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths]))
+    save_generators(root, torch.stack([torch.from_numpy(render_audio(events)) for events in clip_events]))
     made = Loop(root, params)
     prepare(
         params,
@@ -89,9 +91,9 @@ def loop(tmp_path_factory):
     write_scorers(root)
     generator = np.random.default_rng(0)
     for name, share_late, noise in (("base", 0.7, 0.15), ("aligned", 0.2, 0.03)):
-        audio = [damaged(truth, generator, share_late=share_late, noise=noise) for truth in truths]
-        rows = [candidate_row(truth.clip_id, sound) for truth, sound in zip(truths, audio, strict=True)]
-        write_system(made, name, rows, score_rows(truths, generator, better=name == "aligned"))
+        audio = [damaged(events, generator, share_late=share_late, noise=noise) for events in clip_events]
+        rows = [candidate_row(events.clip_id, sound) for events, sound in zip(clip_events, audio, strict=True)]
+        write_system(made, name, rows, score_rows(clip_events, generator, better=name == "aligned"))
     return made
 
 
@@ -145,10 +147,10 @@ def save_generators(root, audio_BS):
         model.save(root / name)
 
 
-def damaged(truth, generator, *, share_late, noise):
+def damaged(events, generator, *, share_late, noise):
     """The clip's true sound, late in some clips, with noise."""
     late_s = 0.3 if generator.uniform() < share_late else 0.0
-    moved = replace(truth, event_times_s=tuple(min(1.9, time_s + late_s) for time_s in truth.event_times_s))
+    moved = replace(events, event_times_s=tuple(min(1.9, time_s + late_s) for time_s in events.event_times_s))
     sound = render_audio(moved)
     return torch.from_numpy(sound + noise * generator.normal(size=sound.shape).astype(np.float32))
 
@@ -167,21 +169,21 @@ def candidate_row(clip_id, audio):
     }
 
 
-def score_rows(truths, generator, *, better, samples=1):
+def score_rows(clip_events, generator, *, better, samples=1):
     rows = []
-    for truth in truths:
+    for events in clip_events:
         for sample in range(samples):
             quality = generator.normal(0.3 if better else 0.0, 1.0)
             rows.append(
                 {
-                    "clip_id": truth.clip_id,
+                    "clip_id": events.clip_id,
                     "sample": sample,
                     "imagebind": 0.5 + 0.1 * quality,
                     "clap": 0.45 + 0.1 * quality,
                     "desync": max(0.0, round(0.1 - 0.05 * quality, 2)),
                     "inception": 1.0 + 0.3 * quality,
-                    "pesq": 1.1 if truth.has_speech else None,
-                    "missing": None if truth.has_speech else '{"pesq": "no speech"}',
+                    "pesq": 1.1 if events.has_speech else None,
+                    "missing": None if events.has_speech else '{"pesq": "no speech"}',
                 }
             )
     return rows
@@ -224,8 +226,8 @@ def learning(loop):
     from v2a_dpo.stages.mine import mine
     from v2a_dpo.stages.train_audioscore import train_audioscore
 
-    truths = make_split(0, "annotation", 60)
-    rows = score_rows(truths, np.random.default_rng(1), better=False, samples=5)
+    clip_events = make_split(0, "annotation", 60)
+    rows = score_rows(clip_events, np.random.default_rng(1), better=False, samples=5)
     write(loop.root / "annotated", SCORES, rows, rows_per_shard=len(rows))
     cuts = np.quantile([row["imagebind"] for row in rows], [1 / 3, 2 / 3])
     ratings = [

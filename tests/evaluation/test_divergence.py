@@ -17,10 +17,10 @@ def logits_of(*probabilities):
 
 
 def test_kl_of_two_classes_is_the_hand_made_sum_and_not_symmetric():
-    truth, generated = logits_of([0.75, 0.25]), logits_of([0.5, 0.5])
+    reference, generated = logits_of([0.75, 0.25]), logits_of([0.5, 0.5])
     expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
-    assert kl_divergences(truth + 7.0, generated)[0] == pytest.approx(expected, rel=1e-12)
-    assert kl_divergences(generated, truth)[0] == pytest.approx(-0.5 * np.log(0.75), rel=1e-12)
+    assert kl_divergences(reference + 7.0, generated)[0] == pytest.approx(expected, rel=1e-12)
+    assert kl_divergences(generated, reference)[0] == pytest.approx(-0.5 * np.log(0.75), rel=1e-12)
 
 
 def test_kl_of_certain_but_opposite_logits_stays_finite():
@@ -45,8 +45,8 @@ def test_fewer_clips_than_chunks_make_one_chunk_instead_of_an_undefined_score():
 
 
 def test_golden_kl_and_inception_scores_are_reproduced(golden):
-    truth, generated = golden["inputs.gt_logits"], golden["inputs.pred_logits"]
-    divergences = kl_divergences(truth, generated[: len(truth)])
+    reference, generated = golden["inputs.gt_logits"], golden["inputs.pred_logits"]
+    divergences = kl_divergences(reference, generated[: len(reference)])
     np.testing.assert_allclose(divergences, golden["outputs.kl_softmax_per_sample"], rtol=2e-5, atol=1e-6)
     assert divergences.mean() == pytest.approx(float(golden["outputs.kl_softmax"]), rel=1e-5)
     for name, settings in {
@@ -58,8 +58,8 @@ def test_golden_kl_and_inception_scores_are_reproduced(golden):
         assert score.mean == pytest.approx(float(golden[f"outputs.isc_{name}_mean"]), rel=1e-9)
         assert score.standard_deviation == pytest.approx(float(golden[f"outputs.isc_{name}_std"]), rel=1e-9, abs=1e-12)
     np.testing.assert_array_equal(permutation(64, seed=2020), golden["outputs.isc_permutation_2020"])
-    np.testing.assert_allclose(marginal(truth), golden["outputs.marginal_from_gt"], rtol=1e-6)
-    contributions = inception_contributions(generated, marginal(truth))
+    np.testing.assert_allclose(marginal(reference), golden["outputs.marginal_from_gt"], rtol=1e-6)
+    contributions = inception_contributions(generated, marginal(reference))
     np.testing.assert_allclose(contributions, golden["outputs.is_contribution_per_sample"], rtol=1e-5, atol=1e-7)
 
 

@@ -53,7 +53,7 @@ def test_metrics_table_and_summary_are_written_and_honest(loop, evaluated):
 
 def test_levels_are_the_means_of_what_is_kept_for_each_clip(loop, evaluated):
     levels = json.loads(Path(evaluated[0], "metrics.json").read_text())["levels"]
-    for name, folder in (("real", "truth"), ("base", "base"), ("aligned", "aligned")):
+    for name, folder in (("real", "reference"), ("base", "base"), ("aligned", "aligned")):
         table = Dataset.open(f"{evaluated[0]}/features/{folder}").table()
         for key in ("rms", "lufs", "clipped_share"):
             assert levels[name][key] == pytest.approx(np.mean(table[key].to_numpy()))
@@ -101,8 +101,8 @@ def test_a_second_run_makes_no_shard_again_and_the_same_files(loop, evaluated):
     assert {path: path.stat().st_mtime_ns for path in Path(output).rglob("part-*.parquet")} == stamps
 
 
-def test_without_a_truth_nobody_rates_and_no_rating_appears(loop, tmp_path):
-    inputs = {**loop.inputs, "truth": None}
+def test_without_events_nobody_rates_and_no_rating_appears(loop, tmp_path):
+    inputs = {**loop.inputs, "events": None}
     text = evaluate(loop.params, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path))
     assert "rater" not in text
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -134,6 +134,6 @@ def test_a_video_without_sound_leaves_its_clip_out_with_a_reason(loop, tmp_path,
     systems = {name: new_system(name, of=name, made_of={"clips": clips}) for name in ("base", "aligned")}
     inputs = {**loop.inputs, **systems, "clips": str(tmp_path / "clips")}
     evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
-    quarantine = pq.read_table(tmp_path / "out" / "features" / "truth" / "_quarantine.parquet").to_pylist()
+    quarantine = pq.read_table(tmp_path / "out" / "features" / "reference" / "_quarantine.parquet").to_pylist()
     assert [row["clip_id"] for row in quarantine] == [rows[3]["clip_id"]]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["clips"] == 11

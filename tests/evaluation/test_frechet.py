@@ -33,13 +33,13 @@ def test_covariances_that_do_not_commute_agree_with_the_two_by_two_closed_form()
 
 
 def test_golden_distances_are_reproduced(golden):
-    generated, truth = golden["inputs.pred_features"], golden["inputs.gt_features"]
-    assert frechet_distance(generated, truth) == pytest.approx(float(golden["outputs.fd"]), rel=1e-6)
-    assert frechet_distance(truth, generated) == pytest.approx(float(golden["outputs.fd_swapped"]), rel=1e-6)
-    assert frechet_distance(truth, truth) == pytest.approx(0.0, abs=1e-9)
-    few = frechet_distance(generated[:20], truth[:23])
+    generated, reference = golden["inputs.pred_features"], golden["inputs.gt_features"]
+    assert frechet_distance(generated, reference) == pytest.approx(float(golden["outputs.fd"]), rel=1e-6)
+    assert frechet_distance(reference, generated) == pytest.approx(float(golden["outputs.fd_swapped"]), rel=1e-6)
+    assert frechet_distance(reference, reference) == pytest.approx(0.0, abs=1e-9)
+    few = frechet_distance(generated[:20], reference[:23])
     assert few == pytest.approx(float(golden["outputs.fd_rank_deficient"]), rel=1e-6)
-    paired = frechet_distance(generated[golden["outputs.pair_pred_index"]], truth[golden["outputs.pair_gt_index"]])
+    paired = frechet_distance(generated[golden["outputs.pair_pred_index"]], reference[golden["outputs.pair_gt_index"]])
     assert paired == pytest.approx(float(golden["outputs.fd_paired"]), rel=1e-6)
 
 

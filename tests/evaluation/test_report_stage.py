@@ -97,15 +97,15 @@ def test_the_gallery_has_three_soundtracks_a_clip_and_event_marks(page, loop):
     sounds = re.findall(r"data:audio/flac;base64,([^\"]+)", text)
     assert len(sounds) == 9
     assert all(base64.b64decode(sound).startswith(b"fLaC") for sound in sounds)
-    truths = json.loads(Path(loop.folder("truth.json")).read_text())
+    clip_events = json.loads(Path(loop.folder("events.json")).read_text())
     shown = re.findall(r'<p class="clip-id">([^<]+)</p>', text)
     cards = text.split('<article class="clip">')[1:]
     for clip_id, card in zip(shown, cards, strict=True):
-        assert card.split("</article>")[0].count('class="event"') == len(truths[clip_id]["event_times_s"])
+        assert card.split("</article>")[0].count('class="event"') == len(clip_events[clip_id]["event_times_s"])
 
 
 def test_parts_that_were_not_made_are_left_out(loop, evaluated, tmp_path):
-    inputs = {**loop.inputs, "truth": None}
+    inputs = {**loop.inputs, "events": None}
     report(loop.params, **inputs, evaluation=evaluated[0], output=str(tmp_path / "short.html"))
     reader = Reader((tmp_path / "short.html").read_text())
     assert {"training", "audioscore", "pairs"}.isdisjoint(reader.ids)

@@ -16,8 +16,8 @@ PARAMS = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 
 
 def test_without_text_a_prompt_is_as_if_it_were_not_given(tmp_path):
-    (truth,) = make_split(0, "test", 1)
-    write_clip_mp4(tmp_path / "film.mp4", truth)
+    (events,) = make_split(0, "test", 1)
+    write_clip_mp4(tmp_path / "film.mp4", events)
     (tmp_path / "generator").mkdir()
     model = build(TinyEncoders(), PatchCodec.fit(torch.randn(8, 32_000) * 0.1), seed=0)
     generator = torch.Generator().manual_seed(1)

@@ -57,8 +57,8 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     root = tmp_path_factory.mktemp("served")
-    truths = make_split(0, "test", 8)
-    audio = torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths])
+    clip_events = make_split(0, "test", 8)
+    audio = torch.stack([torch.from_numpy(render_audio(events)) for events in clip_events])
     for name, seed in (("base", 0), ("aligned", 1)):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -69,7 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
                     weight.add_(0.05 * torch.randn(weight.shape))
         model.save(root / name)
         record_checksums(root / name)
-    write_clip_mp4(root / "clip.mp4", truths[0])
+    write_clip_mp4(root / "clip.mp4", clip_events[0])
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     return Served(root / "base", root / "aligned", root / "clip.mp4", params_from(PARAMS), root / "params.yaml")
 

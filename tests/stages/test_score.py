@@ -56,7 +56,7 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def truths():
+def clip_events():
     """Two clips with speech and two without."""
     clips = make_split(3, "test", 40)
     voices = [clip for clip in clips if clip.has_speech][:2]
@@ -64,14 +64,14 @@ def truths():
 
 
 @pytest.fixture(scope="module")
-def prepared(models, truths, tmp_path_factory, write_video):
+def prepared(models, clip_events, tmp_path_factory, write_video):
     """Prepared clips: four of the tiny world, one of them without a prompt, and a mute one that claims to speak."""
     root = tmp_path_factory.mktemp("prepared")
     (root / "videos").mkdir()
     lines = ["clip_id,prompt,has_speech"]
-    for number, truth in enumerate(truths):
-        write_clip_mp4(root / "videos" / f"{truth.clip_id}.mp4", truth)
-        lines.append(f"{truth.clip_id},{'' if number == 1 else truth.prompt},{str(truth.has_speech).lower()}")
+    for number, events in enumerate(clip_events):
+        write_clip_mp4(root / "videos" / f"{events.clip_id}.mp4", events)
+        lines.append(f"{events.clip_id},{'' if number == 1 else events.prompt},{str(events.has_speech).lower()}")
     write_video(root / "videos" / "mute.mp4")
     (root / "videos" / "captions.csv").write_text("\n".join([*lines, "mute,a voice,true"]) + "\n")
     prepare(
@@ -99,10 +99,10 @@ def _write_candidates(folder, shards):
 
 
 @pytest.fixture(scope="module")
-def candidates(prepared, truths, tmp_path_factory):
+def candidates(prepared, clip_events, tmp_path_factory):
     """For each clip its true sound and noise; the mute clip has a single candidate."""
     noise = (0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE)).astype(np.float32)
-    pairs = [[_row(truth.clip_id, 0, render_audio(truth)), _row(truth.clip_id, 1, noise)] for truth in truths]
+    pairs = [[_row(events.clip_id, 0, render_audio(events)), _row(events.clip_id, 1, noise)] for events in clip_events]
     shards = [pairs[0] + pairs[1] + pairs[2], [*pairs[3], _row("mute", 0, noise)]]
     return _write_candidates(tmp_path_factory.mktemp("candidates") / "test", shards)
 
@@ -121,33 +121,33 @@ def scored(prepared, models, candidates, tmp_path_factory):
     return output, summary, Dataset.open(str(output), SCORES).table().to_pylist()
 
 
-def test_every_candidate_has_a_row_in_order(scored, truths):
+def test_every_candidate_has_a_row_in_order(scored, clip_events):
     _, summary, rows = scored
-    expected = [(truth.clip_id, sample) for truth in truths for sample in (0, 1)]
+    expected = [(events.clip_id, sample) for events in clip_events for sample in (0, 1)]
     assert [(row["clip_id"], row["sample"]) for row in rows] == [*expected, ("mute", 0)]
     assert summary.quarantined == {}
 
 
-def test_scores_that_do_not_apply_are_null_with_their_reason(scored, truths):
+def test_scores_that_do_not_apply_are_null_with_their_reason(scored, clip_events):
     _, _, rows = scored
     for row in rows:
         reasons = json.loads(row["missing"]) if row["missing"] else {}
         assert {name for name in NAMES if row[name] is None} == set(reasons)
         if row["clip_id"] == "mute":
             assert reasons == {"pesq": "the clip has no sound of its own"}
-        elif row["clip_id"] == truths[1].clip_id:
+        elif row["clip_id"] == clip_events[1].clip_id:
             assert reasons == {"clap": "the clip has no text"}
-        elif row["clip_id"] == truths[0].clip_id:
+        elif row["clip_id"] == clip_events[0].clip_id:
             assert reasons == {}
         else:
             assert reasons == {"pesq": "the clip has no human speech"}
 
 
-def test_the_true_sound_of_a_speaker_has_the_better_pesq(scored, truths):
+def test_the_true_sound_of_a_speaker_has_the_better_pesq(scored, clip_events):
     _, _, rows = scored
     pesq = {(row["clip_id"], row["sample"]): row["pesq"] for row in rows}
-    for truth in truths[:2]:
-        assert pesq[truth.clip_id, 0] > pesq[truth.clip_id, 1] + 1.0
+    for events in clip_events[:2]:
+        assert pesq[events.clip_id, 0] > pesq[events.clip_id, 1] + 1.0
 
 
 def test_scores_lie_in_their_ranges(scored):
@@ -189,14 +189,14 @@ def test_shards_can_be_scored_apart(scored, prepared, models, candidates, tmp_pa
     assert (tmp_path / "part-00001.parquet").read_bytes() == (output / "part-00001.parquet").read_bytes()
 
 
-def test_damaged_candidates_and_vanished_videos_are_quarantined(prepared, models, truths, tmp_path):
+def test_damaged_candidates_and_vanished_videos_are_quarantined(prepared, models, clip_events, tmp_path):
     shutil.copytree(prepared / "clips", tmp_path / "clips")
-    audio = render_audio(truths[2])
+    audio = render_audio(clip_events[2])
     rows = [
-        _row(truths[0].clip_id, 0, b"fLaC nonsense"),
-        _row(truths[2].clip_id, 0, audio),
-        _row(truths[3].clip_id, 0, audio),
-        _row(truths[3].clip_id, 1, audio[:-100]),
+        _row(clip_events[0].clip_id, 0, b"fLaC nonsense"),
+        _row(clip_events[2].clip_id, 0, audio),
+        _row(clip_events[3].clip_id, 0, audio),
+        _row(clip_events[3].clip_id, 1, audio[:-100]),
         _row("mute", 0, audio),
     ]
     candidates = _write_candidates(tmp_path / "candidates", [rows])
@@ -209,8 +209,8 @@ def test_damaged_candidates_and_vanished_videos_are_quarantined(prepared, models
     assert summary.rows == 1
     found = Dataset.open(str(tmp_path / "scores")).quarantine().to_pylist()
     assert {(row["clip_id"], row["error"]) for row in found} == {
-        (truths[0].clip_id, "AudioUnreadable"),
-        (truths[3].clip_id, "AudioUnreadable"),
+        (clip_events[0].clip_id, "AudioUnreadable"),
+        (clip_events[3].clip_id, "AudioUnreadable"),
         ("mute", "VideoMissing"),
     }
 
@@ -243,9 +243,9 @@ def test_new_scorers_score_everything_anew(scored, prepared, models, candidates,
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.0])
-def test_sounds_that_do_not_last_as_long_as_their_clip_are_refused(seconds, prepared, models, truths, tmp_path):
+def test_sounds_that_do_not_last_as_long_as_their_clip_are_refused(seconds, prepared, models, clip_events, tmp_path):
     noise = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE))
-    rows = [_row(truths[0].clip_id, 0, noise.astype(np.float32))]
+    rows = [_row(clip_events[0].clip_id, 0, noise.astype(np.float32))]
     candidates = _write_candidates(tmp_path / "candidates", [rows])
     with pytest.raises(UserError, match=f"{seconds:.2f} s, the clip 2.00 s"):
         _score(prepared, models, candidates, tmp_path / "scores")
@@ -259,16 +259,18 @@ def test_memory_that_runs_out_loses_no_clip(prepared, models, candidates, tmp_pa
     assert _score(prepared, models, candidates, tmp_path).quarantined == {}
 
 
-def test_a_store_that_fails_for_a_moment_loses_no_clip(prepared, models, truths, store, tmp_path):
+def test_a_store_that_fails_for_a_moment_loses_no_clip(prepared, models, clip_events, store, tmp_path):
     videos = prepared / "videos"
-    store.put("clip.mp4", (videos / f"{truths[0].clip_id}.mp4").read_bytes())
+    store.put("clip.mp4", (videos / f"{clip_events[0].clip_id}.mp4").read_bytes())
     rows = Dataset.open(str(prepared / "clips")).table().to_pylist()
-    row = next(row for row in rows if row["clip_id"] == truths[0].clip_id) | {"video": f"{store.uri}/clip.mp4"}
+    row = next(row for row in rows if row["clip_id"] == clip_events[0].clip_id) | {"video": f"{store.uri}/clip.mp4"}
     build_dataset(
         str(tmp_path / "clips"), CLIPS, parameters="test", inputs={}, tasks=[ShardTask(0, [])],
         make=lambda _: ShardContent([row]),
     )  # fmt: skip
-    candidates = _write_candidates(tmp_path / "candidates", [[_row(truths[0].clip_id, 0, render_audio(truths[0]))]])
+    candidates = _write_candidates(
+        tmp_path / "candidates", [[_row(clip_events[0].clip_id, 0, render_audio(clip_events[0]))]]
+    )
     with store.failing("clip.mp4", after=0), pytest.raises(UserError, match="cannot be read") as caught:
         _score(tmp_path, models, candidates, tmp_path / "scores")
     assert not isinstance(caught.value, MediaError)

@@ -22,9 +22,9 @@ def codec():
 def test_a_round_trip_keeps_what_the_rater_hears(clips, codec):
     decoded = codec.decode(codec.encode(clips.audio)).numpy()
     true = np.mean(
-        [judge(audio.numpy(), truth).quality for audio, truth in zip(clips.audio, clips.truths, strict=True)]
+        [judge(audio.numpy(), events).quality for audio, events in zip(clips.audio, clips.clip_events, strict=True)]
     )
-    kept = np.mean([judge(audio, truth).quality for audio, truth in zip(decoded, clips.truths, strict=True)])
+    kept = np.mean([judge(audio, events).quality for audio, events in zip(decoded, clips.clip_events, strict=True)])
     assert true - kept < 0.05
 
 

@@ -5,18 +5,18 @@ from v2a_dpo.tiny.rater import judge, onset_f1, rate
 from v2a_dpo.tiny.sound import DamageRates, coloured_noise, render_audio, render_damaged_audio
 from v2a_dpo.tiny.world import make_split
 
-TRUTHS = make_split(5, "test", 40)
+CLIP_EVENTS = make_split(5, "test", 40)
 
 
 def mean_quality(sounds):
-    return np.mean([judge(audio, truth).quality for audio, truth in zip(sounds, TRUTHS, strict=True)])
+    return np.mean([judge(audio, events).quality for audio, events in zip(sounds, CLIP_EVENTS, strict=True)])
 
 
 def test_the_true_sound_beats_a_damaged_one_and_that_beats_noise():
     generator = np.random.default_rng(0)
-    true = mean_quality([render_audio(truth) for truth in TRUTHS])
-    damaged = mean_quality([render_damaged_audio(truth, generator, DamageRates()) for truth in TRUTHS])
-    noise = mean_quality([0.1 * coloured_noise(generator) for _ in TRUTHS])
+    true = mean_quality([render_audio(events) for events in CLIP_EVENTS])
+    damaged = mean_quality([render_damaged_audio(events, generator, DamageRates()) for events in CLIP_EVENTS])
+    noise = mean_quality([0.1 * coloured_noise(generator) for _ in CLIP_EVENTS])
     assert true > 0.93
     assert true - damaged > 0.1
     assert damaged - noise > 0.3
@@ -37,20 +37,22 @@ def only(**kind):
 )
 def test_each_damage_lowers_its_part_of_the_judgement(rates, part, least_drop):
     generator = np.random.default_rng(0)
-    clean = np.mean([getattr(judge(render_audio(truth), truth), part) for truth in TRUTHS])
-    damaged = np.mean([getattr(judge(render_damaged_audio(truth, generator, rates), truth), part) for truth in TRUTHS])
+    clean = np.mean([getattr(judge(render_audio(events), events), part) for events in CLIP_EVENTS])
+    damaged = np.mean(
+        [getattr(judge(render_damaged_audio(events, generator, rates), events), part) for events in CLIP_EVENTS]
+    )
     assert clean - damaged > least_drop
 
 
 def test_noise_raises_the_noise_part():
     generator = np.random.default_rng(0)
-    clean = np.mean([judge(render_audio(truth), truth).noise for truth in TRUTHS])
-    noisy = np.mean([judge(render_damaged_audio(t, generator, only(noisy=1)), t).noise for t in TRUTHS])
+    clean = np.mean([judge(render_audio(events), events).noise for events in CLIP_EVENTS])
+    noisy = np.mean([judge(render_damaged_audio(t, generator, only(noisy=1)), t).noise for t in CLIP_EVENTS])
     assert noisy - clean > 0.3
 
 
 def test_quality_weighs_its_parts_as_stated():
-    judgement = judge(render_audio(TRUTHS[0]), TRUTHS[0])
+    judgement = judge(render_audio(CLIP_EVENTS[0]), CLIP_EVENTS[0])
     expected = (
         0.45 * judgement.onset_f1
         + 0.30 * judgement.class_match
@@ -61,7 +63,7 @@ def test_quality_weighs_its_parts_as_stated():
 
 
 def test_silence_has_no_onset_no_class_and_no_pitch():
-    judgement = judge(np.zeros(32_000, dtype=np.float32), TRUTHS[0])
+    judgement = judge(np.zeros(32_000, dtype=np.float32), CLIP_EVENTS[0])
     assert (judgement.onset_f1, judgement.class_match, judgement.pitch_match) == (0.0, 0.0, 0.0)
 
 

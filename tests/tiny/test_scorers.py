@@ -23,7 +23,7 @@ def clips():
 
 def test_a_briefly_trained_tagger_names_most_classes(data, clips):
     tagger = train_scorer("passt", data, steps=60, seed=0)
-    labels = torch.tensor([CLASSES.index(truth.label) for truth in clips.truths])
+    labels = torch.tensor([CLASSES.index(events.label) for events in clips.clip_events])
     assert (tagger.tag(clips.audio)[1].argmax(dim=1) == labels).float().mean() > 0.8
 
 
@@ -39,7 +39,7 @@ def test_every_tagger_gives_the_embedding_first_and_the_class_logits_second(name
 
 def test_a_briefly_trained_text_scorer_prefers_true_prompts(data, clips):
     scorer = train_scorer("clap", data, steps=60, seed=0)
-    cosines = scorer.embed_audio(clips.audio) @ scorer.embed_text([truth.prompt for truth in clips.truths]).T
+    cosines = scorer.embed_audio(clips.audio) @ scorer.embed_text([events.prompt for events in clips.clip_events]).T
     others = (cosines.sum() - cosines.diag().sum()) / (cosines.numel() - len(cosines))
     assert cosines.diag().mean() - others > 0.3
 

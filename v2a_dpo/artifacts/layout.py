@@ -26,9 +26,9 @@ class Layout:
         return self.path("world")
 
     @property
-    def truth(self) -> str:
+    def events(self) -> str:
         """What really happens in the procedural videos; only the simulated rater reads it."""
-        return self.path("world", "truth.json")
+        return self.path("world", "events.json")
 
     @property
     def pretrained(self) -> str:

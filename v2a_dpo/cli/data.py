@@ -219,7 +219,7 @@ def score(
 def annotate(
     call: Call,
     candidates: Annotated[str, folder("The candidates to rate")] = AT.candidates("annotation"),
-    truth: Annotated[str, file("The procedural world's truth.json")] = AT.truth,
+    events: Annotated[str, file("The procedural world's events.json")] = AT.events,
     output: Annotated[str, folder("Output for the ratings")] = AT.ratings,
 ) -> object:
     """Rate candidates Good, Medium or Bad with the SIMULATED rater of the tiny profile.
@@ -228,7 +228,7 @@ def annotate(
     """
     from v2a_dpo.stages.annotate import annotate as stage
 
-    return stage(call.params, candidates=candidates, truth=truth, output=output, progress=call.progress)
+    return stage(call.params, candidates=candidates, events=events, output=output, progress=call.progress)
 
 
 def import_ratings(

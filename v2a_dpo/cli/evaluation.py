@@ -20,11 +20,11 @@ def evaluate(
     aligned_candidates: Annotated[str, folder("The aligned model's audio")] = AT.candidates("test-aligned"),
     aligned_scores: Annotated[str, folder("Its scores")] = AT.scores("test-aligned"),
     output: Annotated[str, folder("Output for metrics, tables and curves")] = AT.evaluation,
-    truth: Annotated[
+    events: Annotated[
         str | None,
         file(
-            "truth.json, for the quality by the SIMULATED rater "
-            f"[default: {AT.truth} in the tiny profile, otherwise none]"
+            "events.json, for the quality by the SIMULATED rater "
+            f"[default: {AT.events} in the tiny profile, otherwise none]"
         ),
     ] = None,
     curve_base: Annotated[str | None, folder("Base model for the guidance curve")] = AT.base,
@@ -38,8 +38,8 @@ def evaluate(
     from v2a_dpo.stages.evaluate import evaluate as stage
     from v2a_dpo.stages.guidance_curve import Models
 
-    if truth is None and call.params.generator.family == "tiny":
-        truth = call.at.truth
+    if events is None and call.params.generator.family == "tiny":
+        events = call.at.events
     curve = None
     if curve_base and curve_aligned and curve_conditions:
         curve = Models(base=curve_base, aligned=curve_aligned, conditions=curve_conditions)
@@ -50,7 +50,7 @@ def evaluate(
         base=(base_candidates, base_scores),
         aligned=(aligned_candidates, aligned_scores),
         output=output,
-        truth=truth,
+        events=events,
         curve=curve,
         progress=call.progress,
     )

@@ -157,7 +157,7 @@ def _clip(row: Mapping[str, str], folder: VideoFolder, captions: str) -> Caption
             start_s=start_s,
             prompt=row.get("prompt") or None,
             label=label,
-            has_speech=_truth(row["has_speech"]) if row.get("has_speech") else label in SPEECH_LABELS,
+            has_speech=_boolean(row["has_speech"]) if row.get("has_speech") else label in SPEECH_LABELS,
         )
     except ValueError as error:
         remedy = "Correct the line."
@@ -167,7 +167,7 @@ def _clip(row: Mapping[str, str], folder: VideoFolder, captions: str) -> Caption
         return RejectedClip(clip_id, error)
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in _YES | _NO:
         raise ValueError(f"has_speech is {text!r}, neither true nor false")
     return text.lower() in _YES

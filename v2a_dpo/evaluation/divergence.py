@@ -30,11 +30,11 @@ class InceptionScore:
     standard_deviation: float
 
 
-def kl_divergences(truth_logits_NC: NDArray[np.floating], generated_logits_NC: NDArray[np.floating]) -> Array:
-    """KL(softmax(truth) || softmax(generated)) of each clip in nats `[N]`, in log space without an epsilon."""
-    truth = log_softmax(truth_logits_NC.astype(np.float64), axis=1)
+def kl_divergences(reference_logits_NC: NDArray[np.floating], generated_logits_NC: NDArray[np.floating]) -> Array:
+    """KL(softmax(reference) || softmax(generated)) of each clip in nats `[N]`, in log space without an epsilon."""
+    reference = log_softmax(reference_logits_NC.astype(np.float64), axis=1)
     generated = log_softmax(generated_logits_NC.astype(np.float64), axis=1)
-    return np.asarray((np.exp(truth) * (truth - generated)).sum(axis=1))
+    return np.asarray((np.exp(reference) * (reference - generated)).sum(axis=1))
 
 
 def marginal(logits_NC: NDArray[np.floating]) -> Array:

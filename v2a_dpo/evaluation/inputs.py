@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from v2a_dpo.artifacts.code import Root, code_of
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import file_checksum, fingerprint, folder_fingerprint
-from v2a_dpo.artifacts.location import read_bytes
+from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.manifest import ShardEntry
 from v2a_dpo.artifacts.schema import CLIPS, SCORES
 from v2a_dpo.artifacts.shards import ShardTask, build_dataset
@@ -23,13 +21,10 @@ from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor, Quality
 from v2a_dpo.evaluation.pairing import Pairing, pair_clips
 from v2a_dpo.evaluation.sampling import Sampling, only_value, sampling_of
 from v2a_dpo.evaluation.systems import SystemClips, check_scores, join_columns, load_features, load_scores
-from v2a_dpo.media.audio import decode_flac, read_audio, resample
+from v2a_dpo.media.audio import decode_flac, read_audio
 from v2a_dpo.media.errors import MediaError
 from v2a_dpo.progress import Progress
 from v2a_dpo.scoring.catalog import KINDS, load_taggers
-
-if TYPE_CHECKING:
-    from v2a_dpo.tiny.world import ClipTruth
 
 #: Yields the audio of one shard's clips.
 Reader = Callable[[Dataset, ShardEntry], Iterator[ClipAudio]]
@@ -39,10 +34,24 @@ System = tuple[str, str]
 _LEAST_REAL_RATE = {"official": 32_000, "tiny": 16_000}
 
 
+@dataclass(frozen=True)
+class Rater:
+    """Who rates the audio: a name for tables, the quality of one clip's audio, and what decides on it.
+
+    `fingerprint` identifies the data and `code` the function that the quality comes from; features are made again when
+    one of them changes.
+    """
+
+    name: str
+    quality: Quality
+    fingerprint: str
+    code: Root
+
+
 class EvaluationInputs:
     """The clips, the taggers and the rater of one evaluation; features are made once and found again."""
 
-    def __init__(self, params: Params, *, clips: str, scorers: str, truth: str | None, progress: Progress) -> None:
+    def __init__(self, params: Params, *, clips: str, scorers: str, rater: Rater | None, progress: Progress) -> None:
         self.params = params
         self.progress = progress
         self.clips = Dataset.open(clips, CLIPS)
@@ -51,14 +60,14 @@ class EvaluationInputs:
         taggers = load_taggers(kind, scorers)  # refuses a kind that there is not
         self.scorers = scorers
         self.scorers_fingerprint = folder_fingerprint(scorers)
-        self._made_by = [self.scorers_fingerprint, *([file_checksum(truth)] if truth else [])]
+        self._made_by = [self.scorers_fingerprint, *([rater.fingerprint] if rater else [])]
         roots: list[Root] = [FeatureExtractor, _real, _generated, f"{KINDS[kind]}:load_taggers"]
-        roots += [_simulated_rater] if truth else []
+        roots += [rater.code] if rater else []
         self._code = code_of(*roots)
         self._extractor = FeatureExtractor(
             taggers,
             duration_s=params.prepare.duration_s,
-            quality=_simulated_rater(truth) if truth else None,
+            quality=rater.quality if rater else None,
         )
 
     def real_audio(self, folder: str, *, like: System) -> SystemClips:
@@ -148,21 +157,3 @@ def _generated(source: Dataset, entry: ShardEntry) -> Iterator[ClipAudio]:
         except MediaError as error:
             audio, sample_rate = error, 0
         yield ClipAudio(row["clip_id"], sample_rate, audio)
-
-
-def _simulated_rater(truth: str) -> Quality:
-    """The tiny world's rater, which knows what happens in each clip; imported only when there is a truth."""
-    from v2a_dpo.tiny.rater import judge
-    from v2a_dpo.tiny.world import SAMPLE_RATE
-
-    truths = read_truths(truth)
-    return lambda clip_id, audio, sample_rate: (
-        judge(resample(audio, sample_rate, SAMPLE_RATE).numpy(), truths[clip_id]).quality
-    )
-
-
-def read_truths(truth: str) -> dict[str, ClipTruth]:
-    """What happens in each clip of the tiny world, by clip id."""
-    from v2a_dpo.tiny.world import ClipTruth
-
-    return {clip_id: ClipTruth.from_dict(values) for clip_id, values in json.loads(read_bytes(truth)).items()}

@@ -151,12 +151,12 @@ class Comparison:
             ) from error
 
 
-def per_clip_values(truth: SystemClips, system: SystemClips) -> dict[str, Array]:
+def per_clip_values(reference: SystemClips, system: SystemClips) -> dict[str, Array]:
     """The numbers `[N]` behind the metrics that are means over clips, NaN where a clip has none; rows must be paired.
 
     `inception_contribution` is each clip's part of a one-chunk Inception Score, against the real audio's marginal.
     """
-    columns, real = system.columns, truth.columns
+    columns, real = system.columns, reference.columns
     return {
         "kl_panns": kl_divergences(real["panns_logits"], columns["panns_logits"]),
         "kl_passt": kl_divergences(real["passt_logits"], columns["passt_logits"]),
@@ -181,16 +181,16 @@ class EvaluatedClips:
     panns_logits: NDArray[np.floating]
 
 
-def evaluated_clips(truth: SystemClips, system: SystemClips) -> EvaluatedClips:
+def evaluated_clips(reference: SystemClips, system: SystemClips) -> EvaluatedClips:
     """What the metrics need of `system`; the rows of the real audio must be paired with it."""
     columns = system.columns
     return EvaluatedClips(
-        system.clip_ids, per_clip_values(truth, system), columns["passt_embedding"], columns["panns_logits"]
+        system.clip_ids, per_clip_values(reference, system), columns["passt_embedding"], columns["panns_logits"]
     )
 
 
 def compare(
-    truth: SystemClips,
+    reference: SystemClips,
     systems: Mapping[str, SystemClips],
     settings: BootstrapSettings,
     *,
@@ -200,8 +200,8 @@ def compare(
 
     `failed` counts the further clips on which one system alone made no usable sound.
     """
-    evaluated = {name: evaluated_clips(truth, systems[name]) for name in SYSTEMS}
-    return compare_evaluated(truth.columns["passt_embedding"], evaluated, settings, failed=failed)
+    evaluated = {name: evaluated_clips(reference, systems[name]) for name in SYSTEMS}
+    return compare_evaluated(reference.columns["passt_embedding"], evaluated, settings, failed=failed)
 
 
 def compare_evaluated(

@@ -28,12 +28,12 @@ PER_CLIP_SCHEMA = TableSchema(
 )
 
 
-def per_clip_rows(truth: SystemClips, systems: Mapping[str, SystemClips]) -> list[dict[str, Any]]:
+def per_clip_rows(reference: SystemClips, systems: Mapping[str, SystemClips]) -> list[dict[str, Any]]:
     """The rows of PER_CLIP_SCHEMA, clip by clip; a number that a clip lacks is null. All rows must be paired."""
-    values = {name: per_clip_values(truth, system) for name, system in systems.items()}
+    values = {name: per_clip_values(reference, system) for name, system in systems.items()}
     return [
         {"clip_id": clip_id, "system": name, **{key: _or_null(values[name][key][row]) for key in _VALUES}}
-        for row, clip_id in enumerate(truth.clip_ids)
+        for row, clip_id in enumerate(reference.clip_ids)
         for name in systems
     ]
 

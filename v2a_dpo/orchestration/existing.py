@@ -10,10 +10,10 @@ from v2a_dpo.errors import UserError
 
 
 class Sources(NamedTuple):
-    """Where videos, the truth about them (empty: unknown), base generator and scorers lie."""
+    """Where videos, the events in them (empty: unknown), base generator and scorers lie."""
 
     videos: str
-    truth: str
+    events: str
     generator: str
     scorers: str
 
@@ -54,7 +54,7 @@ def take_loop(*, loop_root: str, generator: str, scorers: str) -> Sources:
     at = Layout(loop_root)
     for needed in (at.ratings, at.audioscore, at.scores("test-base")):
         take_existing(needed)
-    truth = at.truth if exists(at.truth) else ""
+    events = at.events if exists(at.events) else ""
     return Sources(
-        at.world if truth else "", truth, take_existing(generator or at.base), take_existing(scorers or at.scorers)
+        at.world if events else "", events, take_existing(generator or at.base), take_existing(scorers or at.scorers)
     )

@@ -63,7 +63,7 @@ def report_of(params: Params, *, root: str, output: str, progress: Progress = si
         base=base,
         aligned=aligned,
         output=output,
-        truth=at.truth if exists(at.truth) else None,
+        events=at.events if exists(at.events) else None,
         alignment=at.alignment,
         audioscore=at.audioscore,
         pairs=at.pairs,
@@ -143,7 +143,7 @@ def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
     yield Step(
         "annotate",
         (at.ratings,),
-        partial(annotate, params, candidates=at.candidates("annotation"), truth=at.truth, output=at.ratings),
+        partial(annotate, params, candidates=at.candidates("annotation"), events=at.events, output=at.ratings),
     )
     yield Step(
         "train-audioscore",
@@ -201,7 +201,7 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
             base=base,
             aligned=aligned,
             output=at.evaluation,
-            truth=at.truth,
+            events=at.events,
             curve=Models(base=at.base, aligned=at.aligned, conditions=at.conditions("test")),
         ),
     )

@@ -73,7 +73,7 @@ def evaluated_in(evaluation: str, role: str) -> EvaluatedFile:
     names = [name for name in PER_CLIP_SCHEMA.arrow.names if name not in ("clip_id", "system")]
     values = {name: table.column(name).cast(pa.float64()).to_numpy() for name in names}
     system = load_features(folder.features(role)).select(clip_ids).columns
-    real = load_features(folder.features("truth")).select(clip_ids).columns
+    real = load_features(folder.features("reference")).select(clip_ids).columns
     clips = EvaluatedClips(
         clip_ids,
         {name: np.asarray(column, dtype=np.float64) for name, column in values.items()},

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
-
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.artifacts.shards import BuildSummary, ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.rater import judge, rate
-from v2a_dpo.tiny.world import ClipTruth
+from v2a_dpo.tiny.world import read_events
 
 RATER = "simulated rater"
 
 
-def annotate(params: Params, *, candidates: str, truth: str, output: str, progress: Progress = silent) -> BuildSummary:
+def annotate(params: Params, *, candidates: str, events: str, output: str, progress: Progress = silent) -> BuildSummary:
     """Rates every candidate Good, Medium or Bad into `output` (source `simulated`) and says what was done.
 
     The labels are terciles of the rater's quality over all candidates, so they make one shard.
     """
     source = Dataset.open(candidates, "candidates")
-    truths = {clip_id: ClipTruth.from_dict(values) for clip_id, values in json.loads(read_bytes(truth)).items()}
+    clip_events = read_events(events)
 
     def make(_: None) -> ShardContent:
         rows: list[tuple[str, int]] = []
@@ -34,7 +31,7 @@ def annotate(params: Params, *, candidates: str, truth: str, output: str, progre
             for row in table.to_pylist():
                 audio = decode_flac(row["audio"]["bytes"])[0]
                 rows.append((row["clip_id"], row["sample"]))
-                qualities.append(judge(audio.numpy(), truths[row["clip_id"]]).quality)
+                qualities.append(judge(audio.numpy(), clip_events[row["clip_id"]]).quality)
                 progress("Rating (simulated)", len(rows), source.num_rows)
         ratings = rate(qualities, rows, seed=params.seed, sigma=params.annotate.sigma, flips=params.annotate.flips)
         return ShardContent(
@@ -44,7 +41,7 @@ def annotate(params: Params, *, candidates: str, truth: str, output: str, progre
             ]
         )
 
-    inputs = {"candidates": source.fingerprint, "truth": file_checksum(truth)}
+    inputs = {"candidates": source.fingerprint, "events": file_checksum(events)}
     return build_dataset(
         output,
         RATINGS,

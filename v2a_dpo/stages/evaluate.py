@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder
-from v2a_dpo.evaluation.inputs import EvaluationInputs, System
+from v2a_dpo.evaluation.inputs import EvaluationInputs, Rater, System
 from v2a_dpo.evaluation.levels import mean_levels
 from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
 from v2a_dpo.evaluation.pairing import Pairing, failed_clips
@@ -20,6 +21,7 @@ from v2a_dpo.evaluation.tables import Table, difference_table, level_table, pape
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.randomness import row_seed
 from v2a_dpo.stages.guidance_curve import Models, guidance_curve
+from v2a_dpo.tiny.rater import simulated_rater
 
 
 def evaluate(
@@ -30,7 +32,7 @@ def evaluate(
     base: System,
     aligned: System,
     output: str,
-    truth: str | None = None,
+    events: str | None = None,
     curve: Models | None = None,
     progress: Progress = silent,
 ) -> str:
@@ -39,15 +41,18 @@ def evaluate(
 
     `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for
     the model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers;
-    raises UserError where they were not. `truth` lets the simulated rater of the tiny profile judge. `curve` names what
+    raises UserError where they were not. `events` lets the simulated rater of the tiny profile judge. `curve` names what
     the guidance curve is generated from; without it there is none. Everything costly is kept in `output` and found
     again by the next run.
     """
     folder = EvaluationFolder(output)
-    inputs = EvaluationInputs(params, clips=clips, scorers=scorers, truth=truth, progress=progress)
+    rater = (
+        Rater("simulated rater", simulated_rater(events), file_checksum(events), simulated_rater) if events else None
+    )
+    inputs = EvaluationInputs(params, clips=clips, scorers=scorers, rater=rater, progress=progress)
     sampling = {"base": inputs.sampling(base), "aligned": inputs.sampling(aligned)}
     differences = compared(sampling["base"], sampling["aligned"], allowed=params.evaluate.allow_different)
-    everything = inputs.real_audio(folder.features("truth"), like=base)
+    everything = inputs.real_audio(folder.features("reference"), like=base)
     systems = {
         "base": inputs.system(base, folder.features("base")),
         "aligned": inputs.system(aligned, folder.features("aligned")),
@@ -81,7 +86,7 @@ def evaluate(
         folder.write_curve(
             guidance_curve(inputs, curve, real=everything, clips=clips, scorers=scorers, output=folder.path("curve"))
         )
-    summary = _summary(params, pairing, rater="simulated rater" if truth else None)
+    summary = _summary(params, pairing, rater=rater.name if rater else None)
     summary |= {
         "sampling": {name: {"seed": _root_seed(params, item), **item.settings} for name, item in sampling.items()},
         "differences": differences,

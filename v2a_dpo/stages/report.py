@@ -27,6 +27,7 @@ from v2a_dpo.evaluation.report.training import LogRecord, training_section
 from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.progress import Progress, silent
+from v2a_dpo.tiny.world import read_events
 
 _SCORES = ("imagebind", "clap", "desync", "inception", "pesq")
 _CLIP_NUMBERS = ("rater_quality", "kl_panns", "ib_score", "desync_s")
@@ -40,7 +41,7 @@ def report(
     base: System,
     aligned: System,
     output: str,
-    truth: str | None = None,
+    events: str | None = None,
     alignment: str | None = None,
     audioscore: str | None = None,
     pairs: str | None = None,
@@ -48,13 +49,14 @@ def report(
 ) -> str:
     """Writes the report to the HTML file `output` and says where it is.
 
-    `base` and `aligned` are the (candidates, scores) folders that were evaluated; `truth` adds event marks; the sections of
+    `base` and `aligned` are the (candidates, scores) folders that were evaluated; `events` adds event marks; the sections of
     `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and sounds are inside the file.
     """
     folder = EvaluationFolder(evaluation)
     comparison, summary = folder.comparison(), folder.summary()
     rater = summary["rater"] or "rater"
-    media = ClipMedia(clips=clips, systems={"base": base, "aligned": aligned}, truth=truth)
+    event_times_s = {key: item.event_times_s for key, item in read_events(events).items()} if events else {}
+    media = ClipMedia(clips=clips, systems={"base": base, "aligned": aligned}, event_times_s=event_times_s)
     chosen, median, numbers = _choice(folder, count=params.report.gallery_clips)
     gallery = []
     for done, clip_id in enumerate(chosen):
@@ -63,7 +65,7 @@ def report(
     figure = clip_figure(media.tracks(median), clip_id=median, event_times_s=media.events(median))
     parts: list[Section] = [
         sections.result_section(comparison, rater=rater, differences=summary["differences"]),
-        sections.figure_section(figure, clip_id=median, marks=truth is not None),
+        sections.figure_section(figure, clip_id=median, marks=events is not None),
     ]
     if curve := folder.curve():
         scales = {name: settings["guidance_scale"] for name, settings in summary["sampling"].items()}

@@ -1,4 +1,4 @@
-"""Stage of the tiny profile: its procedural videos as real mp4 files, their captions, and the truth about them."""
+"""Stage of the tiny profile: its procedural videos as real mp4 files, their captions, and the events in them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.media import write_clip_mp4
-from v2a_dpo.tiny.world import ClipTruth, make_split
+from v2a_dpo.tiny.world import ClipEvents, make_split
 
 
 def world(params: Params, *, output: str, progress: Progress = silent) -> str:
-    """Renders the clips of each split into `output/<split>/` with a `captions.csv`, and `output/truth.json` last.
+    """Renders the clips of each split into `output/<split>/` with a `captions.csv`, and `output/events.json` last.
 
     Files that are there already are kept, unless the parameters changed. Returns what was done in a sentence.
     """
@@ -29,36 +29,38 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
         "preference": params.world.preference_clips,
         "test": params.world.test_clips,
     }
-    truths = {split: make_split(params.seed, split, count) for split, count in splits.items()}
+    clip_events = {split: make_split(params.seed, split, count) for split, count in splits.items()}
     made_with = fingerprint(params.seed, splits)
     with working_folder(output, made_with, code=code_of(world), keep=params.keep_artifacts) as folder:
         wanted = [
-            (folder / split / f"{truth.clip_id}.mp4", truth) for split, clips in truths.items() for truth in clips
+            (folder / split / f"{events.clip_id}.mp4", events)
+            for split, clips in clip_events.items()
+            for events in clips
         ]
-        missing = [(path, truth) for path, truth in wanted if not path.exists()]
+        missing = [(path, events) for path, events in wanted if not path.exists()]
         # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
             for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
                 progress("Rendering", done, len(missing))
-        for split, clips in truths.items():
+        for split, clips in clip_events.items():
             write_atomically(folder / split / "captions.csv", _captions(clips))
-        everything = {truth.clip_id: truth.to_dict() for clips in truths.values() for truth in clips}
-        write_atomically(folder / "truth.json", (json.dumps(everything, indent=1, allow_nan=False) + "\n").encode())
+        everything = {events.clip_id: events.to_dict() for clips in clip_events.values() for events in clips}
+        write_atomically(folder / "events.json", (json.dumps(everything, indent=1, allow_nan=False) + "\n").encode())
     return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
 
 
-def _render(job: tuple[Path, ClipTruth]) -> None:
-    path, truth = job
+def _render(job: tuple[Path, ClipEvents]) -> None:
+    path, events = job
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_clip_mp4(path, truth)
+    write_clip_mp4(path, events)
 
 
-def _captions(clips: list[ClipTruth]) -> bytes:
+def _captions(clips: list[ClipEvents]) -> bytes:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["clip_id", "video", "prompt", "label", "has_speech"])
-    for truth in clips:
+    for events in clips:
         writer.writerow(
-            [truth.clip_id, f"{truth.clip_id}.mp4", truth.prompt, truth.label, str(truth.has_speech).lower()]
+            [events.clip_id, f"{events.clip_id}.mp4", events.prompt, events.label, str(events.has_speech).lower()]
         )
     return table.getvalue().encode()

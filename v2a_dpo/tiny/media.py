@@ -14,12 +14,12 @@ from torch import Tensor
 from v2a_dpo.media.h264 import h264_options
 from v2a_dpo.tiny.render import NETWORK_SIZE, VIDEO_SIZE, render_frames
 from v2a_dpo.tiny.sound import render_audio
-from v2a_dpo.tiny.world import FRAME_RATE, SAMPLE_RATE, ClipTruth
+from v2a_dpo.tiny.world import FRAME_RATE, SAMPLE_RATE, ClipEvents
 
 _AUDIO_CHUNK = 1024
 
 
-def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> None:
+def write_clip_mp4(path: Path, events: ClipEvents, *, size: int = VIDEO_SIZE) -> None:
     """Writes the clip as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound; appears by an atomic rename."""
     partial = path.with_name(f".{path.name}.partial")
     with av.open(str(partial), "w", format="mp4") as container:
@@ -28,10 +28,10 @@ def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> N
         video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         audio.bit_rate = 96_000
-        for picture in render_frames(truth, size=size):
+        for picture in render_frames(events, size=size):
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
-        samples = render_audio(truth)
+        samples = render_audio(events)
         for start in range(0, samples.size, _AUDIO_CHUNK):
             frame = av.AudioFrame.from_ndarray(
                 samples[None, start : start + _AUDIO_CHUNK], format="fltp", layout="mono"
@@ -44,15 +44,17 @@ def write_clip_mp4(path: Path, truth: ClipTruth, *, size: int = VIDEO_SIZE) -> N
 
 @dataclass(frozen=True)
 class ClipArrays:
-    """Clips in memory: `frames` uint8 at 25 fps and 32 pixels, `audio` at 16 kHz, with their truths."""
+    """Clips in memory: `frames` uint8 at 25 fps and 32 pixels, `audio` at 16 kHz, with their clip_events."""
 
-    truths: Sequence[ClipTruth]
+    clip_events: Sequence[ClipEvents]
     frames: Tensor
     audio: Tensor
 
 
-def render_arrays(truths: Sequence[ClipTruth]) -> ClipArrays:
+def render_arrays(clip_events: Sequence[ClipEvents]) -> ClipArrays:
     """The clips rendered straight at the networks' picture size, without a file or a codec between."""
-    frames = np.stack([render_frames(truth, size=NETWORK_SIZE) for truth in truths])
-    audio = np.stack([render_audio(truth) for truth in truths])
-    return ClipArrays(truths, torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(), torch.from_numpy(audio))
+    frames = np.stack([render_frames(events, size=NETWORK_SIZE) for events in clip_events])
+    audio = np.stack([render_audio(events) for events in clip_events])
+    return ClipArrays(
+        clip_events, torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(), torch.from_numpy(audio)
+    )

@@ -57,25 +57,25 @@ class PretrainData:
 
 def prepare(settings: PretrainSettings) -> tuple[TinyModel, PretrainData]:
     """An untrained generator with trained encoders and a fitted codec, and the latents and conditions to train it on."""
-    truths = make_split(settings.seed, "pretrain", settings.num_clips)
-    clips = render_arrays(truths)
+    clip_events = make_split(settings.seed, "pretrain", settings.num_clips)
+    clips = render_arrays(clip_events)
     damaged = []
-    for truth in truths:
-        generator = np.random.default_rng([truth.appearance_seed, 4])
-        damaged += [render_damaged_audio(truth, generator, settings.damage) for _ in range(settings.recordings)]
+    for events in clip_events:
+        generator = np.random.default_rng([events.appearance_seed, 4])
+        damaged += [render_damaged_audio(events, generator, settings.damage) for _ in range(settings.recordings)]
     recordings = torch.from_numpy(np.stack(damaged))
     codec = PatchCodec.fit(recordings[::4])
     encoders = train_encoders(
         clips.frames,
         codec.encode(clips.audio),
-        torch.tensor([tokenize(truth.prompt) for truth in truths]),
+        torch.tensor([tokenize(events.prompt) for events in clip_events]),
         steps=settings.encoder_steps,
         seed=settings.seed,
     )
     model = build(encoders, codec, seed=settings.seed)
     data = PretrainData(
         latents=torch.cat([model.encode(part) for part in recordings.split(256)]),
-        conditions=_conditions(model, clips.frames, [truth.prompt for truth in truths]),
+        conditions=_conditions(model, clips.frames, [events.prompt for events in clip_events]),
         clip_of_recording=torch.arange(settings.num_clips).repeat_interleave(settings.recordings),
     )
     return model, data

@@ -6,7 +6,7 @@ its ratings appear.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -15,10 +15,12 @@ import numpy as np
 import torchaudio
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
+from torch import Tensor
 
+from v2a_dpo.media.audio import resample
 from v2a_dpo.randomness import row_generator
 from v2a_dpo.tiny.sound import event_sound
-from v2a_dpo.tiny.world import CLASSES, SAMPLE_RATE, ClipTruth
+from v2a_dpo.tiny.world import CLASSES, SAMPLE_RATE, ClipEvents, read_events
 
 Rating = Literal["good", "medium", "bad"]
 Floats = NDArray[np.float32]
@@ -56,13 +58,13 @@ class Judgement:
         return 0.45 * self.onset_f1 + 0.30 * self.class_match + 0.15 * (1.0 - self.noise) + 0.10 * self.pitch_match
 
 
-def judge(audio: Floats, truth: ClipTruth) -> Judgement:
-    """The judgement of a 16 kHz waveform `[S]` in [-1, 1] of the clip `truth`; silence earns no part but cleanness."""
+def judge(audio: Floats, events: ClipEvents) -> Judgement:
+    """The judgement of a 16 kHz waveform `[S]` in [-1, 1] of the clip with these `events`; silence earns no part but cleanness."""
     levels_db = band_levels_db(audio)
     onsets = detect_onsets(levels_db)
-    class_match, pitch_match = _match_templates(levels_db, onsets, truth)
+    class_match, pitch_match = _match_templates(levels_db, onsets, events)
     return Judgement(
-        onset_f1=onset_f1(onsets * _FRAME_S, np.asarray(truth.event_times_s)),
+        onset_f1=onset_f1(onsets * _FRAME_S, np.asarray(events.event_times_s)),
         class_match=class_match,
         noise=_noise(audio),
         pitch_match=pitch_match,
@@ -139,17 +141,17 @@ def _segment(levels_db: Floats, onset: int) -> Floats:
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-9), dtype=np.float32)
 
 
-def _match_templates(levels_db: Floats, onsets: NDArray[np.int64], truth: ClipTruth) -> tuple[float, float]:
+def _match_templates(levels_db: Floats, onsets: NDArray[np.int64], events: ClipEvents) -> tuple[float, float]:
     """The mean probability of the true class over the onsets, and how near its best-fitting pitch is to the true one."""
     if onsets.size == 0:
         return 0.0, 0.0
     segments = np.stack([_segment(levels_db, int(onset)) for onset in onsets])
     similarity = np.einsum("cpvd,nd->ncpv", _templates(), segments).max(axis=3)
-    own = CLASSES.index(truth.label)
+    own = CLASSES.index(events.label)
     evidence = np.exp(_SHARPNESS * (similarity.max(axis=2) - similarity.max(axis=(1, 2))[:, None]))
     class_match = float((evidence[:, own] / evidence.sum(axis=1)).mean())
     heard_octaves = float(np.median(_TEMPLATE_OCTAVES[similarity[:, own].argmax(axis=1)]))
-    error_octaves = abs(heard_octaves - float(np.log2(truth.pitch)))
+    error_octaves = abs(heard_octaves - float(np.log2(events.pitch)))
     return class_match, max(0.0, 1.0 - error_octaves / _NO_PITCH_OCTAVES)
 
 
@@ -158,6 +160,17 @@ def _noise(audio: Floats) -> float:
     level = np.square(audio[: audio.size // _FFT * _FFT].reshape(-1, _FFT)).mean(axis=1)
     floor_db = 10.0 * np.log10((np.quantile(level, 0.2) + 1e-9) / (np.quantile(level, 0.98) + 1e-9))
     return float(np.clip((floor_db - _CLEAN_FLOOR_DB) / (_NOISY_FLOOR_DB - _CLEAN_FLOOR_DB), 0.0, 1.0))
+
+
+def simulated_rater(events: str) -> Callable[[str, Tensor, int], float]:
+    """The rater for the tiny world whose events are in the file `events`: quality in [0, 1] of a clip's audio.
+
+    The result takes the clip id, the audio `[S]` or `[channels, S]` in [-1, 1], and its sample rate in Hz.
+    """
+    clip_events = read_events(events)
+    return lambda clip_id, audio, sample_rate: (
+        judge(resample(audio, sample_rate, SAMPLE_RATE).numpy(), clip_events[clip_id]).quality
+    )
 
 
 def rate(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2a_dpo.tiny.canvas import Canvas, Floats
-from v2a_dpo.tiny.world import COLOURS, FRAME_RATE, NUM_FRAMES, ClipTruth
+from v2a_dpo.tiny.world import COLOURS, FRAME_RATE, NUM_FRAMES, ClipEvents
 
 #: Side of the square pictures in the mp4 files; the networks see them at 32.
 VIDEO_SIZE = 96
@@ -155,18 +155,18 @@ def _background(generator: np.random.Generator, size: int) -> Floats:
     return np.asarray(picture, dtype=np.float32)
 
 
-def render_frames(truth: ClipTruth, *, size: int = VIDEO_SIZE, num_frames: int = NUM_FRAMES) -> NDArray[np.uint8]:
+def render_frames(events: ClipEvents, *, size: int = VIDEO_SIZE, num_frames: int = NUM_FRAMES) -> NDArray[np.uint8]:
     """The clip's frames `[T, size, size, 3]` at 25 fps; frame i shows the moment i / 25 s."""
-    generator = np.random.default_rng([truth.appearance_seed, 2])
-    colour_name = next(word for word in truth.prompt.split() if word in COLOURS)
+    generator = np.random.default_rng([events.appearance_seed, 2])
+    colour_name = next(word for word in events.prompt.split() if word in COLOURS)
     colour = np.array(COLOURS[colour_name], dtype=np.float32)
     moments_s = np.arange(num_frames, dtype=np.float64) / FRAME_RATE
-    since_s = moments_s[:, None] - np.asarray(truth.event_times_s, dtype=np.float64)[None, :]
+    since_s = moments_s[:, None] - np.asarray(events.event_times_s, dtype=np.float64)[None, :]
     age_s = np.where(since_s >= 0.0, since_s, 10.0).min(axis=1)
     scene = Scene(
         x=generator.uniform(0.36, 0.64),
         y=generator.uniform(0.44, 0.58),
-        scale=0.11 + 0.14 * truth.size,
+        scale=0.11 + 0.14 * events.size,
         colour=colour,
         dark=0.45 * colour,
         distance=np.clip(np.abs(since_s).min(axis=1) / 0.25, 0.0, 1.0).astype(np.float32),
@@ -174,5 +174,5 @@ def render_frames(truth: ClipTruth, *, size: int = VIDEO_SIZE, num_frames: int =
         age_s=age_s.astype(np.float32),
     )
     canvas = Canvas(_background(generator, size), num_frames)
-    _DRAWERS[truth.label](canvas, scene)
+    _DRAWERS[events.label](canvas, scene)
     return canvas.to_uint8()

@@ -34,8 +34,8 @@ def store_marginal(folder: Path) -> None:
     if (folder / _MARGINAL_FILE).is_file():
         return
     tagger = TinyTagger(networks.TinyScorers.load(folder).panns)
-    truths = make_split(0, _REFERENCE_SPLIT, _REFERENCE_CLIPS)
-    reference_BS = torch.stack([torch.from_numpy(render_audio(truth)) for truth in truths])
+    clip_events = make_split(0, _REFERENCE_SPLIT, _REFERENCE_CLIPS)
+    reference_BS = torch.stack([torch.from_numpy(render_audio(events)) for events in clip_events])
     content = save({"marginal": class_marginal(tagger, reference_BS, SAMPLE_RATE)})
     write_atomically(folder / _MARGINAL_FILE, content)
 

@@ -18,7 +18,7 @@ from v2a_dpo.tiny.world import (
     MIN_EVENT_GAP_S,
     NUM_SAMPLES,
     SAMPLE_RATE,
-    ClipTruth,
+    ClipEvents,
 )
 
 Samples = NDArray[np.float32]
@@ -122,14 +122,14 @@ def event_sound(label: str, pitch: float, generator: np.random.Generator) -> Sam
     return (0.6 * sound / np.abs(sound).max()).astype(np.float32)
 
 
-def render_audio(truth: ClipTruth, *, start_s: float = 0.0, duration_s: float = DURATION_S) -> Samples:
+def render_audio(events: ClipEvents, *, start_s: float = 0.0, duration_s: float = DURATION_S) -> Samples:
     """The clip's true sound from `start_s` on, in [-1, 1] at 16 kHz; a longer window shows quiet room noise around it."""
-    generator = np.random.default_rng([truth.appearance_seed, 1])
+    generator = np.random.default_rng([events.appearance_seed, 1])
     num_samples = round(duration_s * SAMPLE_RATE)
     audio = (ROOM_NOISE_RMS * generator.standard_normal(num_samples)).astype(np.float32)
-    for time_s in truth.event_times_s:
+    for time_s in events.event_times_s:
         gain = 10.0 ** (generator.uniform(-4.0, 0.0) / 20.0)
-        sound = event_sound(truth.label, truth.pitch, generator) * np.float32(gain)
+        sound = event_sound(events.label, events.pitch, generator) * np.float32(gain)
         first = round((time_s - start_s) * SAMPLE_RATE)
         source = sound[max(-first, 0) : max(num_samples - first, 0)]
         begin = max(first, 0)
@@ -148,21 +148,21 @@ class DamageRates:
     wrong_pitch: float = 0.30
 
 
-def damage_truth(truth: ClipTruth, generator: np.random.Generator, rates: DamageRates) -> ClipTruth:
-    """The truth that a damaged sound obeys: shifted .12-.5 s, of a wrong class, with one event too few or too many, or mistuned."""
+def damage_events(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> ClipEvents:
+    """The events that a damaged sound obeys: shifted .12-.5 s, of a wrong class, with one event too few or too many, or mistuned."""
     draws = generator.uniform(size=4)
-    times = list(truth.event_times_s)
+    times = list(events.event_times_s)
     if draws[0] < rates.shifted:
         shift_s = generator.uniform(0.12, 0.5) * generator.choice([-1.0, 1.0])
         times = [time_s + shift_s for time_s in times]
     if draws[1] < rates.wrong_count:
         times = _add_or_drop_event(times, generator)
-    label, pitch = truth.label, truth.pitch
+    label, pitch = events.label, events.pitch
     if draws[2] < rates.wrong_class:
         label = str(generator.choice([name for name in CLASSES if name != label]))
     if draws[3] < rates.wrong_pitch:
         pitch *= 2.0 ** (generator.uniform(0.35, 0.9) * generator.choice([-1.0, 1.0]))
-    return replace(truth, label=label, pitch=pitch, event_times_s=tuple(times))
+    return replace(events, label=label, pitch=pitch, event_times_s=tuple(times))
 
 
 def _add_or_drop_event(times: list[float], generator: np.random.Generator) -> list[float]:
@@ -182,9 +182,9 @@ def coloured_noise(generator: np.random.Generator, *, num_samples: int = NUM_SAM
     return np.asarray(noise / noise.std(), dtype=np.float32)
 
 
-def render_damaged_audio(truth: ClipTruth, generator: np.random.Generator, rates: DamageRates) -> Samples:
+def render_damaged_audio(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> Samples:
     """A flawed recording of the clip, as the generator's pre-training meets it; sometimes it is flawless by luck."""
-    audio = render_audio(damage_truth(truth, generator, rates))
+    audio = render_audio(damage_events(events, generator, rates))
     if generator.uniform() < rates.noisy:
         audio = audio + coloured_noise(generator) * np.float32(10.0 ** generator.uniform(-1.9, -1.1))
     return np.clip(audio, -1.0, 1.0)

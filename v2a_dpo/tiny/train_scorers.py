@@ -26,7 +26,7 @@ from v2a_dpo.tiny.scorers import (
 )
 from v2a_dpo.tiny.sound import coloured_noise, render_audio
 from v2a_dpo.tiny.spectrogram import HOP, log_mel, mix_log_mel
-from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipTruth, make_split, tokenize
+from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipEvents, make_split, tokenize
 
 Progress = Callable[[int, int], None]
 _MARGIN_FRAMES = 2 * Synchronisation.max_lag
@@ -49,24 +49,24 @@ class ScorerData:
     noise_mels: Tensor
 
 
-def prepare_scorer_data(truths: Sequence[ClipTruth], *, seed: int) -> ScorerData:
+def prepare_scorer_data(clip_events: Sequence[ClipEvents], *, seed: int) -> ScorerData:
     """Renders what `train_scorer` learns from; about 4 ms a clip on one core."""
     generator = np.random.default_rng([seed, 3])
-    mels = [_extended_mel(truth) for truth in truths]
+    mels = [_extended_mel(events) for events in clip_events]
     noise = np.stack([coloured_noise(generator) for _ in range(_NOISE_CLIPS)])
-    frames = np.stack([render_frames(truth, size=NETWORK_SIZE) for truth in truths])
+    frames = np.stack([render_frames(events, size=NETWORK_SIZE) for events in clip_events])
     return ScorerData(
         mels=torch.stack(mels),
         frames=torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(),
-        tokens=torch.tensor([tokenize(truth.prompt) for truth in truths]),
-        labels=torch.tensor([CLASSES.index(truth.label) for truth in truths]),
+        tokens=torch.tensor([tokenize(events.prompt) for events in clip_events]),
+        labels=torch.tensor([CLASSES.index(events.label) for events in clip_events]),
         noise_mels=log_mel(torch.from_numpy(noise)),
     )
 
 
-def _extended_mel(truth: ClipTruth) -> Tensor:
+def _extended_mel(events: ClipEvents) -> Tensor:
     """The log-mel of the clip with a margin on both sides, so that shifting it never pads it with a tell-tale constant."""
-    audio = render_audio(truth, start_s=-_MARGIN_S, duration_s=DURATION_S + 2 * _MARGIN_S)
+    audio = render_audio(events, start_s=-_MARGIN_S, duration_s=DURATION_S + 2 * _MARGIN_S)
     return log_mel(torch.from_numpy(audio)[None])[0].half()
 
 

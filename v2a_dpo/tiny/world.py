@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
+from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.errors import UserError
 
 DURATION_S = 2.0
@@ -69,8 +71,8 @@ def tokenize(prompt: str) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ClipTruth:
-    """Everything that is true of one clip, which only the renderers and the simulated rater may know.
+class ClipEvents:
+    """What happens in one clip. Only the renderers and the simulated rater read it.
 
     `pitch` is the factor on the class's nominal pitch; `size` in [0, 1] is the object's and determines it.
     """
@@ -85,13 +87,13 @@ class ClipTruth:
     appearance_seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The truth as plain JSON values."""
+        """The content as JSON values."""
         return {**asdict(self), "event_times_s": list(self.event_times_s)}
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> ClipTruth:
-        """The truth from what `to_dict` gave."""
-        return ClipTruth(**{**values, "event_times_s": tuple(values["event_times_s"])})
+    def from_dict(values: Mapping[str, Any]) -> ClipEvents:
+        """The inverse of `to_dict`."""
+        return ClipEvents(**{**values, "event_times_s": tuple(values["event_times_s"])})
 
 
 def pitch_of_size(size: float) -> float:
@@ -106,8 +108,8 @@ def draw_event_times(generator: np.random.Generator, *, count: int) -> tuple[flo
     return tuple(round(float(start), 4) for start in starts)
 
 
-def make_clip_truth(seed: int, split: str, index: int) -> ClipTruth:
-    """The truth of clip number `index` of `split`; the same arguments always give the same clip."""
+def make_clip_events(seed: int, split: str, index: int) -> ClipEvents:
+    """The events of clip number `index` of `split`; the same arguments always give the same clip."""
     if index < 0:
         raise UserError(f"Clip index {index} is negative.", where="tiny world", remedy="Count clips from 0.")
     generator = np.random.default_rng([seed, crc32(split.encode()), index])
@@ -117,7 +119,7 @@ def make_clip_truth(seed: int, split: str, index: int) -> ClipTruth:
     colour = str(generator.choice(list(COLOURS)))
     place = str(generator.choice(_PLACES))
     size_word = _SIZES[min(int(size * len(_SIZES)), len(_SIZES) - 1)]
-    return ClipTruth(
+    return ClipEvents(
         clip_id=f"{split}-{index:05d}",
         label=label,
         prompt=f"a {size_word} {colour} {label} {VERBS[label]} {_COUNTS[count - 1]} {place}",
@@ -129,6 +131,11 @@ def make_clip_truth(seed: int, split: str, index: int) -> ClipTruth:
     )
 
 
-def make_split(seed: int, split: str, count: int) -> list[ClipTruth]:
-    """The truths of the first `count` clips of `split`."""
-    return [make_clip_truth(seed, split, index) for index in range(count)]
+def make_split(seed: int, split: str, count: int) -> list[ClipEvents]:
+    """The clip_events of the first `count` clips of `split`."""
+    return [make_clip_events(seed, split, index) for index in range(count)]
+
+
+def read_events(uri: str) -> dict[str, ClipEvents]:
+    """Clip id -> events, from the world's `events.json` at `uri`. Raises UserError when the file is missing."""
+    return {clip_id: ClipEvents.from_dict(values) for clip_id, values in json.loads(read_bytes(uri)).items()}

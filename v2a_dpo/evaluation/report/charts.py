@@ -1,7 +1,7 @@
 """Charts as small inline SVG: they follow the page's colours and scale with it, and need no script.
 
 Every chart is 360 units wide, so that its text is readable on a phone; colours come from the page's classes `base`,
-`aligned`, `truth`, `first`, `second`.
+`aligned`, `reference`, `first`, `second`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from v2a_dpo.media.h264 import H264Pictures
 from v2a_dpo.media.spectrogram_figure import Panel, spectrogram_figure
 from v2a_dpo.media.video import read_frames
 
-TRACK_TITLES = {"truth": "Real", "base": "Base", "aligned": "Aligned"}
+TRACK_TITLES = {"reference": "Real", "base": "Base", "aligned": "Aligned"}
 _MAX_SIDE = 360
 _MAX_RATE = 25.0
 

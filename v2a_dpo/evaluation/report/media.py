@@ -10,7 +10,7 @@ from torch import Tensor
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.errors import UserError
-from v2a_dpo.evaluation.inputs import System, read_truths
+from v2a_dpo.evaluation.inputs import System
 from v2a_dpo.evaluation.report.gallery import GalleryClip, Track, gallery_clip, preview_mp4
 from v2a_dpo.media.audio import decode_flac, read_audio
 
@@ -18,15 +18,17 @@ from v2a_dpo.media.audio import decode_flac, read_audio
 class ClipMedia:
     """The held-out clips' videos, sounds and events, read when a card needs them."""
 
-    def __init__(self, *, clips: str, systems: Mapping[str, System], truth: str | None) -> None:
+    def __init__(
+        self, *, clips: str, systems: Mapping[str, System], event_times_s: Mapping[str, Sequence[float]]
+    ) -> None:
         table = Dataset.open(clips, CLIPS).table()
         self._clips = {row["clip_id"]: row for row in table.to_pylist()}
         self._candidates = {name: Dataset.open(folders[0], "candidates") for name, folders in systems.items()}
-        self._truths = read_truths(truth) if truth else {}
+        self._event_times_s = event_times_s
 
     def events(self, clip_id: str) -> Sequence[float]:
         """The times in s at which something happens in the clip, where they are known."""
-        return self._truths[clip_id].event_times_s if clip_id in self._truths else ()
+        return self._event_times_s.get(clip_id, ())
 
     def tracks(self, clip_id: str) -> dict[str, Track]:
         """The real, the base and the aligned audio of a clip."""
@@ -36,7 +38,7 @@ class ClipMedia:
         real = read_audio(
             clip["video"], sample_rate=sample_rate, start_s=clip["start_s"], duration_s=clip["duration_s"]
         )
-        return {"truth": Track(real, sample_rate), **generated}
+        return {"reference": Track(real, sample_rate), **generated}
 
     def card(self, clip_id: str, numbers: Sequence[tuple[str, str, str]]) -> GalleryClip:
         """The gallery's card of a clip, with `numbers` as (name, base, aligned)."""
