@@ -126,21 +126,14 @@ def test_a_real_video_gets_sound_under_its_picture(loop, real_videos, tmp_path):
 
 def test_a_folder_of_real_clips_goes_through_to_pairs(loop, real_videos, tmp_path):
     at = Layout(str(tmp_path / "real"))
-    common = ("--params", str(MINIATURE))
+    common = ("--params", str(MINIATURE), "--root", at.root)
+    captions = str(real_videos / "captions.tsv")
     call(
-        "prepare", *common, "--videos", str(real_videos), "--captions", str(real_videos / "captions.tsv"),
-        "--generator", loop.base, "--clips", at.clips("real"), "--conditions", at.conditions("real"),
+        "prepare", *common, "--split", "real", "--videos", str(real_videos), "--captions", captions,
+        "--generator", loop.base,
     )  # fmt: skip
-    call(
-        "generate", *common, "--conditions", at.conditions("real"), "--generator", loop.base,
-        "--output", at.candidates("real"),
-    )  # fmt: skip
-    call(
-        "score", *common, "--clips", at.clips("real"), "--candidates", at.candidates("real"),
-        "--scorers", loop.scorers, "--output", at.scores("real"),
-    )  # fmt: skip
-    printed = call(
-        "mine", *common, "--scores", at.scores("real"), "--audioscore", loop.audioscore, "--output", at.pairs
-    )
+    call("generate", *common, "--name", "real", "--generator", loop.base)
+    call("score", *common, "--name", "real", "--scorers", loop.scorers)
+    printed = call("mine", *common, "--scores", at.scores("real"), "--audioscore", loop.audioscore)
     assert Dataset.open(at.scores("real"), "scores").num_rows == 6
     assert "pairs from 6 candidates of 2 clips" in printed
