@@ -114,10 +114,13 @@ def test_captions_beside_the_given_videos_are_read_and_not_those_of_the_world(re
 def test_only_the_tiny_profile_is_rated_by_its_events(family, events, recorded, tmp_path):
     """An old world beside real clips must not bring the simulated rater back."""
     from v2a_dpo.stages.evaluate import evaluate
+    from v2a_dpo.stages.report import report
 
     (tmp_path / "world").mkdir()
     (tmp_path / "world" / "events.json").touch()
     given = recorded(evaluate, "evaluate", "--root", str(tmp_path), "--set", f"generator.family={family}")
+    assert given["events"] == (events and events.replace("ROOT", str(tmp_path)))
+    given = recorded(report, "report", "--root", str(tmp_path), "--set", f"generator.family={family}")
     assert given["events"] == (events and events.replace("ROOT", str(tmp_path)))
 
 

@@ -88,14 +88,14 @@ def _model_of(field: Schema, models: Schema) -> Schema | None:
 
 def _values(field: Schema) -> list[str]:
     """Permitted words and numeric limits of a field."""
-    found = []
+    values = []
     for part in _parts(field):
         words = part.get("enum", [part["const"]] if "const" in part else [])
-        found += [f"`{word}`" for word in words] + [
+        values += [f"`{word}`" for word in words] + [
             f"{sign} {part[key]:g}" for key, sign in _LIMITS.items() if key in part
         ]
-        found += ["`true`, `false`"] if part.get("type") == "boolean" else []
-    return found
+        values += ["`true`, `false`"] if part.get("type") == "boolean" else []
+    return values
 
 
 def _parts(field: Schema) -> Iterator[Schema]:

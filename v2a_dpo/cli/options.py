@@ -36,7 +36,10 @@ KeepArtifacts = Annotated[
     ),
 ]
 Root = Annotated[
-    str, typer.Option(metavar="FOLDER", help="The loop's artifacts, local or s3://: ROOT of all defaults.")
+    str,
+    typer.Option(
+        metavar="FOLDER", help="The loop's artifacts: ROOT of the default paths. Every FOLDER is local or s3://."
+    ),
 ]
 PARAMS_FILE = "params.yaml"
 ROOT = "artifacts"
@@ -45,7 +48,7 @@ AT = Layout("ROOT")
 
 def folder(help_text: str, *names: str, **settings: Any) -> typer.models.OptionInfo:
     """An option that names a folder, local or s3://."""
-    return typer.Option(*names, help=f"{help_text} (folder or s3:// prefix).", metavar="FOLDER", **settings)
+    return typer.Option(*names, help=f"{help_text}.", metavar="FOLDER", **settings)
 
 
 def file(help_text: str, *names: str, **settings: Any) -> typer.models.OptionInfo:
@@ -148,8 +151,8 @@ def _with_default_paths(
 def _filled(default: Any, words: dict[str, str], *, optional: bool) -> Any:
     """A default with its words replaced; of an optional one only what exists."""
     if isinstance(default, list | tuple):
-        found = (_filled(each, words, optional=optional) for each in default)
-        return [each for each in found if each is not None]
+        paths = (_filled(each, words, optional=optional) for each in default)
+        return [path for path in paths if path is not None]
     if not isinstance(default, str):
         return default
     value = re.sub(r"\b[A-Z]+\b", lambda match: words.get(match[0], match[0]), default)

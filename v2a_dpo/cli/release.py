@@ -154,12 +154,12 @@ def lineage(
     from v2a_dpo.registry.lineage import differences
     from v2a_dpo.stages.show_lineage import lineage_of
 
-    title, found = lineage_of(call.params, version)
-    typer.echo(found.tree(title))
+    title, ancestry = lineage_of(call.params, version)
+    typer.echo(ancestry.tree(title))
     if check:
-        different = differences(found)
-        typer.echo("\n".join(different) or "Everything is on the disk as it was recorded.")
-        if different:
+        changes = differences(ancestry)
+        typer.echo("\n".join(changes) or "Everything on disk is as recorded.")
+        if changes:
             raise typer.Exit(REFUSED)
 
 

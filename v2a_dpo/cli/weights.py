@@ -38,10 +38,10 @@ def list_weights() -> None:
     table = Table("Name", "File", "For", "Licence", "MiB", "In WEIGHTS_DIR", title=f"Weights in {store.root}")
     for file in FILES.values():
         record = store.record(file.name)
-        there = "no" if record is None else f"yes, {record.trust}"
+        state = "no" if record is None else f"yes, {record.trust}"
         licence = file.licence + (" (non-commercial)" if file.noncommercial else "")
         size = "not known" if file.size_mib is None else f"{file.size_mib:.0f}"
-        table.add_row(file.name, file.file_name, file.role, licence, size, there)
+        table.add_row(file.name, file.file_name, file.role, licence, size, state)
     _show(table)
 
 
@@ -60,11 +60,11 @@ def fetch_weights(
     from v2a_dpo.weights.fetching import fetch
     from v2a_dpo.weights.store import Store, accept_licence
 
-    wanted = names_in(names)
-    for name in wanted:
+    selected = names_in(names)
+    for name in selected:
         accept_licence(official_file(name), noncommercial=accept_noncommercial)
     store = Store.default()
-    for name in wanted:
+    for name in selected:
         with ProgressBars() as progress:
             fetch(name, store, accept_noncommercial=accept_noncommercial, progress=progress)
         print(f"{name}: {store.folder(name)}")
@@ -118,11 +118,11 @@ def verify_weights(
     from v2a_dpo.weights.store import Store
 
     store = Store.default()
-    wanted = names_in(names) if names else [name for name in FILES if store.record(name) is not None]
-    if not wanted:
+    selected = names_in(names) if names else [name for name in FILES if store.record(name) is not None]
+    if not selected:
         raise UserError("No weights are imported.", where=str(store.root), remedy="See `v2a-dpo weights list`.")
     damaged = {}
-    for name in wanted:
+    for name in selected:
         with ProgressBars() as progress:
             damage = store.damage(name, progress=progress)
         print(f"{name}: {damage or 'sound'}")
@@ -131,7 +131,7 @@ def verify_weights(
     if damaged:
         remedy = "Fetch or import these files again."
         raise UserError(
-            f"{len(damaged)} of {len(wanted)} files are damaged or missing.", where=str(store.root), remedy=remedy
+            f"{len(damaged)} of {len(selected)} files are damaged or missing.", where=str(store.root), remedy=remedy
         )
 
 

@@ -63,7 +63,7 @@ def report_of(params: Params, *, root: str, output: str, progress: Progress = si
         base=base,
         aligned=aligned,
         output=output,
-        events=at.events if exists(at.events) else None,
+        events=at.events if params.generator.family == "tiny" and exists(at.events) else None,
         alignment=at.alignment,
         audioscore=at.audioscore,
         pairs=at.pairs,
