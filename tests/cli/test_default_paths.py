@@ -87,6 +87,17 @@ def test_an_explicit_path_wins_and_leaves_the_other_defaults(recorded):
     assert given["output"] == "s3://b/loop/scores/test-base"
 
 
+def test_a_split_of_ones_own_may_have_a_hyphen(recorded):
+    from v2a_dpo.stages.generate import generate
+
+    given = recorded(generate, "generate", "--name", "my-clips", "--root", "r")
+    assert (given["conditions"], given["output"]) == ("r/conditions/my-clips", "r/candidates/my-clips")
+    assert (given["generator"], given["candidates"]) == ("r/pretrained/generator", None)
+    given = recorded(generate, "generate", "--name", "test-aligned", "--root", "r")
+    assert (given["conditions"], given["output"]) == ("r/conditions/test", "r/candidates/test-aligned")
+    assert (given["generator"], given["candidates"]) == ("r/aligned", 1)
+
+
 def test_an_optional_input_counts_only_where_it_exists(recorded, tmp_path):
     from v2a_dpo.stages.mine import mine
 

@@ -16,8 +16,8 @@ DATA = "Data"
 Name = Annotated[
     str,
     typer.Option(
-        help="Which candidates: annotation, preference, test-base, test-aligned. NAME of the default paths, and SPLIT "
-        "up to its hyphen."
+        help="The candidates' name: annotation, preference, test-base, test-aligned, or a split of your own. NAME in the "
+        "default paths; SPLIT is test for test-..., otherwise the same."
     ),
 ]
 
@@ -146,7 +146,9 @@ def generate(
             min=1, help="Candidates per clip [default: 1 for test-... and --video, otherwise generate.candidates]."
         ),
     ] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="[default: generate.guidance_scale]")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Scale of classifier-free guidance [default: generate.guidance_scale].")
+    ] = None,
     use_text: Annotated[
         bool | None, typer.Option("--text/--no-text", help="Use or ignore prompts [default: generate.use_text].")
     ] = None,

@@ -144,7 +144,7 @@ def _with_default_paths(
         if isinstance(value, str):
             words[each.name.upper()] = value
         if each.name == "name":
-            words["SPLIT"] = str(value).partition("-")[0]
+            words["SPLIT"] = "test" if value.startswith("test-") else value
     return values
 
 
