@@ -22,7 +22,7 @@ from v2a_dpo.artifacts.location import join
 from v2a_dpo.cli.console import ProgressBars
 from v2a_dpo.config import load_params
 from v2a_dpo.evaluation.bootstrap import Difference, difference, resample_indices, resampled_means
-from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.evaluation.folder import EvaluationFolder, read_curve
 from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, PER_CLIP, Comparison, Metric, verdict
 from v2a_dpo.orchestration.loop import run
@@ -54,7 +54,7 @@ def main() -> None:
         print(f"seed {seed}: {time.monotonic() - start:.0f} s, largest process so far {peak / 2**20:.2f} GiB")
     content = {
         "seeds": {seed: EvaluationFolder(at.evaluation).metrics() for seed, at in layouts.items()},
-        "curves": {s: EvaluationFolder(at.evaluation).curve() for s, at in layouts.items()},
+        "curves": {s: read_curve(at.guidance) for s, at in layouts.items()},
     }
     comparisons = {seed: Comparison.from_dict(values) for seed, values in content["seeds"].items()}
     pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}

@@ -17,14 +17,10 @@ def evaluate(
     output: str,
     numbers: Output[Metrics],
     events: str = "",
-    curve_base: str = "",
-    curve_aligned: str = "",
-    curve_conditions: str = "",
 ) -> str:
-    """Writes metrics (paper Table 1), tables and, where its models are named, the guidance curve to `output`; returns it."""
+    """Writes metrics (paper Table 1), and tables to `output`; returns it."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.evaluate import evaluate as stage
-    from v2a_dpo.stages.guidance_curve import Models
 
     run_stage(
         stage,
@@ -36,9 +32,41 @@ def evaluate(
             "aligned": (aligned_candidates, aligned_scores),
             "output": output,
             "events": events,
-            "curve": Models(curve_base, curve_aligned, curve_conditions) if curve_conditions else None,
         },
         numbers=(f"{output}/metrics.json", numbers),
+    )
+    return output
+
+
+@component(SCORING)
+def guidance(
+    params: dict,
+    clips: str,
+    conditions: str,
+    scorers: str,
+    base: str,
+    aligned: str,
+    evaluation: str,
+    output: str,
+    events: str = "",
+) -> str:
+    """Writes the metrics at several guidance scales to `output`; returns it."""
+    from v2a_dpo.orchestration.task import run_stage
+    from v2a_dpo.stages.guidance import guidance as stage
+
+    run_stage(
+        stage,
+        params,
+        {
+            "clips": clips,
+            "conditions": conditions,
+            "scorers": scorers,
+            "base": base,
+            "aligned": aligned,
+            "evaluation": evaluation,
+            "output": output,
+            "events": events,
+        },
     )
     return output
 
@@ -55,6 +83,7 @@ def report(
     output: str,
     page: Output[HTML],
     events: str = "",
+    guidance: str = "",
     alignment: str = "",
     audioscore: str = "",
     pairs: str = "",
@@ -73,6 +102,7 @@ def report(
             "aligned": (aligned_candidates, aligned_scores),
             "output": output,
             "events": events,
+            "guidance": guidance,
             "alignment": alignment,
             "audioscore": audioscore,
             "pairs": pairs,

@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.evaluation import evaluate, report
+from components.evaluation import evaluate, guidance, report
 from components.run import check_run, summarize_run
 from pipelines.parts.alignment import alignment
 from pipelines.parts.preference import preference_pairs
@@ -99,9 +99,20 @@ def full_loop(placement: Placement) -> Any:
                     aligned_scores=after["scores"],
                     output=at.evaluation,
                     events=events,
-                    curve_base=base,
-                    curve_aligned=value(aligned),
-                    curve_conditions=test["conditions"],
+                ),
+                "evaluation",
+            )
+            curve = placement.place(
+                guidance(
+                    params=params,
+                    clips=test["clips"],
+                    conditions=test["conditions"],
+                    scorers=judges,
+                    base=base,
+                    aligned=value(aligned),
+                    evaluation=value(evaluated),
+                    output=at.guidance,
+                    events=events,
                 ),
                 "evaluation",
             )
@@ -116,6 +127,7 @@ def full_loop(placement: Placement) -> Any:
                     aligned_scores=after["scores"],
                     output=f"{at.report}/index.html",
                     events=events,
+                    guidance=value(curve),
                     alignment=at.alignment,
                     audioscore=preference["audioscore"],
                     pairs=preference["pairs"],
@@ -126,7 +138,7 @@ def full_loop(placement: Placement) -> Any:
                 params=params, root=root, data_root=data_root, scorers=judges,
                 annotation_candidates=rated["candidates"], preference_candidates=mined["candidates"],
                 test_clips=test["clips"], base=base, aligned=value(aligned), evaluation=value(evaluated),
-                report=value(page), audioscore=preference["audioscore"], pairs=preference["pairs"],
+                report=value(page), guidance=value(curve), audioscore=preference["audioscore"], pairs=preference["pairs"],
                 promotion=promotion,
             )  # fmt: skip
 

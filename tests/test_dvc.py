@@ -64,7 +64,7 @@ def entry_points(command):
     generators = [f"{module}:load" for module in FAMILIES.values()]
     scorers = [f"{module}:{name}" for module in KINDS.values() for name in ("load_scorers", "load_taggers")]
     chosen = {"prepare": generators, "generate": generators, "align": generators}
-    chosen |= {"score": scorers, "evaluate": generators + scorers}
+    chosen |= {"score": scorers, "evaluate": scorers, "guidance": generators + scorers}
     return [f"v2a_dpo.stages.{name}:{name}", *chosen.get(name, [])]
 
 
@@ -82,9 +82,11 @@ def test_stages_depend_on_all_code_that_they_import_and_on_no_other(stages):
 def test_what_uses_frozen_weights_depends_on_them(stages):
     preset, by_name = stages
     users = [
-        stage for name, stage in by_name.items() if name.split("@")[0] in ("prepare", "generate", "test", "evaluate")
+        stage
+        for name, stage in by_name.items()
+        if name.split("@")[0] in ("prepare", "generate", "test", "evaluate", "guidance")
     ]
-    assert len(users) == 8
+    assert len(users) == 9
     weights = "artifacts/pretrained" if preset == "tiny" else "weights"
     assert all(weights in [dep.def_path for dep in stage.deps] for stage in users)
 

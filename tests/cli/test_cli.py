@@ -18,7 +18,7 @@ PANELS = {
     "Loop": ("run", "results", "config"),
     "Data": ("world", "pretrain", "vggsound", "prepare", "generate", "score", "annotate", "import-ratings"),
     "Train": ("train-audioscore", "mine", "align", "sync-curves"),
-    "Evaluate": ("evaluate", "report", "plots"),
+    "Evaluate": ("evaluate", "guidance", "report", "plots"),
     "Release": ("gate", "register", "promote", "rollback", "history", "lineage"),
     "Serve": ("serve", "package", "demo"),
     "Weights": ("weights",),

@@ -52,6 +52,12 @@ class Loop:
         systems = {name: (self.folder("candidates", name), self.folder("scores", name)) for name in ("base", "aligned")}
         return {"clips": self.folder("clips"), "events": self.folder("events.json"), **systems}
 
+    @property
+    def guidance_inputs(self):
+        """The arguments of guidance but for its output."""
+        names = ("clips", "conditions", "scorers", "base", "aligned", "evaluation")
+        return {**{name: self.folder(name) for name in names}, "events": self.folder("events.json")}
+
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory):
@@ -213,11 +219,18 @@ def new_system(loop, tmp_path):
 def evaluated(loop):
     """The small loop's evaluation folder, and the text that the stage returned."""
     from v2a_dpo.stages.evaluate import evaluate
-    from v2a_dpo.stages.guidance_curve import Models
 
-    models = Models(base=loop.folder("base"), aligned=loop.folder("aligned"), conditions=loop.folder("conditions"))
     output = loop.folder("evaluation")
-    return output, evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=output, curve=models)
+    return output, evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=output)
+
+
+@pytest.fixture(scope="session")
+def curve(loop, evaluated):
+    """The small loop's guidance folder."""
+    from v2a_dpo.stages.guidance import guidance
+
+    guidance(loop.params, **loop.guidance_inputs, output=loop.folder("guidance"))
+    return loop.folder("guidance")
 
 
 @pytest.fixture(scope="session")

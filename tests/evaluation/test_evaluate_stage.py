@@ -11,7 +11,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.stages.evaluate import evaluate
-from v2a_dpo.stages.guidance_curve import Models
+from v2a_dpo.stages.guidance import guidance
 
 
 def contents(folder):
@@ -75,8 +75,8 @@ def test_per_clip_numbers_average_to_the_metrics(evaluated):
             assert comparison.intervals[system][key].value == pytest.approx(mean, rel=1e-6)
 
 
-def test_the_curve_has_both_systems_at_every_scale_with_intervals(loop, evaluated):
-    records = json.loads(Path(evaluated[0], "guidance-curve.json").read_text())
+def test_the_curve_has_both_systems_at_every_scale_with_intervals(curve):
+    records = json.loads(Path(curve, "guidance-curve.json").read_text())
     assert [(record["guidance_scale"], record["system"]) for record in records] == [
         (1.0, "base"),
         (1.0, "aligned"),
@@ -91,14 +91,16 @@ def test_the_curve_has_both_systems_at_every_scale_with_intervals(loop, evaluate
     assert records[1]["kl_panns"] != pytest.approx(records[3]["kl_panns"])
 
 
-def test_a_second_run_makes_no_shard_again_and_the_same_files(loop, evaluated):
-    output, _ = evaluated
-    before = contents(output)
-    stamps = {path: path.stat().st_mtime_ns for path in Path(output).rglob("part-*.parquet")}
-    models = Models(base=loop.folder("base"), aligned=loop.folder("aligned"), conditions=loop.folder("conditions"))
-    evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=output, curve=models)
-    assert contents(output) == before
-    assert {path: path.stat().st_mtime_ns for path in Path(output).rglob("part-*.parquet")} == stamps
+def test_a_second_run_makes_no_shard_again_and_the_same_files(loop, evaluated, curve):
+    folders = (evaluated[0], curve)
+    before = [contents(folder) for folder in folders]
+    stamps = {path: path.stat().st_mtime_ns for folder in folders for path in Path(folder).rglob("part-*.parquet")}
+    evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=evaluated[0])
+    guidance(loop.params, **loop.guidance_inputs, output=curve)
+    assert [contents(folder) for folder in folders] == before
+    assert stamps == {
+        path: path.stat().st_mtime_ns for folder in folders for path in Path(folder).rglob("part-*.parquet")
+    }
 
 
 def test_without_events_nobody_rates_and_no_rating_appears(loop, tmp_path):

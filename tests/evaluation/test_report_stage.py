@@ -26,13 +26,14 @@ SECTIONS = [
 
 
 @pytest.fixture(scope="module")
-def page(loop, evaluated, learning):
+def page(loop, evaluated, curve, learning):
     audioscore, pairs, alignment = learning
     output = loop.folder("report", "index.html")
     said = report(
         loop.params,
         **loop.inputs,
         evaluation=evaluated[0],
+        guidance=curve,
         audioscore=audioscore,
         pairs=pairs,
         alignment=alignment,

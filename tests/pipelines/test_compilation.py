@@ -14,7 +14,7 @@ from v2a_dpo.cluster.train_job.settings import ClusterSettings
 from v2a_dpo.errors import UserError
 
 #: The steps that a GPU speeds up; every other one runs on a cheap node.
-ON_GPU = ("prepare", "generate", "score", "align", "evaluate")
+ON_GPU = ("prepare", "generate", "score", "align", "evaluate", "guidance")
 
 
 @pytest.fixture(scope="module")

@@ -94,8 +94,13 @@ class Layout:
 
     @property
     def evaluation(self) -> str:
-        """Metrics, tables and curves."""
+        """Metrics, tables and per-clip numbers."""
         return self.path("evaluation")
+
+    @property
+    def guidance(self) -> str:
+        """The guidance curve, and what it was made from."""
+        return self.path("guidance")
 
     @property
     def report(self) -> str:

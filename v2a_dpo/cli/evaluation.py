@@ -9,6 +9,12 @@ import typer
 from v2a_dpo.cli.options import AT, ROOT, Call, Root, file, folder, register
 
 EVALUATE = "Evaluate"
+Events = Annotated[
+    str | None,
+    file(
+        f"events.json, for the quality by the SIMULATED rater [default: {AT.events} in the tiny profile, otherwise none]"
+    ),
+]
 
 
 def evaluate(
@@ -19,30 +25,15 @@ def evaluate(
     base_scores: Annotated[str, folder("Its scores")] = AT.scores("test-base"),
     aligned_candidates: Annotated[str, folder("The aligned model's audio")] = AT.candidates("test-aligned"),
     aligned_scores: Annotated[str, folder("Its scores")] = AT.scores("test-aligned"),
-    output: Annotated[str, folder("Output for metrics, tables and curves")] = AT.evaluation,
-    events: Annotated[
-        str | None,
-        file(
-            "events.json, for the quality by the SIMULATED rater "
-            f"[default: {AT.events} in the tiny profile, otherwise none]"
-        ),
-    ] = None,
-    curve_base: Annotated[str | None, folder("Base model for the guidance curve")] = AT.base,
-    curve_aligned: Annotated[str | None, folder("Aligned model for it")] = AT.aligned,
-    curve_conditions: Annotated[str | None, folder("Conditions for it")] = AT.conditions("test"),
+    output: Annotated[str, folder("Output for metrics and tables")] = AT.evaluation,
+    events: Events = None,
 ) -> object:
     """Compare base and aligned on the test clips: every metric with its interval and paired difference.
 
     Example: v2a-dpo evaluate
     """
     from v2a_dpo.stages.evaluate import evaluate as stage
-    from v2a_dpo.stages.guidance_curve import Models
 
-    if events is None and call.params.generator.family == "tiny":
-        events = call.at.events
-    curve = None
-    if curve_base and curve_aligned and curve_conditions:
-        curve = Models(base=curve_base, aligned=curve_aligned, conditions=curve_conditions)
     return stage(
         call.params,
         clips=clips,
@@ -50,10 +41,45 @@ def evaluate(
         base=(base_candidates, base_scores),
         aligned=(aligned_candidates, aligned_scores),
         output=output,
-        events=events,
-        curve=curve,
+        events=_events(call, events),
         progress=call.progress,
     )
+
+
+def guidance(
+    call: Call,
+    clips: Annotated[str, folder("The test clips")] = AT.clips("test"),
+    conditions: Annotated[str, folder("Their conditions")] = AT.conditions("test"),
+    scorers: Annotated[str, folder("The frozen scorers")] = AT.scorers,
+    base: Annotated[str, folder("The base model")] = AT.base,
+    aligned: Annotated[str, folder("The aligned model")] = AT.aligned,
+    evaluation: Annotated[str, folder("Their evaluation, for the features of the real audio")] = AT.evaluation,
+    output: Annotated[str, folder("Output for the curve")] = AT.guidance,
+    events: Events = None,
+) -> object:
+    """Compare base and aligned at several guidance scales (`evaluate.guidance_curve`).
+
+    Example: v2a-dpo guidance
+    """
+    from v2a_dpo.stages.guidance import guidance as stage
+
+    return stage(
+        call.params,
+        clips=clips,
+        conditions=conditions,
+        scorers=scorers,
+        base=base,
+        aligned=aligned,
+        evaluation=evaluation,
+        output=output,
+        events=_events(call, events),
+        progress=call.progress,
+    )
+
+
+def _events(call: Call, events: str | None) -> str | None:
+    """The file given, or in the tiny profile that of the world."""
+    return call.at.events if events is None and call.params.generator.family == "tiny" else events
 
 
 def report(
@@ -69,9 +95,10 @@ def report(
 
 
 def plots(
+    call: Call,
     alignment: Annotated[str, folder("Log of the alignment")] = AT.alignment,
     audioscore: Annotated[str, folder("The preference classifier")] = AT.audioscore,
-    evaluation: Annotated[str, folder("The evaluation")] = AT.evaluation,
+    guidance: Annotated[str, folder("The guidance curve")] = AT.guidance,
     output: Annotated[str, folder("Output for the tables")] = AT.plots,
 ) -> object:
     """Write the loop's curves as CSV tables, which `dvc plots show` draws.
@@ -80,10 +107,17 @@ def plots(
     """
     from v2a_dpo.stages.plots import plots as stage
 
-    return stage(alignment=alignment, audioscore=audioscore, evaluation=evaluation, output=output)
+    return stage(
+        call.params,
+        alignment=alignment,
+        audioscore=audioscore,
+        guidance=guidance,
+        output=output,
+        progress=call.progress,
+    )
 
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
-    register(app, EVALUATE, evaluate, keep_artifacts=True)
+    register(app, EVALUATE, evaluate, guidance, keep_artifacts=True)
     register(app, EVALUATE, report, plots)

@@ -31,7 +31,7 @@ def gate(
     """
     from v2a_dpo.stages.gate import gate as stage
 
-    decision = stage(call.params, evaluation=evaluation, output=output)
+    decision = stage(call.params, evaluation=evaluation, output=output, progress=call.progress)
     typer.echo(decision)
     if strict and not decision.passed:
         raise typer.Exit(REFUSED)
@@ -44,6 +44,7 @@ def register(
     evaluation: Annotated[str, folder("Their evaluation")] = AT.evaluation,
     report_file: Annotated[str, file("The HTML report", "--report")] = f"{AT.report}/index.html",
     output: Annotated[str, file("Output for the record of the registration")] = AT.registration,
+    guidance: Annotated[str | None, folder("The guidance curve")] = AT.guidance,
     alignment: Annotated[str | None, folder("Log of the alignment")] = AT.alignment,
     audioscore: Annotated[str | None, folder("The preference classifier")] = AT.audioscore,
     pairs: Annotated[str | None, folder("The preference pairs")] = AT.pairs,
@@ -72,6 +73,7 @@ def register(
         evaluation=evaluation,
         report=report_file,
         output=output,
+        guidance=guidance,
         alignment=alignment,
         audioscore=audioscore,
         pairs=pairs,

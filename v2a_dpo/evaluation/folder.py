@@ -5,7 +5,6 @@
 | `metrics.json` | the metrics with intervals and paired differences, a `Comparison` |
 | `summary.json` | the settings of the evaluation: sampling, missing and failed clips, test set |
 | `table.md` | the result tables in Markdown |
-| `guidance-curve.json` | the metrics at several guidance scales, where they were evaluated |
 | `per-clip/` | the numbers per clip and system, a data set of `PER_CLIP_SCHEMA` |
 | `features/<name>/` | the taggers' outputs on the audio of one source, a data set |
 """
@@ -22,10 +21,13 @@ import pyarrow as pa
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
-from v2a_dpo.artifacts.location import exists, join, read_bytes, remove, write_atomically
+from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
+
+#: The guidance curve in the guidance stage's folder.
+CURVE = "guidance-curve.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ class EvaluationFolder:
     METRICS: ClassVar[str] = "metrics.json"
     SUMMARY: ClassVar[str] = "summary.json"
     TABLE: ClassVar[str] = "table.md"
-    CURVE: ClassVar[str] = "guidance-curve.json"
 
     location: str
 
@@ -53,7 +54,7 @@ class EvaluationFolder:
 
     def texts(self) -> dict[str, str]:
         """The content of every file that the folder has, by name."""
-        names = (self.METRICS, self.SUMMARY, self.TABLE, self.CURVE)
+        names = (self.METRICS, self.SUMMARY, self.TABLE)
         return {name: self.text(name) for name in names if exists(self.path(name))}
 
     def metrics(self) -> dict[str, Any]:
@@ -68,13 +69,6 @@ class EvaluationFolder:
     def summary(self) -> dict[str, Any]:
         """The settings of the evaluation."""
         content: dict[str, Any] = json.loads(self.text(self.SUMMARY))
-        return content
-
-    def curve(self) -> list[dict[str, Any]]:
-        """One flat record per guidance scale and system; empty when no curve was evaluated."""
-        if not exists(self.path(self.CURVE)):
-            return []
-        content: list[dict[str, Any]] = json.loads(self.text(self.CURVE))
         return content
 
     def per_clip(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -93,13 +87,6 @@ class EvaluationFolder:
         """Writes `table.md`."""
         write_atomically(self.path(self.TABLE), markdown.encode())
 
-    def write_curve(self, records: Sequence[Mapping[str, Any]] | None) -> None:
-        """Writes the guidance curve; without `records` it deletes that of an earlier evaluation."""
-        if records is None:
-            remove(self.path(self.CURVE))
-        else:
-            self._write(self.CURVE, records)
-
     def write_per_clip(self, rows: Sequence[Mapping[str, Any]], *, clips: str, keep: bool = True) -> None:
         """Writes the numbers per clip; `clips` is the fingerprint of the clips, `keep` as in `build_dataset`."""
         build_dataset(
@@ -114,4 +101,20 @@ class EvaluationFolder:
         )
 
     def _write(self, name: str, content: Any) -> None:
-        write_atomically(self.path(name), (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        _write_json(self.path(name), content)
+
+
+def read_curve(folder: str) -> list[dict[str, Any]]:
+    """The guidance curve in the folder that the guidance stage wrote: one flat record per scale and system."""
+    content: list[dict[str, Any]] = json.loads(read_bytes(join(folder, CURVE)))
+    return content
+
+
+def write_curve(folder: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Writes the guidance curve to `folder` and returns its path or URI."""
+    _write_json(join(folder, CURVE), records)
+    return join(folder, CURVE)
+
+
+def _write_json(uri: str, content: Any) -> None:
+    write_atomically(uri, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

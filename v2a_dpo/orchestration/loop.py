@@ -64,6 +64,7 @@ def report_of(params: Params, *, root: str, output: str, progress: Progress = si
         aligned=aligned,
         output=output,
         events=at.events if params.generator.family == "tiny" and exists(at.events) else None,
+        guidance=at.guidance if exists(at.guidance) else None,
         alignment=at.alignment,
         audioscore=at.audioscore,
         pairs=at.pairs,
@@ -183,7 +184,7 @@ def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
 def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
     from v2a_dpo.stages.evaluate import evaluate
     from v2a_dpo.stages.gate import gate
-    from v2a_dpo.stages.guidance_curve import Models
+    from v2a_dpo.stages.guidance import guidance
     from v2a_dpo.stages.plots import plots
     from v2a_dpo.stages.register import register
 
@@ -202,7 +203,22 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
             aligned=aligned,
             output=at.evaluation,
             events=at.events,
-            curve=Models(base=at.base, aligned=at.aligned, conditions=at.conditions("test")),
+        ),
+    )
+    yield Step(
+        "guidance",
+        (at.guidance,),
+        partial(
+            guidance,
+            params,
+            clips=at.clips("test"),
+            conditions=at.conditions("test"),
+            scorers=at.scorers,
+            base=at.base,
+            aligned=at.aligned,
+            evaluation=at.evaluation,
+            output=at.guidance,
+            events=at.events,
         ),
     )
     file = join(at.report, "index.html")
@@ -210,9 +226,16 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
     yield Step(
         "plots",
         (at.plots,),
-        partial(plots, alignment=at.alignment, audioscore=at.audioscore, evaluation=at.evaluation, output=at.plots),
+        partial(
+            plots,
+            params,
+            alignment=at.alignment,
+            audioscore=at.audioscore,
+            guidance=at.guidance,
+            output=at.plots,
+        ),
     )
-    yield Step("gate", (at.decision,), lambda progress: gate(params, evaluation=at.evaluation, output=at.decision))
+    yield Step("gate", (at.decision,), partial(gate, params, evaluation=at.evaluation, output=at.decision))
     yield Step(
         "register",
         (at.registration,),
@@ -224,6 +247,7 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
             evaluation=at.evaluation,
             report=file,
             output=at.registration,
+            guidance=at.guidance,
             alignment=at.alignment,
             audioscore=at.audioscore,
             pairs=at.pairs,

@@ -11,7 +11,7 @@ from typing import Any
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST
-from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.evaluation.folder import CURVE, EvaluationFolder
 from v2a_dpo.tracking.run import DataInput
 from v2a_dpo.tracking.source import dvc_hashes
 from v2a_dpo.tracking.values import MetricPoint, curve, numbers
@@ -46,6 +46,7 @@ class StageRecord:
 def stage_records(
     *,
     evaluation: str,
+    guidance: str | None,
     alignment: str | None,
     audioscore: str | None,
     pairs: str | None,
@@ -75,6 +76,8 @@ def stage_records(
     folder = EvaluationFolder(evaluation)
     records["evaluate"] = StageRecord(list(interval_points(folder.metrics())), *_data(evaluation_data, "evaluation"))
     records["evaluate"].files |= folder.texts()
+    if guidance is not None:
+        records["guidance"] = StageRecord(files={CURVE: _read_text(join(guidance, CURVE))})
     return records
 
 

@@ -20,7 +20,6 @@ from v2a_dpo.evaluation.systems import clips_with_features
 from v2a_dpo.evaluation.tables import Table, difference_table, level_table, paper_table, remarks, to_markdown, to_text
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.randomness import row_seed
-from v2a_dpo.stages.guidance_curve import Models, guidance_curve
 from v2a_dpo.tiny.rater import simulated_rater
 
 
@@ -33,17 +32,14 @@ def evaluate(
     aligned: System,
     output: str,
     events: str | None = None,
-    curve: Models | None = None,
     progress: Progress = silent,
 ) -> str:
-    """Writes metrics, tables, per-clip numbers and the guidance curve to `output`; returns the tables of differences
-    and levels.
+    """Writes metrics, tables and per-clip numbers to `output`; returns the tables of differences and levels.
 
     `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for
     the model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers;
-    raises UserError where they were not. `events` lets the simulated rater of the tiny profile judge. `curve` names what
-    the guidance curve is generated from; without it there is none. Everything costly is kept in `output` and found
-    again by the next run.
+    raises UserError where they were not. `events` lets the simulated rater of the tiny profile judge. Everything costly is
+    kept in `output` and found again by the next run.
     """
     folder = EvaluationFolder(output)
     rater = (
@@ -80,12 +76,6 @@ def evaluate(
     folder.write_per_clip(
         per_clip_rows(real, systems), clips=Dataset.open(clips, CLIPS).fingerprint, keep=params.keep_artifacts
     )
-    # A curve of an earlier run does not belong to these numbers.
-    folder.write_curve(None)
-    if curve is not None:
-        folder.write_curve(
-            guidance_curve(inputs, curve, real=everything, clips=clips, scorers=scorers, output=folder.path("curve"))
-        )
     summary = _summary(params, pairing, rater=rater.name if rater else None)
     summary |= {
         "sampling": {name: {"seed": _root_seed(params, item), **item.settings} for name, item in sampling.items()},

@@ -8,10 +8,11 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import BootstrapSettings
+from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.gates import GateDecision, decide
 
 
-def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
+def gate(params: Params, *, evaluation: str, output: str, progress: Progress = silent) -> GateDecision:
     """The decision by the rules of `params.gates` about the aligned model in the folder `evaluation`, against its base.
 
     The evaluation's intervals must have been made with the settings of `params.evaluate`, or stricter ones. Writes it
@@ -20,4 +21,5 @@ def gate(params: Params, *, evaluation: str, output: str) -> GateDecision:
     comparison = EvaluationFolder(evaluation).comparison()
     decision = decide(params.gates, comparison, reference="base", least=BootstrapSettings.of(params))
     write_atomically(output, (json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+    progress("Deciding", 1, 1)
     return decision

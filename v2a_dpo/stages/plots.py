@@ -11,7 +11,8 @@ from typing import Any
 
 from v2a_dpo.alignment.run.log import LOG
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
-from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.config import Params
+from v2a_dpo.evaluation.folder import read_curve
 from v2a_dpo.preference.audioscore import METRICS
 from v2a_dpo.progress import Progress, silent
 
@@ -22,10 +23,12 @@ AUDIOSCORE = ("step", "training_loss", "held_out_loss")
 GUIDANCE_KEY = "guidance_scale"
 
 
-def plots(*, alignment: str, audioscore: str, evaluation: str, output: str, progress: Progress = silent) -> str:
+def plots(
+    params: Params, *, alignment: str, audioscore: str, guidance: str, output: str, progress: Progress = silent
+) -> str:
     """Writes `alignment.csv`, `alignment-held-out.csv`, `audioscore.csv` and `guidance.csv` to `output`; says where.
 
-    `alignment`, `audioscore` and `evaluation` are the folders that these stages wrote.
+    `alignment`, `audioscore` and `guidance` are the folders that these stages wrote.
     """
     records = [json.loads(line) for line in read_bytes(join(alignment, LOG)).splitlines()]
     _write(join(output, "alignment.csv"), ALIGNMENT, [record for record in records if "loss" in record])
@@ -34,7 +37,7 @@ def plots(*, alignment: str, audioscore: str, evaluation: str, output: str, prog
     losses = zip(history["training_loss"], history["held_out_loss"], strict=True)
     rows = [dict(zip(AUDIOSCORE, (step, *pair), strict=True)) for step, pair in enumerate(losses)]
     _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
-    points = EvaluationFolder(evaluation).curve()
+    points = read_curve(guidance)
     names = [name for name in points[0] if name not in {GUIDANCE_KEY, "system", "clips"}] if points else []
     columns = [GUIDANCE_KEY, *(f"{system}_{name}" for name in names for system in ("base", "aligned"))]
     _write(join(output, "guidance.csv"), columns, _wide(points, names))

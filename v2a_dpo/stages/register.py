@@ -57,6 +57,7 @@ def register(
     evaluation: str,
     report: str,
     output: str,
+    guidance: str | None = None,
     alignment: str | None = None,
     audioscore: str | None = None,
     pairs: str | None = None,
@@ -76,6 +77,7 @@ def register(
     decision = None if gate is None else GateDecision.from_dict(json.loads(read_bytes(gate)))
     records = stage_records(
         evaluation=evaluation,
+        guidance=guidance,
         alignment=alignment,
         audioscore=audioscore,
         pairs=pairs,

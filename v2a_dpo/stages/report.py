@@ -15,7 +15,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.config import Params
-from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.evaluation.folder import EvaluationFolder, read_curve
 from v2a_dpo.evaluation.inputs import System
 from v2a_dpo.evaluation.metrics import SYSTEMS, Metric
 from v2a_dpo.evaluation.report import sections
@@ -42,6 +42,7 @@ def report(
     aligned: System,
     output: str,
     events: str | None = None,
+    guidance: str | None = None,
     alignment: str | None = None,
     audioscore: str | None = None,
     pairs: str | None = None,
@@ -50,7 +51,7 @@ def report(
     """Writes the report to the HTML file `output` and says where it is.
 
     `base` and `aligned` are the (candidates, scores) folders that were evaluated; `events` adds event marks; the sections of
-    `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and sounds are inside the file.
+    `guidance`, `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and sounds are inside the file.
     """
     folder = EvaluationFolder(evaluation)
     comparison, summary = folder.comparison(), folder.summary()
@@ -67,7 +68,7 @@ def report(
         sections.result_section(comparison, rater=rater, differences=summary["differences"]),
         sections.figure_section(figure, clip_id=median, marks=events is not None),
     ]
-    if curve := folder.curve():
+    if guidance is not None and (curve := read_curve(guidance)):
         scales = {name: settings["guidance_scale"] for name, settings in summary["sampling"].items()}
         parts.append(sections.curve_section(curve, chosen=scales, rater=rater))
     parts.append(sections.scores_section(_scores(base, aligned), clips=comparison.clips))
