@@ -1,4 +1,4 @@
-"""`dvc.yaml` as DVC resolves it with each preset: the right stages, commands that our command line takes, paths that agree."""
+"""`dvc.yaml` as DVC resolves it with each preset: the right stages, valid commands, paths that agree."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Threshold(Section):
 
     value: float | None = Field(
         None,
-        description="pairs whose complexity score exceeds it are easy; scores of mined pairs lie in [0, 1] (paper 3.1: 0.7)",
+        description="pairs whose complexity score exceeds it are easy; mined pairs have 0 to 1 (paper 3.1: 0.7)",
     )
     quantile: Fraction | None = Field(
         None,

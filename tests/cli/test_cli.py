@@ -56,7 +56,8 @@ def test_help_imports_neither_torch_nor_pyarrow():
         "from v2a_dpo.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('torch', 'pyarrow', 'mlflow', 'pydantic', 'av') if name in sys.modules], file=sys.stderr)"
+        "heavy = ('torch', 'pyarrow', 'mlflow', 'pydantic', 'av')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"

@@ -101,7 +101,8 @@ def test_compile_writes_resources_for_gitops(tmp_path):
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
     assert {each["metadata"]["namespace"] for each in (pipeline, version)} == {"ours"}
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
-    images = {each["container"]["image"] for each in version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()}  # fmt: skip
+    executors = version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()
+    images = {each["container"]["image"] for each in executors}
     assert {image.rpartition(":")[2] for image in images} == {"1.2"}
 
 
@@ -278,7 +279,8 @@ def test_the_keyboard_stops_the_waiting_and_not_the_run(server):
     server.tasks = tuple(f"task-{number}" for number in range(10_000))
     # A test run in the background ignores the keyboard, and its children would, too: `env` undoes that.
     process = subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, "-m", "v2a_dpo.cli", "pipeline", "submit", *EVALUATE, "--wait", "--poll", "0.05"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "v2a_dpo.cli", "pipeline", "submit", *EVALUATE,
+         "--wait", "--poll", "0.05"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
     )  # fmt: skip
     while not any(run["looks"] > 1 for run in list(server.runs.values())):

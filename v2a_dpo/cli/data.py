@@ -16,8 +16,8 @@ DATA = "Data"
 Name = Annotated[
     str,
     typer.Option(
-        help="The candidates' name: annotation, preference, test-base, test-aligned, or a split of your own. NAME in the "
-        "default paths; SPLIT is test for test-..., otherwise the same."
+        help="The candidates' name: annotation, preference, test-base, test-aligned, or a split of your own. NAME in "
+        "the default paths; SPLIT is test for test-..., otherwise the same."
     ),
 ]
 
