@@ -26,10 +26,10 @@ import pyarrow as pa
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.manifest import software_versions
-from v2a_dpo.artifacts.schema import SCORES
+from v2a_dpo.artifacts.schema import SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params, Threshold
-from v2a_dpo.preference.audioscore import BAD, GOOD, METRICS, SCORE_NAMES, AudioScore
+from v2a_dpo.preference.audioscore import BAD, GOOD, METRICS, AudioScore
 from v2a_dpo.stages.mine import mine
 
 CANDIDATES_PER_CLIP, CLIPS_PER_SHARD = 5, 256

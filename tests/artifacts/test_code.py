@@ -128,8 +128,14 @@ def test_a_method_reaches_the_members_that_it_uses_and_no_others(copy: Copy) -> 
 
 def test_names_taken_of_a_module_and_imports_inside_a_function_are_followed(copy: Copy) -> None:
     assert "AudioTagger.tag" in copy.functions("v2a_dpo.tiny.scoring:load_taggers")  # networks.TinyScorers
-    rater = copy.functions("v2a_dpo.evaluation.inputs:_simulated_rater")
-    assert "judge" in rater  # imported in its body
+    root = "v2a_dpo.tiny.rater:simulated_rater"
+    before = copy.functions(root)
+    assert "judge" in before
+    assert "render_frames" not in before
+    imported = "    from v2a_dpo.tiny.render import render_frames\n\n    render_frames\n"
+    read = "    clip_events = read_events(events)\n"
+    copy.edit("tiny/rater.py", read, imported + read)
+    assert "render_frames" in copy.functions(root)
 
 
 def test_every_stage_hands_its_code_on_to_what_writes_artifacts_and_keeps_them_on_request() -> None:

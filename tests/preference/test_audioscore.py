@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from v2a_dpo.artifacts.schema import SCORES
+from v2a_dpo.artifacts.schema import SCORE_NAMES, SCORES
 from v2a_dpo.config import AudioScoreConfig
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import SCORE_NAMES, AudioScore, score_matrix, softmax_over_labels
-from v2a_dpo.preference.training import RatedScores, ablate, assess, fit, split_clips, standardisation
+from v2a_dpo.preference.audioscore import AudioScore, score_matrix, softmax_over_labels
+from v2a_dpo.preference.training import RatedScores, ablation, evaluate, fit, split_clips, standardisation
 
 CONFIG = AudioScoreConfig(hidden_size=16, max_steps=300, patience=30)
 
@@ -103,11 +103,11 @@ def test_standardisation_ignores_missing_scores_and_constant_columns():
 def test_training_learns_the_informative_score_and_ablating_it_costs_accuracy():
     training, held_out = rated(80, seed=0), rated(30, seed=1)
     trained = fit(training, held_out, CONFIG, seed=0)
-    accuracy = assess(trained.audioscore, held_out)["accuracy"]
-    ablation = ablate(training, held_out, CONFIG, seed=0)
+    accuracy = evaluate(trained.audioscore, held_out)["accuracy"]
+    changes = ablation(training, held_out, CONFIG, seed=0)
     assert accuracy > 0.7
-    assert ablation["clap"]["accuracy"] < 0.5
-    assert ablation["pesq"]["accuracy"] > 0.65
+    assert changes["clap"]["accuracy"] < 0.5
+    assert changes["pesq"]["accuracy"] > 0.65
 
 
 def test_training_keeps_the_weights_of_the_best_held_out_step():
@@ -115,7 +115,7 @@ def test_training_keeps_the_weights_of_the_best_held_out_step():
     trained = fit(training, held_out, CONFIG, seed=0)
     assert trained.best_step == int(np.argmin(trained.held_out_loss))
     assert len(trained.held_out_loss) == trained.best_step + CONFIG.patience + 1 < CONFIG.max_steps
-    assert assess(trained.audioscore, held_out)["loss"] == pytest.approx(min(trained.held_out_loss), rel=1e-5)
+    assert evaluate(trained.audioscore, held_out)["loss"] == pytest.approx(min(trained.held_out_loss), rel=1e-5)
 
 
 def test_training_is_reproducible_and_owned_by_the_seed():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
+from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import SCORE_NAMES, AudioScore
+from v2a_dpo.preference.audioscore import AudioScore
 from v2a_dpo.stages.mine import mine
 
 GOOD_MEASURES = {"ratings": 100, "accuracy": 0.6, "majority_accuracy": 0.4}

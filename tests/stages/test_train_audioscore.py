@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.schema import RATINGS, SCORES
+from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import LABELS, SCORE_NAMES, AudioScore
+from v2a_dpo.preference.audioscore import AudioScore
 from v2a_dpo.stages.train_audioscore import train_audioscore
 
 PARAMS = Params(audioscore={"hidden_size": 8, "max_steps": 80, "patience": 20})

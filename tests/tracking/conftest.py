@@ -16,12 +16,11 @@ from safetensors.numpy import save_file
 
 from tests.evaluations import write_evaluation
 from v2a_dpo.alignment.run.identity import Identity, RunRecord
-from v2a_dpo.artifacts.schema import RATINGS, SCORES
+from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegisterConfig, Threshold
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
 from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
-from v2a_dpo.preference.audioscore import LABELS, SCORE_NAMES
 from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.train_audioscore import train_audioscore
 

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+#: The five scores of a candidate, in the order in which AudioScore takes them.
+SCORE_NAMES = ("imagebind", "clap", "desync", "inception", "pesq")
+#: The ratings, from good to bad.
+LABELS = ("good", "medium", "bad")
+#: Where a preference comes from: the classifier, a person, or the tiny profile's rater.
+AUDIOSCORE, HUMAN, SIMULATED = "audioscore", "human", "simulated"
+
 
 @dataclass(frozen=True)
 class TableSchema:
@@ -106,7 +113,7 @@ SCORES = TableSchema(
         [
             pa.field("clip_id", pa.string(), nullable=False),
             pa.field("sample", pa.int16(), nullable=False),
-            *(pa.field(score, pa.float32()) for score in ("imagebind", "clap", "desync", "inception", "pesq")),
+            *(pa.field(score, pa.float32()) for score in SCORE_NAMES),
             pa.field("missing", pa.string()),
         ]
     ),

@@ -16,10 +16,10 @@ from safetensors.numpy import load, save
 
 from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.artifacts.location import join, read_bytes
+from v2a_dpo.artifacts.schema import LABELS, SCORE_NAMES
 from v2a_dpo.errors import UserError
 
-SCORE_NAMES = ("imagebind", "clap", "desync", "inception", "pesq")
-LABELS = ("good", "medium", "bad")
+#: Indices of LABELS.
 GOOD, MEDIUM, BAD = range(3)
 
 #: The measures of a classifier on held-out ratings, beside it in its folder.

@@ -14,12 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from v2a_dpo.artifacts.schema import PAIRS
+from v2a_dpo.artifacts.schema import AUDIOSCORE, HUMAN, LABELS, PAIRS, SIMULATED
 from v2a_dpo.config import Threshold
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import BAD, GOOD, LABELS
+from v2a_dpo.preference.audioscore import BAD, GOOD
 
-AUDIOSCORE, HUMAN, SIMULATED = "audioscore", "human", "simulated"
 EASY, HARD = "easy", "hard"
 
 #: Why a clip gives no pair, in the order in which the rules are asked; each dropped clip counts once.

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.nn import functional as F
 
+from v2a_dpo.artifacts.schema import LABELS, SCORE_NAMES
 from v2a_dpo.config import AudioScoreConfig
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import BAD, GOOD, LABELS, SCORE_NAMES, AudioScore, network_inputs
+from v2a_dpo.preference.audioscore import BAD, GOOD, AudioScore, network_inputs, score_matrix
 from v2a_dpo.preference.classification import (
     calibration,
     confusion_matrix,
@@ -42,8 +45,23 @@ class RatedScores:
         return RatedScores(self.clip_id, scores_RS, self.label)
 
 
+def rated_scores(table: pa.Table, *, where: str) -> RatedScores:
+    """The rows of RATINGS joined with SCORES as arrays; raises UserError for a label that is none of LABELS."""
+    label_R = pc.index_in(table["rating"], value_set=pa.array(LABELS))
+    if label_R.null_count:
+        unknown = pc.unique(pc.filter(table["rating"], pc.is_null(label_R))).to_pylist()
+        raise UserError(
+            f"Unknown ratings: {', '.join(map(repr, unknown))}.", where=where, remedy=f"Use {', '.join(LABELS)}."
+        )
+    return RatedScores(
+        clip_id=np.asarray(table["clip_id"].to_pylist()),
+        scores=score_matrix(table),
+        label=label_R.to_numpy().astype(np.int64),
+    )
+
+
 @dataclass(frozen=True)
-class Fit:
+class FitResult:
     """A trained classifier and the losses after every full-batch step, in nats; the weights are those of `best_step`."""
 
     audioscore: AudioScore
@@ -68,7 +86,7 @@ def split_clips(clip_id_R: np.ndarray, *, share: float, seed: int) -> np.ndarray
     return np.isin(clip_id_R, clips[:count])
 
 
-def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, *, seed: int) -> Fit:
+def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, *, seed: int) -> FitResult:
     """AudioScore after full-batch AdamW on the cross-entropy, stopped early by the held-out loss.
 
     The weights kept are those of the step with the least held-out loss; training ends after `patience` steps without a
@@ -113,7 +131,7 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
         elif step - best_step >= config.patience:
             break
     audioscore = AudioScore(mean_S, std_S, *(weight.numpy() for weight in best))
-    return Fit(audioscore, training_loss, held_out_loss, best_step)
+    return FitResult(audioscore, training_loss, held_out_loss, best_step)
 
 
 def standardisation(scores_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +156,7 @@ def _logits(weights: list[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
     return F.linear(F.linear(inputs, hidden_weight, hidden_bias).relu(), output_weight, output_bias)
 
 
-def assess(audioscore: AudioScore, rated: RatedScores) -> dict[str, Any]:
+def evaluate(audioscore: AudioScore, rated: RatedScores) -> dict[str, Any]:
     """Measures of `audioscore` on `rated`, ready for JSON.
 
     Accuracy, cross-entropy, confusion (row = true label), calibration of the predicted label's confidence and of each
@@ -162,11 +180,11 @@ def assess(audioscore: AudioScore, rated: RatedScores) -> dict[str, Any]:
     }
 
 
-def ablate(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, *, seed: int) -> dict[str, Any]:
+def ablation(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, *, seed: int) -> dict[str, Any]:
     """Held-out accuracy, loss and rank correlation of a classifier **retrained** without one score, for each score."""
     result = {}
     for name in SCORE_NAMES:
         part = held_out.without(name)
-        measures = assess(fit(training.without(name), part, config, seed=seed).audioscore, part)
+        measures = evaluate(fit(training.without(name), part, config, seed=seed).audioscore, part)
         result[name] = {key: measures[key] for key in ("accuracy", "loss", "rank_correlation", "pair_accuracy")}
     return result

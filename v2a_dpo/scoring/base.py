@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from v2a_dpo.artifacts.schema import SCORE_NAMES
 from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.preference.audioscore import SCORE_NAMES
 
 
 @dataclass(frozen=True)

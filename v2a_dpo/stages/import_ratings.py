@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from itertools import zip_longest
-
+from v2a_dpo.annotation.ratings import read_ratings
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.artifacts.shards import BuildSummary, ShardContent, ShardTask, build_dataset
-from v2a_dpo.artifacts.text_table import TableLine, column_names, read_table
 from v2a_dpo.config import Params
-from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import LABELS
-from v2a_dpo.preference.pairs import HUMAN, SIMULATED
 from v2a_dpo.progress import Progress, silent
-
-_COLUMNS = tuple(RATINGS.arrow.names)
-_ERRORS_SHOWN = 5
-#: Spreadsheets write 0 as 0.0, or as 0,0.
-_WHOLE_NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
 
 
 def import_ratings(
@@ -28,79 +17,20 @@ def import_ratings(
 ) -> BuildSummary:
     """Writes the ratings in the file `csv` to `output`, after checking every line against the candidates that exist.
 
-    The header is `clip_id,sample,rating,rater,source` in any order, other columns among them; `rating` is good, medium
-    or bad in any case, `source` human or simulated. Raises UserError naming the line and field of each mistake; nothing
-    is written then.
+    The file is as `read_ratings` takes it. Raises UserError naming the line and field of each mistake; nothing is
+    written then.
     """
-    known_table = Dataset.open(candidates, "candidates").table(["clip_id", "sample"])
-    known = set(zip(known_table["clip_id"].to_pylist(), known_table["sample"].to_pylist(), strict=True))
-    rows: dict[tuple[str, int, str], dict[str, object]] = {}
-    mistakes: list[str] = []
-    names, lines = _table(csv)
-    for line in lines:
-        try:
-            row = _parsed(_fields(names, line))
-            key = (str(row["clip_id"]), int(str(row["sample"])), str(row["rater"]))
-            if key[:2] not in known:
-                raise ValueError(f"sample: there is no candidate {key[1]} of clip {key[0]!r}")
-            if key in rows:
-                raise ValueError(f"rater: {key[2]!r} rated this candidate before")
-            rows[key] = row
-        except ValueError as error:
-            mistakes.append(f"line {line.number}, {error}")
-    if mistakes:
-        shown = "; ".join(mistakes[:_ERRORS_SHOWN])
-        more = f"; and {len(mistakes) - _ERRORS_SHOWN} more" if len(mistakes) > _ERRORS_SHOWN else ""
-        raise UserError(f"The ratings cannot be imported: {shown}{more}.", where=csv, remedy="Mend these lines.")
+    table = Dataset.open(candidates, "candidates").table(["clip_id", "sample"])
+    rows = read_ratings(csv, set(zip(table["clip_id"].to_pylist(), table["sample"].to_pylist(), strict=True)))
     progress("Importing ratings", len(rows), len(rows))
     checksum = file_checksum(csv)
-    tasks = [ShardTask([rows[key] for key in sorted(rows)], [checksum])]
     return build_dataset(
         output,
         RATINGS,
         parameters={},
         inputs={"csv": checksum},
-        tasks=tasks,
+        tasks=[ShardTask(rows, [checksum])],
         make=ShardContent,
         code=code_of(import_ratings),
         keep=params.keep_artifacts,
     )
-
-
-def _table(csv: str) -> tuple[list[str], list[TableLine]]:
-    """The names of the columns and the lines below them; raises UserError when some are missing or there is no line."""
-    header, *lines = read_table(csv) or [TableLine(1, [])]
-    names = column_names(header, csv)
-    missing = [name for name in _COLUMNS if name not in names]
-    if missing:
-        raise UserError(
-            f"The header lacks {', '.join(missing)}; it is: {', '.join(names) or 'empty'}.",
-            where=csv,
-            remedy=f"Start the file with {','.join(_COLUMNS)}.",
-        )
-    if not lines:
-        raise UserError("The file holds no rating but a header.", where=csv, remedy="Give each judgement a line.")
-    return names, lines
-
-
-def _fields(names: list[str], line: TableLine) -> dict[str, str]:
-    """The line's cells by column; a short line leaves the last ones empty. Raises ValueError for one too long."""
-    if len(line.cells) > len(names):
-        raise ValueError(f"it has {len(line.cells)} cells where {len(names)} are expected")
-    cells = dict(zip_longest(names, line.cells, fillvalue=""))
-    return {name: cells[name] for name in _COLUMNS}
-
-
-def _parsed(fields: dict[str, str]) -> dict[str, object]:
-    """One row of RATINGS; raises ValueError that names the field."""
-    row: dict[str, object] = {**fields, "rating": fields["rating"].lower(), "source": fields["source"].lower()}
-    for name in ("clip_id", "rater"):
-        if not row[name]:
-            raise ValueError(f"{name}: it is empty")
-    sample = _WHOLE_NUMBER.fullmatch(fields["sample"])
-    if not sample:
-        raise ValueError(f"sample: {fields['sample']!r} is not a whole number")
-    for name, allowed in (("rating", LABELS), ("source", (HUMAN, SIMULATED))):
-        if row[name] not in allowed:
-            raise ValueError(f"{name}: {fields[name]!r} is none of {', '.join(allowed)}")
-    return {**row, "sample": int(sample[1])}

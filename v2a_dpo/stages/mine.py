@@ -15,13 +15,13 @@ from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
-from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
+from v2a_dpo.artifacts.schema import AUDIOSCORE, PAIRS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import SCORE_NAMES, AudioScore, score_matrix
+from v2a_dpo.preference.audioscore import AudioScore, score_matrix
 from v2a_dpo.preference.audioscore_check import check_audioscore
-from v2a_dpo.preference.pairs import AUDIOSCORE, Mined, mine_pairs, rated_pairs, split_threshold, with_phases
+from v2a_dpo.preference.pairs import Mined, mine_pairs, rated_pairs, split_threshold, with_phases
 from v2a_dpo.progress import Progress, silent
 
 _PAIRS_PER_SHARD = 1 << 16

@@ -6,16 +6,15 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.schema import RATINGS, SCORES
+from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import LABELS, METRICS, SCORE_NAMES, score_matrix
+from v2a_dpo.preference.audioscore import METRICS
 from v2a_dpo.preference.audioscore_check import SCORERS, scorers_of
-from v2a_dpo.preference.training import RatedScores, ablate, assess, fit, split_clips
+from v2a_dpo.preference.training import ablation, evaluate, fit, rated_scores, split_clips
 from v2a_dpo.progress import Progress, silent
 
 
@@ -53,7 +52,7 @@ def train_audioscore(
     progress("Training AudioScore", 0, 2)
     trained = fit(training, held_out, config, seed=params.seed)
     progress("Training AudioScore", 1, 2)
-    measures = assess(trained.audioscore, held_out)
+    measures = evaluate(trained.audioscore, held_out)
     majority = np.bincount(training.label, minlength=len(LABELS)).argmax()
     metrics = {
         "labels": LABELS,
@@ -68,9 +67,9 @@ def train_audioscore(
         "clips": {
             part: len(np.unique(rows.clip_id)) for part, rows in (("training", training), ("held_out", held_out))
         },
-        "training": assess(trained.audioscore, training),
+        "training": evaluate(trained.audioscore, training),
         "held_out": {**measures, "majority_accuracy": float((held_out.label == majority).mean())},
-        "ablation": {"method": "retrained without the score", **ablate(training, held_out, config, seed=params.seed)},
+        "ablation": {"method": "retrained without the score", **ablation(training, held_out, config, seed=params.seed)},
         "history": {
             "training_loss": trained.training_loss,
             "held_out_loss": trained.held_out_loss,
@@ -81,19 +80,4 @@ def train_audioscore(
     progress("Training AudioScore", 2, 2)
     return AudioScoreSummary(
         len(rated.label), measures["accuracy"], metrics["held_out"]["majority_accuracy"], trained.best_step
-    )
-
-
-def rated_scores(table: pa.Table, *, where: str) -> RatedScores:
-    """The rows of RATINGS joined with SCORES as arrays; raises UserError for a label that is none of LABELS."""
-    label_R = pc.index_in(table["rating"], value_set=pa.array(LABELS))
-    if label_R.null_count:
-        unknown = pc.unique(pc.filter(table["rating"], pc.is_null(label_R))).to_pylist()
-        raise UserError(
-            f"Unknown ratings: {', '.join(map(repr, unknown))}.", where=where, remedy=f"Use {', '.join(LABELS)}."
-        )
-    return RatedScores(
-        clip_id=np.asarray(table["clip_id"].to_pylist()),
-        scores=score_matrix(table),
-        label=label_R.to_numpy().astype(np.int64),
     )
