@@ -15,6 +15,7 @@ from v2a_dpo.errors import UserError
 
 WEIGHTS = "Weights"
 _GIB = 1 << 30
+_PRECISIONS = ("float32", "bfloat16")
 
 AcceptNoncommercial = Annotated[
     bool, typer.Option("--accept-noncommercial", help="Accept licences for non-commercial use only.")
@@ -146,14 +147,11 @@ def model_info(
 
     Example: v2a-dpo weights info large_44k
     """
-    from v2a_dpo.models.mmaudio.cost import DTYPES, MMAudioCost
-    from v2a_dpo.models.mmaudio.variants import VARIANTS
+    from v2a_dpo.models.catalog import cost_of
     from v2a_dpo.weights.catalog import NEEDED
     from v2a_dpo.weights.store import Store
 
-    if name not in VARIANTS:
-        raise UserError(f"Unknown model {name!r}.", where="NAME", remedy=f"Use one of {', '.join(VARIANTS)}.")
-    cost = MMAudioCost(VARIANTS[name], "16k" if name.endswith("16k") else "44k", duration_s=duration_s)
+    cost = cost_of(name, duration_s=duration_s)
     sizes, operations = cost.sizes(lora_rank=lora_rank), cost.operations()
 
     facts = Table("", "", title=f"{name}, clips of {duration_s:g} s", show_header=False)
@@ -168,8 +166,8 @@ def model_info(
     facts.add_row(f"one candidate, {steps} guided steps", _gflop(operations.candidate(steps=steps)))
     _show(facts)
 
-    memory = Table("GiB", *DTYPES, title="Memory: weights, gradients and optimizer")
-    figures = [cost.memory(precision, lora_rank=lora_rank) for precision in DTYPES]
+    memory = Table("GiB", *_PRECISIONS, title="Memory: weights, gradients and optimizer")
+    figures = [cost.memory(precision, lora_rank=lora_rank) for precision in _PRECISIONS]
     memory.add_row("inference, all parts", *(_gib(each.inference) for each in figures))
     memory.add_row("LoRA", *(_gib(each.lora) for each in figures))
     memory.add_row("full training", *(_gib(each.full_training) for each in figures))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +13,9 @@ from v2a_dpo.artifacts.checksums import has_checksums, verify_checksums
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import VideoToAudioModel
+
+if TYPE_CHECKING:
+    from v2a_dpo.models.mmaudio.cost import MMAudioCost
 
 #: Family -> module whose `load(folder)` returns the generator. Named by path so that a family is imported only when used.
 FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tiny.generator"}
@@ -48,6 +52,20 @@ def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioM
     model: VideoToAudioModel = module.load(Path(folder))
     model.network.eval().requires_grad_(False)
     return model.to(choose_device(device))
+
+
+def cost_of(variant: str, *, duration_s: float) -> MMAudioCost:
+    """What an official generator needs for clips of `duration_s` seconds; no weights are loaded.
+
+    Raises UserError that lists the variants when there is no such one.
+    """
+    from v2a_dpo.models.mmaudio.cost import MMAudioCost
+    from v2a_dpo.models.mmaudio.variants import VARIANTS
+
+    if variant not in VARIANTS:
+        remedy = f"Use one of {', '.join(VARIANTS)}."
+        raise UserError(f"Unknown model {variant!r}.", where="NAME", remedy=remedy)
+    return MMAudioCost(VARIANTS[variant], "16k" if variant.endswith("16k") else "44k", duration_s=duration_s)
 
 
 def _family(folder: str | Path) -> str:
