@@ -29,7 +29,7 @@ from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.artifacts.schema import SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params, Threshold
-from v2a_dpo.preference.audioscore import BAD, GOOD, METRICS, AudioScore
+from v2a_dpo.preference.audioscore import BAD, GOOD, METRICS_FILE, AudioScore
 from v2a_dpo.stages.mine import mine
 
 CANDIDATES_PER_CLIP, CLIPS_PER_SHARD = 5, 256
@@ -144,7 +144,9 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_scores(str(folder / "scores"), options.candidates)
-        make_classifier().save(str(folder / "audioscore"), {METRICS: json.dumps(MEASURES, allow_nan=False).encode()})
+        make_classifier().save(
+            str(folder / "audioscore"), {METRICS_FILE: json.dumps(MEASURES, allow_nan=False).encode()}
+        )
         result = {
             "date": datetime.now(UTC).date().isoformat(),
             "hardware": f"{os.cpu_count()} x {platform.machine()}",

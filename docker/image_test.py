@@ -24,7 +24,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import load_params
-from v2a_dpo.preference.audioscore import METRICS, AudioScore
+from v2a_dpo.preference.audioscore import METRICS_FILE, AudioScore
 from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.world import world
 
@@ -88,7 +88,7 @@ def write_inputs(folder: Path) -> None:
     hidden_HS = random.standard_normal((8, len(SCORE_NAMES))).astype(np.float32)
     output_KH = random.standard_normal((3, 8)).astype(np.float32)
     AudioScore(zero_S, zero_S + 1, hidden_HS, np.zeros(8, np.float32), output_KH, np.zeros(3, np.float32)).save(
-        str(folder / "audioscore"), {METRICS: json.dumps(MEASURES, allow_nan=False).encode()}
+        str(folder / "audioscore"), {METRICS_FILE: json.dumps(MEASURES, allow_nan=False).encode()}
     )
 
 

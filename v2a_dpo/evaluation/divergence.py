@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-Array = NDArray[np.float64]
+from v2a_dpo.evaluation.bootstrap import Array
 
 #: The published Inception Scores are means over ten chunks of the clips in this generator's order.
 CHUNKS = 10
@@ -68,7 +68,8 @@ def inception_score(
 def resampled_inception_scores(
     logits_NC: NDArray[np.floating], indices_RN: NDArray[np.integer], *, chunks: int = CHUNKS
 ) -> Array:
-    """The Inception Scores `[R]` of resamples that take the rows `indices_RN[r]`, permuted and cut as the set itself."""
+    """The Inception Scores `[R]` of resamples that take the rows `indices_RN[r]`, permuted and cut as the set
+    itself."""
     count, classes = logits_NC.shape
     order = permutation(indices_RN.shape[1], seed=PERMUTATION_SEED)
     batch = max(1, _BATCH_ELEMENTS // (chunks * classes + count))

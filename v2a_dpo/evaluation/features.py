@@ -1,4 +1,5 @@
-"""What the two audio taggers make of real and generated audio: embeddings for FD, logits for KL and the Inception Score.
+"""What the two audio taggers make of real and generated audio: embeddings for FD, logits for KL and the Inception
+Score.
 
 Audio is prepared as for the published numbers: mean over channels, the mean of the whole excerpt subtracted, at most
 `duration_s` seconds, no padding; its levels are measured before the subtraction. Letters in tensor names: B clips, S

@@ -1,9 +1,9 @@
 """The Fréchet distance between two sets of features, exact and free of matrix square roots.
 
 `FD = |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2))` with unbiased covariances. For any factors with
-`F1^T F1 = S1` and `F2^T F2 = S2` the last trace is the nuclear norm of `F1 F2^T` (the sum of its singular values), which
-is exact for fewer samples than dimensions too, and never complex: nothing has to be dropped, and -1 never stands for
-"it failed". Letters in array names: N samples, D dimensions, R resamples.
+`F1^T F1 = S1` and `F2^T F2 = S2` the last trace is the nuclear norm of `F1 F2^T` (the sum of its singular values),
+which is exact for fewer samples than dimensions too, and never complex: nothing has to be dropped, and -1 never stands
+for "it failed". Letters in array names: N samples, D dimensions, R resamples.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2a_dpo.errors import UserError
-
-Array = NDArray[np.float64]
+from v2a_dpo.evaluation.bootstrap import Array
 
 #: Multiplications for one covariance above which those of resamples are in single precision.
 _SINGLE_PRECISION_FROM = 1 << 30

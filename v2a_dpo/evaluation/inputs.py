@@ -1,4 +1,5 @@
-"""What the evaluate stage reads and prepares: real audio from the videos, candidates, scores, the rater; features cached."""
+"""What the evaluate stage reads and prepares: real audio from the videos, candidates, scores, the rater; features
+cached."""
 
 from __future__ import annotations
 

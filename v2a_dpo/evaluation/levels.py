@@ -21,7 +21,7 @@ from torch import Tensor
 
 from v2a_dpo.media.audio import resample
 
-Array = NDArray[np.floating]
+_Array = NDArray[np.floating]
 
 #: The standard gives its two filters (head and low cut) for this rate: rows of b0, b1, b2, a0, a1, a2.
 _RATE = 48_000
@@ -88,12 +88,12 @@ def integrated_loudness(audio_S: Tensor, sample_rate: int) -> float | None:
     return float(_lufs(heard[_lufs(heard) > _lufs(heard.mean()) + _RELATIVE_GATE_LU].mean()))
 
 
-def _lufs(power: Array) -> Array:
+def _lufs(power: _Array) -> _Array:
     with np.errstate(divide="ignore"):
         return np.asarray(_OFFSET_LUFS + 10 * np.log10(power))
 
 
-def mean_levels(columns: Mapping[str, Array]) -> dict[str, float | None]:
+def mean_levels(columns: Mapping[str, _Array]) -> dict[str, float | None]:
     """The mean of each of LEVELS over the clips in `columns` of a features folder, None where no clip has it."""
     values = {key: columns[key] for key in MEASURED}
     values["embedding_norm"] = np.linalg.norm(columns["passt_embedding"].astype(np.float64), axis=1)

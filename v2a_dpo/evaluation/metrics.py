@@ -1,4 +1,5 @@
-"""The metrics of the paper's Table 1 and a few more: what each is called, which way is better, and how two systems compare.
+"""The metrics of the paper's Table 1 and a few more: what each is called, which way is better, and how two systems
+compare.
 
 | metric | source | direction |
 | --- | --- | --- |
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import (
+    Array,
     Difference,
     Interval,
     difference,
@@ -42,7 +44,6 @@ from v2a_dpo.evaluation.frechet import frechet_distance, resampled_frechet_dista
 from v2a_dpo.evaluation.systems import SystemClips
 from v2a_dpo.randomness import row_seed
 
-Array = NDArray[np.float64]
 SYSTEMS = ("base", "aligned")
 NO_FAILURES = {"base": 0, "aligned": 0}
 
@@ -70,7 +71,7 @@ METRICS = (
     Metric("rater_quality", "Rater's quality", "", True, 3),
 )
 WIN_RATE = Metric("win_rate", "Win rate", "", True, 3)
-#: Metrics of all clips together, and those that are means of one number a clip.
+#: Metrics of all clips together, and those that are means of one number per clip.
 SET_METRICS = ("fd_passt", "inception_score")
 PER_CLIP = ("kl_panns", "kl_passt", "ib_score", "desync_s", "clap_score", "rater_quality")
 
@@ -170,7 +171,8 @@ def per_clip_values(reference: SystemClips, system: SystemClips) -> dict[str, Ar
 
 @dataclass(frozen=True)
 class EvaluatedClips:
-    """All that the metrics need of one system, a row a clip: numbers `[N]` by name, embeddings `[N, D]`, logits `[N, C]`.
+    """All that the metrics need of one system, one row per clip: numbers `[N]` by name, embeddings
+    `[N, D]`, logits `[N, C]`.
 
     `values` are those of `per_clip_values`, `passt_embedding` feeds FD, `panns_logits` the Inception Score.
     """
@@ -211,7 +213,8 @@ def compare_evaluated(
     *,
     failed: Mapping[str, int],
 ) -> Comparison:
-    """The same of clips that were evaluated before; `real_embedding` holds the real audio's PaSST embeddings `[N, D]`."""
+    """The same of clips that were evaluated before; `real_embedding` holds the real audio's PaSST embeddings
+    `[N, D]`."""
     indices = resample_indices(len(real_embedding), resamples=settings.resamples, seed=settings.seed)
     clips = {name: systems[name].values for name in SYSTEMS}
     values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in SYSTEMS}

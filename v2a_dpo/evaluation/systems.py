@@ -1,4 +1,4 @@
-"""One system's numbers, a row a clip: the taggers' outputs on its audio, its scores, and its rated quality."""
+"""One system's numbers, one row per clip: the taggers' outputs on its audio, its scores, and its rated quality."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the columns' titles, and rows of a title and one cell a further column."""
+    """A caption, the columns' titles, and rows of a title and one cell per further column."""
 
     caption: str
     columns: Sequence[str]
@@ -43,7 +43,7 @@ def shown_metrics(comparison: Comparison, *, rater: str) -> list[Metric]:
 
 
 def paper_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
-    """One row a system, base and aligned, and one column a metric, with intervals; the arrows say which way is better.
+    """One row per system, base and aligned, and one column per metric, with intervals; the arrows say which way is better.
 
     The paper's Table 1 also has other systems' published rows and a column of parameter counts.
     """
@@ -60,7 +60,8 @@ def paper_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
 
 
 def difference_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
-    """One row a metric: base, aligned, the paired difference with its interval, two-sided p, and the verdict in words."""
+    """One row per metric: base, aligned, the paired difference with its interval, two-sided p, and the verdict in
+    words."""
     rows = []
     for metric in shown_metrics(comparison, rater=rater):
         change = comparison.differences[metric.key]
@@ -137,7 +138,8 @@ def to_markdown(table: Table) -> str:
 
 
 def to_html(table: Table, *, css_class: str = "") -> str:
-    """The table in HTML: headers with a scope, cells with their column as `data-label`, the verdict as class and title."""
+    """The table in HTML: headers with a scope, cells with their column as `data-label`, the verdict as class and
+    title."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     rows = []
     for title, cells in table.rows:

@@ -1,7 +1,8 @@
 """AudioScore: from a candidate's five scores to P(Good), P(Medium), P(Bad) (paper 2.1; the vector is Eq. 1).
 
-Linear - ReLU - Linear - softmax over the labels. Everything here is NumPy: rating a million candidates takes a second or
-two and needs no torch; training lives in `audioscore_training`. Letters in array names: R rows, S scores, I inputs, K labels.
+Linear - ReLU - Linear - softmax over the labels. Everything here is NumPy: rating a million candidates takes a second
+or two and needs no torch; training lives in `training`. Letters in array names: R rows, S scores, I inputs,
+K labels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from v2a_dpo.errors import UserError
 GOOD, MEDIUM, BAD = range(3)
 
 #: The measures of a classifier on held-out ratings, beside it in its folder.
-METRICS = "metrics.json"
+METRICS_FILE = "metrics.json"
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -33,7 +34,8 @@ class AudioScore:
     """The trained classifier, standardisation included.
 
     `mean` and `std` `[S]` are those of the training ratings; a missing score becomes 0 after standardisation, that is,
-    average. With `missing_indicators`, five more inputs say which scores were missing (an extension of the paper's MLP).
+    average. With `missing_indicators`, five more inputs say which scores were missing (an extension of the paper's
+    MLP).
     """
 
     mean: np.ndarray
@@ -49,7 +51,8 @@ class AudioScore:
         return self.hidden_weight.shape[1] > len(SCORE_NAMES)
 
     def probabilities(self, scores_RS: np.ndarray) -> np.ndarray:
-        """P(Good), P(Medium), P(Bad) `[R, 3]` in float32 of raw scores in the order of SCORE_NAMES; NaN means missing."""
+        """P(Good), P(Medium), P(Bad) `[R, 3]` in float32 of raw scores in the order of SCORE_NAMES; NaN means
+        missing."""
         result_RK = np.empty((len(scores_RS), len(LABELS)), dtype=np.float32)
         for start in range(0, len(scores_RS), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)

@@ -9,7 +9,7 @@ from typing import Any
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import join, read_bytes
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import METRICS
+from v2a_dpo.preference.audioscore import METRICS_FILE
 
 #: What a set of scores calls the fingerprint of its scorers among its inputs, and AudioScore's measures likewise.
 SCORERS = "scorers"
@@ -46,7 +46,7 @@ def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool
         raise UserError(
             f"This AudioScore is right on {held_out['accuracy']:.3f} of {held_out['ratings']} held-out ratings, and always "
             f"answering the commonest label is on {held_out['majority_accuracy']:.3f}: it has learned nothing to mine by.",
-            where=join(folder, METRICS),
+            where=join(folder, METRICS_FILE),
             remedy="Rate more clips, with Good and Bad among them; or set mine.allow_weak_audioscore=true, "
             "for example where the labels are very unequal but pair_accuracy is high.",
         )
@@ -54,12 +54,12 @@ def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool
 
 def _metrics(folder: str) -> dict[str, Any]:
     try:
-        metrics: dict[str, Any] = json.loads(read_bytes(join(folder, METRICS)))
+        metrics: dict[str, Any] = json.loads(read_bytes(join(folder, METRICS_FILE)))
         metrics["inputs"][SCORERS], metrics["held_out"]["majority_accuracy"]
     except (ValueError, KeyError) as error:
         raise UserError(
             "These are no measures of an AudioScore of this version.",
-            where=join(folder, METRICS),
+            where=join(folder, METRICS_FILE),
             remedy="Train it again by `v2a-dpo train-audioscore`.",
         ) from error
     return metrics

@@ -52,7 +52,8 @@ def rank_correlation(predicted_R: np.ndarray, true_R: np.ndarray) -> float | Non
 
 
 def pair_accuracy(predicted_R: np.ndarray, true_R: np.ndarray, group_R: np.ndarray) -> float | None:
-    """The share of pairs inside a group, of different `true` value, that `predicted` orders alike; equal predictions count half.
+    """The share of pairs inside a group, of different `true` value, that `predicted` orders alike; equal predictions
+    count half.
 
     None where no group has two different values.
     """

@@ -60,8 +60,8 @@ def mine_pairs(
 ) -> Mined:
     """One pair for each clip: winner = argmax P(Good), loser = argmax P(Bad) among its scored candidates (Eq. 2).
 
-    A clip gives none when fewer than two candidates are scored (`scored_R` false: no score at all), when the best or the
-    worst is not unique, when both are the same candidate, or when P(Good) of winner and loser differ by less than
+    A clip gives none when fewer than two candidates are scored (`scored_R` false: no score at all), when the best or
+    the worst is not unique, when both are the same candidate, or when P(Good) of winner and loser differ by less than
     `min_margin`. A clip's rows need not be neighbours, but must all be here.
     """
     encoded = (clip_id.combine_chunks() if isinstance(clip_id, pa.ChunkedArray) else clip_id).dictionary_encode()
@@ -101,7 +101,8 @@ def mine_pairs(
 def _group_argmax(
     value_R: np.ndarray, group_R: np.ndarray, rows: np.ndarray, num_groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of the greatest value in each group among `rows` (0 in a group without any), and whether others equal it."""
+    """The first row of the greatest value in each group among `rows` (0 in a group without any), and whether others
+    equal it."""
     best_G = np.full(num_groups, -np.inf, dtype=value_R.dtype)
     np.maximum.at(best_G, group_R[rows], value_R[rows])
     at_best = rows[value_R[rows] == best_G[group_R[rows]]]
@@ -111,11 +112,12 @@ def _group_argmax(
 
 
 def rated_pairs(ratings: pa.Table, probabilities: Mapping[tuple[str, int], np.ndarray]) -> Mined:
-    """One pair of complexity 0 for each rated clip: its best against its worst rated candidate, Good against Bad if there are.
+    """One pair of complexity 0 for each rated clip: its best against its worst rated candidate, Good against Bad if
+    there are.
 
     A candidate's rating is the mean over its raters. Among equally rated ones AudioScore's `probabilities` decide by
-    (clip, sample), where it has them, and then the sample index. A clip whose candidates are all rated alike gives none.
-    The source is `simulated` as soon as one of the clip's ratings is, otherwise `human`.
+    (clip, sample), where it has them, and then the sample index. A clip whose candidates are all rated alike gives
+    none. The source is `simulated` as soon as one of the clip's ratings is, otherwise `human`.
     """
     value = pc.index_in(ratings["rating"], value_set=pa.array(LABELS)).cast(pa.float64())
     simulated = pc.equal(ratings["source"], SIMULATED).cast(pa.int8())

@@ -62,7 +62,8 @@ def rated_scores(table: pa.Table, *, where: str) -> RatedScores:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A trained classifier and the losses after every full-batch step, in nats; the weights are those of `best_step`."""
+    """A trained classifier and the losses after every full-batch step, in nats; the weights are those of
+    `best_step`."""
 
     audioscore: AudioScore
     training_loss: list[float]
@@ -135,7 +136,8 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
 
 
 def standardisation(scores_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation `[S]` in float32 over the scores that are there; 0 and 1 for one that never is or never varies."""
+    """Mean and standard deviation `[S]` in float32 over the scores that are there; 0 and 1 for one that never is or
+    never varies."""
     there_RS = np.isfinite(scores_RS)
     count_S = np.maximum(there_RS.sum(axis=0), 1)
     mean_S = np.where(there_RS, scores_RS, 0).sum(axis=0, dtype=np.float64) / count_S

@@ -1,4 +1,4 @@
-"""Stage: base against aligned on the held-out clips, every metric with its interval and paired difference."""
+"""Stage: base against aligned on the test clips, every metric with its interval and paired difference."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def evaluate(
 
     `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for
     the model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers;
-    raises UserError where they were not. `events` lets the simulated rater of the tiny profile judge. Everything costly is
-    kept in `output` and found again by the next run.
+    raises UserError where they were not. `events` lets the simulated rater of the tiny profile judge. Everything costly
+    is kept in `output` and found again by the next run.
     """
     folder = EvaluationFolder(output)
     rater = (

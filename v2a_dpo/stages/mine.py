@@ -30,7 +30,8 @@ _HISTOGRAM_BINS = 20
 
 @dataclass(frozen=True)
 class MiningSummary:
-    """What was mined: pairs by source and by phase, clips dropped by rule, and the histogram of AudioScore's complexities.
+    """What was mined: pairs by source and by phase, clips dropped by rule, and the histogram of AudioScore's
+    complexities.
 
     `clips_rated` were left to their ratings instead of being mined. The histogram has equal bins over [0, 1].
     """
@@ -64,7 +65,8 @@ def mine(
     rated_scores: str | None = None,
     progress: Progress = silent,
 ) -> MiningSummary:
-    """Writes the preference pairs of the candidates in `scores` to `output`, and the summary to `<output>-summary.json`.
+    """Writes the preference pairs of the candidates in `scores` to `output`, and the summary to
+    `<output>-summary.json`.
 
     With `ratings` (and `params.mine.human_pairs`) rated clips give pairs too, of complexity 0; `rated_scores` then lets
     AudioScore choose among equally rated candidates. A clip that is rated is not mined as well. Reads shard by shard.

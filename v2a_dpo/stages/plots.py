@@ -13,7 +13,7 @@ from v2a_dpo.alignment.run.log import LOG
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import read_curve
-from v2a_dpo.preference.audioscore import METRICS
+from v2a_dpo.preference.audioscore import METRICS_FILE
 from v2a_dpo.progress import Progress, silent
 
 #: File -> its columns; `dvc.yaml` names both.
@@ -33,7 +33,7 @@ def plots(
     records = [json.loads(line) for line in read_bytes(join(alignment, LOG)).splitlines()]
     _write(join(output, "alignment.csv"), ALIGNMENT, [record for record in records if "loss" in record])
     _write(join(output, "alignment-held-out.csv"), HELD_OUT, [row for row in records if "held_out_loss" in row])
-    history = json.loads(read_bytes(join(audioscore, METRICS)))["history"]
+    history = json.loads(read_bytes(join(audioscore, METRICS_FILE)))["history"]
     losses = zip(history["training_loss"], history["held_out_loss"], strict=True)
     rows = [dict(zip(AUDIOSCORE, (step, *pair), strict=True)) for step, pair in enumerate(losses)]
     _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
@@ -46,7 +46,7 @@ def plots(
 
 
 def _wide(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a guidance scale, both systems side by side."""
+    """One row per guidance scale, both systems side by side."""
     rows: dict[float, dict[str, Any]] = {}
     for point in points:
         row = rows.setdefault(point[GUIDANCE_KEY], {GUIDANCE_KEY: point[GUIDANCE_KEY]})

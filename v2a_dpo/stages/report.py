@@ -20,8 +20,8 @@ from v2a_dpo.evaluation.inputs import System
 from v2a_dpo.evaluation.metrics import SYSTEMS, Metric
 from v2a_dpo.evaluation.report import sections
 from v2a_dpo.evaluation.report.gallery import choose_clips, clip_figure
-from v2a_dpo.evaluation.report.media import ClipMedia
-from v2a_dpo.evaluation.report.page import Page, Section, render
+from v2a_dpo.evaluation.report.media import GalleryMedia
+from v2a_dpo.evaluation.report.page import Page, ReportSection, render
 from v2a_dpo.evaluation.report.summary import notes, settings
 from v2a_dpo.evaluation.report.training import LogRecord, training_section
 from v2a_dpo.evaluation.sampling import shown_setting
@@ -50,21 +50,22 @@ def report(
 ) -> str:
     """Writes the report to the HTML file `output` and says where it is.
 
-    `base` and `aligned` are the (candidates, scores) folders that were evaluated; `events` adds event marks; the sections of
-    `guidance`, `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and sounds are inside the file.
+    `base` and `aligned` are the (candidates, scores) folders that were evaluated; `events` adds event marks; the
+    sections of `guidance`, `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and
+    sounds are inside the file.
     """
     folder = EvaluationFolder(evaluation)
     comparison, summary = folder.comparison(), folder.summary()
     rater = summary["rater"] or "rater"
     event_times_s = {key: item.event_times_s for key, item in read_events(events).items()} if events else {}
-    media = ClipMedia(clips=clips, systems={"base": base, "aligned": aligned}, event_times_s=event_times_s)
+    media = GalleryMedia(clips=clips, systems={"base": base, "aligned": aligned}, event_times_s=event_times_s)
     chosen, median, numbers = _choice(folder, count=params.report.gallery_clips)
     gallery = []
     for done, clip_id in enumerate(chosen):
         gallery.append(media.card(clip_id, _shown(numbers[clip_id], shown_metrics(comparison, rater=rater))))
         progress("Collecting clips", done + 1, len(chosen))
     figure = clip_figure(media.tracks(median), clip_id=median, event_times_s=media.events(median))
-    parts: list[Section] = [
+    parts: list[ReportSection] = [
         sections.result_section(comparison, rater=rater, differences=summary["differences"]),
         sections.figure_section(figure, clip_id=median, marks=events is not None),
     ]

@@ -34,8 +34,8 @@ def score(
 ) -> BuildSummary:
     """Writes the five scores of all `candidates`, made for `clips`, to `output` and says what was done.
 
-    A clip whose video or whose candidates' sound cannot be read goes to quarantine. `shards` makes only these and leaves
-    the manifest to a later call without it. Raises UserError when candidates belong to clips that are
+    A clip whose video or whose candidates' sound cannot be read goes to quarantine. `shards` makes only these and
+    leaves the manifest to a later call without it. Raises UserError when candidates belong to clips that are
     not in `clips`, or do not last as long as they.
     """
     source = Dataset.open(candidates, "candidates")

@@ -12,7 +12,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import METRICS
+from v2a_dpo.preference.audioscore import METRICS_FILE
 from v2a_dpo.preference.audioscore_check import SCORERS, scorers_of
 from v2a_dpo.preference.training import ablation, evaluate, fit, rated_scores, split_clips
 from v2a_dpo.progress import Progress, silent
@@ -76,7 +76,7 @@ def train_audioscore(
             "best_step": trained.best_step,
         },
     }
-    trained.audioscore.save(output, {METRICS: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()})
+    trained.audioscore.save(output, {METRICS_FILE: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()})
     progress("Training AudioScore", 2, 2)
     return AudioScoreSummary(
         len(rated.label), measures["accuracy"], metrics["held_out"]["majority_accuracy"], trained.best_step

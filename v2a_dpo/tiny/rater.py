@@ -1,7 +1,7 @@
 """The simulated rater of the tiny world: judges a waveform against the clip's true events by plain signal processing.
 
-It never looks at the scorers, so what it likes is not what they measure. It stands in for people and is named so wherever
-its ratings appear.
+It never looks at the scorers, so what it likes is not what they measure. It stands in for people and is named so
+wherever its ratings appear.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Judgement:
 
 
 def judge(audio: Floats, events: ClipEvents) -> Judgement:
-    """The judgement of a 16 kHz waveform `[S]` in [-1, 1] of the clip with these `events`; silence earns no part but cleanness."""
+    """The judgement of a 16 kHz waveform `[S]` in [-1, 1] of the clip with these `events`; silence earns no part but
+    cleanness."""
     levels_db = band_levels_db(audio)
     onsets = detect_onsets(levels_db)
     class_match, pitch_match = _match_templates(levels_db, onsets, events)
@@ -142,7 +143,8 @@ def _segment(levels_db: Floats, onset: int) -> Floats:
 
 
 def _match_templates(levels_db: Floats, onsets: NDArray[np.int64], events: ClipEvents) -> tuple[float, float]:
-    """The mean probability of the true class over the onsets, and how near its best-fitting pitch is to the true one."""
+    """The mean probability of the true class over the onsets, and how near its best-fitting pitch is to the true
+    one."""
     if onsets.size == 0:
         return 0.0, 0.0
     segments = np.stack([_segment(levels_db, int(onset)) for onset in onsets])
@@ -181,7 +183,8 @@ def rate(
     sigma: float = 0.06,
     flips: float = 0.05,
 ) -> list[Rating]:
-    """The ratings of candidates `(clip_id, sample)`: terciles of quality, blurred by `sigma`, a share of `flips` replaced.
+    """The ratings of candidates `(clip_id, sample)`: terciles of quality, blurred by `sigma`, a share of `flips`
+    replaced.
 
     Each row's blur and flip come from `(seed, clip_id, sample)`; the terciles come from all the rows given.
     """

@@ -15,7 +15,7 @@ from v2a_dpo.evaluation.report.gallery import GalleryClip, Track, gallery_clip, 
 from v2a_dpo.media.audio import decode_flac, read_audio
 
 
-class ClipMedia:
+class GalleryMedia:
     """The held-out clips' videos, sounds and events, read when a card needs them."""
 
     def __init__(

@@ -10,7 +10,7 @@ from v2a_dpo.evaluation.report.gallery import TRACK_TITLES, GalleryClip
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A titled part of the report: an explaining sentence, and blocks of trusted HTML made by this package."""
 
     anchor: str
@@ -28,7 +28,7 @@ class Page:
     subtitle: str
     notes: Sequence[str]
     findings: Sequence[tuple[str, Sequence[str]]]
-    sections: Sequence[Section]
+    sections: Sequence[ReportSection]
     gallery: Sequence[GalleryClip]
     gallery_explanation: str
     settings: Sequence[tuple[str, str]]

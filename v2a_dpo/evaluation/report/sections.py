@@ -19,7 +19,7 @@ from v2a_dpo.evaluation.report.charts import (
     histogram_chart,
     line_chart,
 )
-from v2a_dpo.evaluation.report.page import Section
+from v2a_dpo.evaluation.report.page import ReportSection
 from v2a_dpo.evaluation.tables import (
     SYSTEM_TITLES,
     difference_table,
@@ -51,7 +51,7 @@ def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]
     return list(found.items())
 
 
-def result_section(comparison: Comparison, *, rater: str, differences: Mapping[str, str]) -> Section:
+def result_section(comparison: Comparison, *, rater: str, differences: Mapping[str, str]) -> ReportSection:
     """The paper's table, the paired differences, the levels, and the differences relative to the base as a forest
     chart."""
     percent = f"{100 * comparison.bootstrap.confidence:g}%"
@@ -76,7 +76,7 @@ def result_section(comparison: Comparison, *, rater: str, differences: Mapping[s
             Bar(metric.title.replace(f" ({rater})", ""), scale * found.value, low, high, verdict(metric, found))
         )
     forest = forest_chart(bars, title="Improvement over the base model", x_label="% of the base value; right is better")
-    return Section(
+    return ReportSection(
         "result",
         "Result",
         "Arrows say which way is better. Green and red mark paired differences whose interval excludes zero; "
@@ -91,10 +91,10 @@ def result_section(comparison: Comparison, *, rater: str, differences: Mapping[s
     )
 
 
-def figure_section(figure: str, *, clip_id: str, marks: bool) -> Section:
+def figure_section(figure: str, *, clip_id: str, marks: bool) -> ReportSection:
     """The spectrogram figure of one clip."""
     lines = "Dashed lines mark the true event times. " if marks else ""
-    return Section(
+    return ReportSection(
         "spectrograms",
         "Spectrograms",
         f"Mel spectrograms of clip {clip_id}: real, base and aligned audio on one colour scale. {lines}"
@@ -104,7 +104,7 @@ def figure_section(figure: str, *, clip_id: str, marks: bool) -> Section:
     )
 
 
-def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, float], rater: str) -> Section:
+def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, float], rater: str) -> ReportSection:
     """Both systems' metrics over the guidance scale; `chosen` is each system's scale in the main result."""
     marks = [(scale, "main result") for scale in sorted(set(chosen.values()))]
     titles = {metric.key: metric for metric in METRICS}
@@ -119,7 +119,7 @@ def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, 
         axes = Axes(f"{title}, {arrow}", "guidance scale", metric.unit, marks=marks)
         charts.append(line_chart(lines, axes))
     clips = records[0]["clips"]
-    return Section(
+    return ReportSection(
         "guidance",
         "Guidance curve",
         f"Guidance repairs much of what alignment repairs, so one scale does not tell the story. {clips} clips a point, "
@@ -134,7 +134,7 @@ def _curve_line(records: Sequence[Mapping[str, Any]], key: str, name: str) -> Se
     return Series(SYSTEM_TITLES[name], name, points, band=band, dots=True)
 
 
-def audioscore_section(metrics: Mapping[str, Any]) -> Section:
+def audioscore_section(metrics: Mapping[str, Any]) -> ReportSection:
     """AudioScore's confusion matrix, calibration, learning curve and ablation, all on held-out clips."""
     held_out, labels = metrics["held_out"], metrics["labels"]
     sources = ", ".join(f"{count} {source}" for source, count in metrics["sources"].items())
@@ -156,7 +156,7 @@ def audioscore_section(metrics: Mapping[str, Any]) -> Section:
         ],
         Axes("Cross-entropy", "full-batch step", "nats", marks=[(history["best_step"], "kept")]),
     )
-    return Section(
+    return ReportSection(
         "audioscore",
         "AudioScore",
         f"The preference classifier, trained on ratings ({sources}) and measured on {held_out['ratings']} ratings of "
@@ -192,7 +192,7 @@ def _ablation(metrics: Mapping[str, Any]) -> str:
     return f'<figure class="chart"><figcaption>What each score is worth ({escape(metrics["ablation"]["method"])})</figcaption>{table}</figure>'
 
 
-def pairs_section(summary: Mapping[str, Any]) -> Section:
+def pairs_section(summary: Mapping[str, Any]) -> ReportSection:
     """The histogram of complexity scores, where the curriculum splits, and what mining dropped."""
     counts = summary["histogram"]
     edges = [bin_ / len(counts) for bin_ in range(len(counts) + 1)]
@@ -213,7 +213,7 @@ def pairs_section(summary: Mapping[str, Any]) -> Section:
     table = (
         f'<figure class="chart"><figcaption>What was mined</figcaption><table><tbody>{body}</tbody></table></figure>'
     )
-    return Section(
+    return ReportSection(
         "pairs",
         "Preference pairs",
         f"Best against worst of {summary['candidates']} candidates of {summary['clips']} clips. The curriculum trains on "
@@ -222,8 +222,9 @@ def pairs_section(summary: Mapping[str, Any]) -> Section:
     )
 
 
-def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, clips: int) -> Section:
-    """Histograms of the candidates' scores, base against aligned; `scores` maps system -> score -> values, NaN missing."""
+def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, clips: int) -> ReportSection:
+    """Histograms of the candidates' scores, base against aligned; `scores` maps system -> score -> values, NaN
+    missing."""
     charts = []
     for score, title in _SCORE_TITLES.items():
         values = {name: scores[name][score][np.isfinite(scores[name][score])] for name in SYSTEMS}
@@ -237,7 +238,7 @@ def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, 
         ]
         count = min(len(found) for found in values.values())
         charts.append(histogram_chart(histograms, Axes(f"{title}, n = {count}", title, "clips")))
-    return Section(
+    return ReportSection(
         "scores",
         "Score distributions",
         f"The five scores of the {clips} held-out clips' candidates before and after alignment. "

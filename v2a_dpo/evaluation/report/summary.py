@@ -9,7 +9,8 @@ from v2a_dpo.evaluation.sampling import TITLES, shown_setting
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before the numbers: what is small, what stands in for what, what is simulated or left out."""
+    """What a reader must know before the numbers: what is small, what stands in for what, what is simulated or left
+    out."""
     said = []
     if summary["profile"] == "tiny":
         said.append(

@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 from v2a_dpo.evaluation.report.charts import Axes, Point, Series, line_chart, running_mean
-from v2a_dpo.evaluation.report.page import Section
+from v2a_dpo.evaluation.report.page import ReportSection
 
 LogRecord = Mapping[str, Any]
 
 _SMOOTHED_SHARE = 20
 
 
-def training_section(log: Sequence[LogRecord]) -> Section:
+def training_section(log: Sequence[LogRecord]) -> ReportSection:
     """Loss, implicit accuracy, error differences, margin and gradient norm over the steps."""
     steps = [record for record in log if "loss" in record]
     held_out = [record for record in log if "held_out_loss" in record]
@@ -59,7 +59,7 @@ def training_section(log: Sequence[LogRecord]) -> Section:
             Axes("Learning rate", "step", "", marks=marks),
         ),
     ]
-    return Section(
+    return ReportSection(
         "training",
         "Training curves",
         f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(held_out)}At the start policy and reference are equal: "
