@@ -96,7 +96,7 @@ def test_the_models_are_registered_and_promoted_if_the_gates_hold(kubeflow_run, 
     sampled = [
         f"{stage} {split}" for stage in ("prepare", "generate", "score") for split in ("annotation", "preference")
     ]
-    assert {*sampled, "annotate", "train-audioscore", "mine", "align", "evaluate"} <= set(record["runs"])
+    assert {*sampled, "annotate", "train-audioscore", "mine", "align", "evaluate", "guidance"} <= set(record["runs"])
     passed = read_json(kubeflow_run.at.decision)["passed"]
     assert ("loop/promotion.json" in cluster.objects()) == passed
 
