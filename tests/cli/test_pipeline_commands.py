@@ -246,12 +246,12 @@ def test_a_schedule_is_made_listed_and_deleted(server):
     ("arguments", "message"),
     [
         (("submit", *EVALUATE, "--set", "align.beta=-1"), r"align\.beta"),
-        (("submit", *EVALUATE, "--input", "model"), r"sets nothing"),
+        (("submit", *EVALUATE, "--input", "model"), r"--input expects name=value, got 'model'"),
         (("submit", *EVALUATE, "--input", "modle=x"), r"no input called modle"),
         (("submit", "evaluate", "--params", str(ROOT / "configs" / "tiny.yaml")), r"needs base, clips"),
         (("submit", "evaluation"), r"no pipeline 'evaluation'.*v2a-dpo.*evaluate"),
         (("submit", "evaluate", "--preset", "huge"), r"no preset 'huge'.*gpu"),
-        (("schedule", "create", "weekly", "--every", "often", *EVALUATE[1:]), r"'often' is no interval"),
+        (("schedule", "create", "weekly", "--every", "often", *EVALUATE[1:]), r"Invalid interval 'often'"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_contacted(server, arguments, message):
@@ -262,7 +262,7 @@ def test_mistakes_are_found_before_anything_is_contacted(server, arguments, mess
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("host", "message"), [("", "not known where"), ("localhost:8888", "http://")])
+@pytest.mark.parametrize(("host", "message"), [("", "No address of Kubeflow Pipelines"), ("localhost:8888", "http://")])
 def test_without_an_address_the_remedy_names_it(monkeypatch, host, message):
     monkeypatch.setenv("KFP_HOST", host)
     with pytest.raises(UserError, match=message):
@@ -290,7 +290,7 @@ def test_the_keyboard_stops_the_waiting_and_not_the_run(server):
     _, errors = process.communicate(timeout=30)
     [run_id] = server.runs
     assert process.returncode == 130
-    assert f"The run goes on. To stop it: v2a-dpo pipeline cancel {run_id}" in errors
+    assert f"The run continues. To stop it: v2a-dpo pipeline cancel {run_id}" in errors
     assert server.runs[run_id]["state"] == "RUNNING"
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.compilation import compile_pipeline
 from tests.pipelines.kfp_server import KubeflowServer
-from v2a_dpo.cluster.client import Connection, NotLoggedInError, PipelineClient, UnreachableError
+from v2a_dpo.cluster.client import Connection, PipelineClient
+from v2a_dpo.cluster.errors import NotLoggedInError, UnreachableError
 from v2a_dpo.cluster.schedules import Schedule
 from v2a_dpo.cluster.submission import CompiledPipeline, Submission, task_names
 from v2a_dpo.errors import UserError
@@ -134,7 +135,7 @@ def test_schedules_are_made_listed_over_pages_and_deleted(server, submission):
     stored = {each["display_name"]: each for each in server.recurring.values()}
     assert stored["weekly"]["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * MON"}}
     assert (stored["weekly"]["max_concurrency"], stored["weekly"]["no_catchup"]) == (1, True)
-    assert [each.rhythm for each in client.schedules()] == ["cron 0 0 3 * * MON (UTC)", "every 1 day, 0:00:00"]
+    assert [each.recurrence for each in client.schedules()] == ["cron 0 0 3 * * MON (UTC)", "every 1 day, 0:00:00"]
     client.delete_schedule("weekly")
     assert [each.name for each in client.schedules()] == ["daily"]
     with pytest.raises(UserError, match="no schedule called weekly"):
@@ -151,7 +152,7 @@ def test_a_schedule_does_not_silently_double(server, submission):
 
 
 @pytest.mark.parametrize(("cron", "every"), [("0 3 * *", None), ("; rm 3 * * *", None), (None, "0h"), (None, "weekly"), (None, None), ("0 3 * * *", "1d")])  # fmt: skip
-def test_a_wrong_rhythm_is_refused(cron, every):
+def test_a_wrong_cron_expression_or_interval_is_refused(cron, every):
     with pytest.raises(UserError, match=r"--cron|--every"):
         Schedule.by("name", cron=cron, every=every)
 
@@ -207,7 +208,7 @@ def test_a_server_of_one_user_is_sent_no_namespace(server, submission):
 
 
 def test_an_unknown_run_is_named(server):
-    with pytest.raises(UserError, match=r"does not know the run none-such \(404\)"):
+    with pytest.raises(UserError, match=r"has not found the run none-such \(404\)"):
         PipelineClient(Connection(server.url)).status("none-such")
 
 

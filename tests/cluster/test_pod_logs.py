@@ -68,7 +68,7 @@ def test_one_pod_can_be_followed_but_not_several(pods):
 
 
 def test_a_missing_pod_names_the_tasks_that_have_some(pods):
-    with pytest.raises(UserError, match=r"No pod of align is there.*Tasks with pods: generate, mine"):
+    with pytest.raises(UserError, match=r"align has no pod.*Tasks with pods: generate, mine"):
         raise call("align").exception
 
 

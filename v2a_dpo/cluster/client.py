@@ -1,4 +1,4 @@
-"""The one place that talks to Kubeflow Pipelines: upload, start, follow, cancel and schedule, with errors that say what to do."""
+"""The client of Kubeflow Pipelines: upload, start, follow, cancel and schedule."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kfp_server_api
-import urllib3
 from kfp.client import Client
 
+from v2a_dpo.cluster.errors import explained
 from v2a_dpo.cluster.run_status import RunStatus, run_status
 from v2a_dpo.cluster.schedules import Schedule
 from v2a_dpo.cluster.submission import CompiledPipeline, Submission
@@ -28,7 +28,7 @@ _PAGE = 100
 
 @dataclass(frozen=True)
 class Connection:
-    """Where Kubeflow Pipelines is and how to get in; the token is never shown."""
+    """Address, namespace and credentials of a server; the token is never printed."""
 
     host: str
     namespace: str | None = None
@@ -37,7 +37,7 @@ class Connection:
     ca_file: str | None = None
 
     def current_token(self) -> str | None:
-        """The bearer token, read anew from its file each time, since such files are renewed while a run lasts."""
+        """The bearer token; its file is read at every call, since such files are renewed while a run lasts."""
         if self.token_file is None:
             return self.token
         try:
@@ -61,8 +61,8 @@ class UploadedVersion:
     is_new: bool
 
 
-class _ImpatientClient(Client):
-    """The client, whose first question at the server is asked once, not five times in twenty seconds."""
+class _FailFastClient(Client):
+    """The client, with one health check in place of five within twenty seconds."""
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         answer, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(_request_timeout=_TIMEOUT_S)
@@ -70,7 +70,8 @@ class _ImpatientClient(Client):
             raise UserError(
                 "A web page answered instead of Kubeflow Pipelines, most likely a log-in page.",
                 where=self._existing_config.host,
-                remedy="Give a token (KFP_TOKEN or --token-file), or the address of the API: behind Kubeflow's gateway it ends in /pipeline.",
+                remedy="Give a token (KFP_TOKEN or --token-file), or the address of the API: "
+                "behind Kubeflow's gateway it ends in /pipeline.",
             )
         return answer
 
@@ -87,7 +88,7 @@ class PipelineClient:
             is_multi_user = bool(self._client.get_kfp_healthz().multi_user)
         if is_multi_user and not connection.namespace:
             raise UserError(
-                "Several users share this Kubeflow, and no namespace was named.",
+                "This Kubeflow serves several users, and no namespace was given.",
                 where=self.host,
                 remedy="Give --namespace or set KFP_NAMESPACE to your profile's namespace.",
             )
@@ -110,7 +111,10 @@ class PipelineClient:
             return UploadedVersion(pipeline_id, version.pipeline_version_id, is_new=True)
 
     def version(self, submission: Submission) -> UploadedVersion:
-        """The version that `submission` runs: the one it names, which must be there, or its compiled text, uploaded."""
+        """The version that `submission` runs: an existing one if it names one, else its compiled text, uploaded.
+
+        Raises UserError when the existing one is not on the server.
+        """
         if submission.existing_version is None:
             return self.upload(submission.compiled)
         name = submission.compiled.name
@@ -121,7 +125,7 @@ class PipelineClient:
             raise UserError(
                 f"The pipeline {name} has no version called {submission.existing_version}.",
                 where=self.host,
-                remedy="Leave --version out to upload it, or look whether the PipelineVersion was applied.",
+                remedy="Leave --version out to upload it, or check that the PipelineVersion was applied.",
             )
         return UploadedVersion(pipeline_id, version_id, is_new=False)
 
@@ -140,7 +144,7 @@ class PipelineClient:
         return str(run.run_id)
 
     def status(self, run_id: str) -> RunStatus:
-        """What the server knows of a run and of its tasks."""
+        """The state of a run and of its tasks."""
         with self._explained(f"the run {run_id}"):
             run = self._client.get_run(run_id)
         return run_status(run, self._spec_of(run))
@@ -161,8 +165,8 @@ class PipelineClient:
         return status
 
     def schedule(self, submission: Submission, version: UploadedVersion, schedule: Schedule) -> str:
-        """The id of a new schedule that starts `submission` again and again; one run at a time, missed ones left out."""
-        if any(found.name == schedule.name for found in self.schedules()):
+        """The id of a new schedule that starts `submission`: one run at a time, and missed ones are skipped."""
+        if any(existing.name == schedule.name for existing in self.schedules()):
             raise UserError(
                 f"There is already a schedule called {schedule.name}.",
                 where=self.host,
@@ -186,19 +190,19 @@ class PipelineClient:
 
     def schedules(self) -> list[Schedule]:
         """All schedules, in the server's order."""
-        found: list[Schedule] = []
+        schedules: list[Schedule] = []
         token = ""
         with self._explained("the schedules"):
             while True:
                 page = self._client.list_recurring_runs(page_token=token, page_size=_PAGE, namespace=self._namespace)
-                found += [Schedule.of(recurring) for recurring in page.recurring_runs or []]
+                schedules += [Schedule.of(recurring) for recurring in page.recurring_runs or []]
                 token = page.next_page_token or ""
                 if not token:
-                    return found
+                    return schedules
 
     def delete_schedule(self, name: str) -> None:
         """Deletes the schedule called `name`; the runs it started stay."""
-        ids = [found.schedule_id for found in self.schedules() if found.name == name]
+        ids = [existing.schedule_id for existing in self.schedules() if existing.name == name]
         if not ids:
             remedy = "See `v2a-dpo pipeline schedule list`."
             raise UserError(f"There is no schedule called {name}.", where=self.host, remedy=remedy)
@@ -211,14 +215,14 @@ class PipelineClient:
         return f"{self.host}/#/runs/details/{run_id}"
 
     def renew_token(self) -> None:
-        """Logs in anew with the token as it is now."""
+        """Logs in again with the current token."""
         self._client = self._connect()
 
     def _connect(self) -> Client:
-        # Without a namespace: the client would send its own in every question, and most servers refuse that.
+        # Without a namespace: the client would send its own in every request, and most servers refuse that.
         with warnings.catch_warnings(), self._explained("the server"):
-            warnings.simplefilter("ignore")  # the client warns on every start that it needs a server of version 2
-            return _ImpatientClient(
+            warnings.simplefilter("ignore")  # the client warns at every start that it needs a server of version 2
+            return _FailFastClient(
                 host=self.host,
                 existing_token=self._connection.current_token(),
                 ssl_ca_cert=self._connection.ca_file,
@@ -229,7 +233,7 @@ class PipelineClient:
         return str(found[0].pipeline_id) if found else None
 
     def _create_pipeline(self, name: str) -> str:
-        """A pipeline without versions: an upload under its name alone would make one that carries no fingerprint."""
+        """A pipeline without versions: uploading under its name alone would create a version without fingerprint."""
         pipeline = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=self._namespace)
         return str(self._client.pipelines.pipeline_service_create_pipeline(pipeline).pipeline_id)
 
@@ -255,68 +259,8 @@ class PipelineClient:
             self._specs[version_id] = version.pipeline_spec
         return self._specs[version_id]
 
-    @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Turns what the client raises into an error that names the remedy."""
-        try:
-            yield
-        except kfp_server_api.ApiException as error:
-            raise _refusal(error, what=what, host=self.host, namespace=self._connection.namespace) from error
-        except urllib3.exceptions.HTTPError as error:
-            remedy = "Check KFP_HOST and that you can reach it, for example that `kubectl port-forward` still runs."
-            raise UnreachableError(
-                f"Kubeflow Pipelines does not answer: {_cause(error)}.", where=self.host, remedy=remedy
-            ) from error
-
-
-class UnreachableError(UserError):
-    """The server could not be reached or failed by itself; asking again later may help."""
-
-
-class NotLoggedInError(UserError):
-    """The server does not accept the token."""
-
-
-def _refusal(error: kfp_server_api.ApiException, *, what: str, host: str, namespace: str | None) -> UserError:
-    """The error that explains the server's refusal."""
-    said = _message(error)
-    place = f"{host}, namespace {namespace}" if namespace else host
-    if error.status == 401:
-        remedy = "Set KFP_TOKEN, or name a file with a fresh token by --token-file."
-        return NotLoggedInError("Kubeflow Pipelines does not know who you are (401).", where=place, remedy=remedy)
-    if error.status == 403:
-        remedy = "Check that --namespace exists and that your account may use pipelines in it."
-        return UserError(f"You may not use {what} (403). {said}", where=place, remedy=remedy)
-    if error.status == 404:
-        return UserError(
-            f"Kubeflow Pipelines does not know {what} (404).",
-            where=place,
-            remedy="`v2a-dpo pipeline status` lists the latest runs.",
-        )
-    if error.status in (0, 429) or error.status >= 500:
-        remedy = "Try again; if it stays so, look at the log of the deployment ml-pipeline."
-        return UnreachableError(
-            f"Kubeflow Pipelines failed at {what} ({error.status}). {said}", where=place, remedy=remedy
-        )
-    return UserError(
-        f"Kubeflow Pipelines refused {what} ({error.status}). {said}", where=place, remedy="Mend what it names."
-    )
-
-
-def _message(error: kfp_server_api.ApiException) -> str:
-    """What the server said, the first line of it."""
-    try:
-        said = json.loads(error.body or "{}")
-    except ValueError:
-        return str(error.reason or "")
-    text = said.get("error_message") or said.get("message") or said.get("error") or error.reason or ""
-    return str(text).splitlines()[0] if text else ""
-
-
-def _cause(error: urllib3.exceptions.HTTPError) -> str:
-    """Why a connection failed, in a few words."""
-    reason = getattr(error, "reason", None) or error
-    return type(reason).__name__ + (f" ({str(reason).rpartition(': ')[2]})" if str(reason) else "")
+    def _explained(self, what: str) -> AbstractContextManager[None]:
+        return explained(what, host=self.host, namespace=self._connection.namespace)
 
 
 def _named(name: str) -> str:

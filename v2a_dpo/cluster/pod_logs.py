@@ -1,12 +1,11 @@
 """Logs of a run's tasks, read from their pods.
 
-The API of Kubeflow Pipelines gives no logs, nor the pods' names (kubeflow/pipelines#12388, #14007). But every pod carries
-the run's id as a label and its place in the workflow as an annotation, so whoever may read pods finds them.
+The API of Kubeflow Pipelines gives neither logs nor the pods' names (kubeflow/pipelines#12388, #14007). But every pod
+has the run's id as a label and its place in the workflow as an annotation.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from datetime import datetime
 from typing import Any
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
+from v2a_dpo.cluster.kubernetes_access import api_client
 from v2a_dpo.errors import UserError
 
 _RUN_LABEL = "pipeline/runid"
 _NODE_ANNOTATION = "workflows.argoproj.io/node-name"
 _CONTAINER = "main"
-#: Parts of a node's path that the pipeline's author gave no name.
+#: Parts of a node's path that are no names from the pipeline's source.
 _IS_PLUMBING = re.compile(r"root$|iteration-|for-loop-|condition-|exit-handler-")
-_NEEDS = "Logs are read from Kubernetes itself: you need a kubeconfig and the right to list pods and read their logs"
+_NEEDS = "Logs come from Kubernetes: you need a kubeconfig and the right to list pods and read their logs"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TaskPod:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """The task with its place in the run, for people."""
         parts = [
             "/".join((*self.within, self.task)),
             f"iteration {self.iteration}" if self.iteration else "",
@@ -73,21 +73,16 @@ class TaskPod:
 
 
 class PodLogs:
-    """The pods of one namespace, through the kubeconfig or, inside the cluster, the pod's own account."""
+    """The pods of one namespace."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        try:
-            _log_in()
-        except config.ConfigException as error:
-            remedy = f"{_NEEDS} in the namespace {namespace}."
-            raise UserError("There is no access to Kubernetes.", where="kubeconfig", remedy=remedy) from error
-        self._api = client.CoreV1Api()
+        self._api = client.CoreV1Api(api_client())
 
     def pods(self, run_id: str) -> list[TaskPod]:
         """The pods of a run's tasks that still exist, in the order of their start."""
         try:
-            found = self._api.list_namespaced_pod(
+            items = self._api.list_namespaced_pod(
                 self._namespace, label_selector=f"{_RUN_LABEL}={run_id}", _request_timeout=(5, 60)
             ).items
         except client.ApiException as error:
@@ -96,11 +91,11 @@ class PodLogs:
             raise UserError(
                 "Kubernetes does not answer.", where=self._api.api_client.configuration.host, remedy=f"{_NEEDS}."
             ) from error
-        pods = [pod for each in found if (pod := TaskPod.of(each)) is not None]
+        pods = [pod for each in items if (pod := TaskPod.of(each)) is not None]
         return sorted(pods, key=lambda pod: (pod.start is None, pod.start.timestamp() if pod.start else 0.0, pod.name))
 
     def lines(self, pod: TaskPod, *, tail: int | None, follow: bool) -> Iterator[str]:
-        """The lines that a pod wrote, the last `tail` of them or all; with `follow` also those it will write."""
+        """The last `tail` lines of a pod's log, or all; with `follow` also those to come."""
         try:
             stream = self._api.read_namespaced_pod_log(
                 pod.name, self._namespace, container=_CONTAINER, tail_lines=tail, follow=follow, _preload_content=False
@@ -123,15 +118,7 @@ class PodLogs:
         )
 
 
-def _log_in() -> None:
-    """Reads the kubeconfig, or the account of the pod that this runs in."""
-    try:
-        config.load_kube_config(config_file=os.environ.get("KUBECONFIG") or "~/.kube/config")
-    except config.ConfigException:
-        config.load_incluster_config()
-
-
 def _number(part: str) -> str | None:
     """The number in brackets at the end of a path's part: an iteration or an attempt."""
-    found = re.search(r"\((\d+)(?::[^)]*)?\)$", part)
-    return found[1] if found else None
+    match = re.search(r"\((\d+)(?::[^)]*)?\)$", part)
+    return match[1] if match else None

@@ -1,4 +1,4 @@
-"""The state of a run and of its tasks, read from what the server says."""
+"""The state of a run and of its tasks, from the server's answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from v2a_dpo.cluster.submission import task_names
 
-#: States after which nothing changes any more. (The client's own waiting never ends for a cancelled run.)
+#: Final states. (The client's own waiting never ends for a cancelled run.)
 FINISHED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
 #: Where the tasks of one name disagree, the first of these that any of them has is shown.
 _BY_URGENCY = ("FAILED", "CANCELED", "CANCELING", "RUNNING", "PENDING", "PAUSED", "SUCCEEDED", "SKIPPED")
@@ -19,11 +19,11 @@ WAITING = "WAITING"
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """All tasks of one name: one, or as many as it was fanned out into."""
+    """All tasks of one name: one, or as many as the fan-out has."""
 
     name: str
     state: str
-    #: How many the server knows so far, and how many of them are finished.
+    #: Number of started tasks, and how many of them are finished.
     started: int = 0
     finished: int = 0
     start: datetime | None = None
@@ -36,7 +36,7 @@ class TaskStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as the server knows it now."""
+    """A run and its tasks at one moment."""
 
     run_id: str
     name: str
@@ -48,7 +48,7 @@ class RunStatus:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the state is final."""
         return self.state in FINISHED
 
     @property
@@ -60,8 +60,8 @@ class RunStatus:
 def run_status(run: Any, spec: Mapping[str, Any] | None = None) -> RunStatus:
     """The status of `run` (a V2beta1Run); `spec`, the pipeline's specification, names its tasks in their order.
 
-    The server lists every node of the workflow: drivers, loops and containers (all called `executor`) among them. A task
-    is the node with the name it has in the pipeline; those not listed yet are WAITING, or SKIPPED once the run is over.
+    The server lists every node of the workflow, also drivers, loops and containers (all called `executor`). A task is
+    the node with its name in the pipeline; those not listed yet are WAITING, or SKIPPED once the run is over.
     """
     state = str(run.state or "PENDING")
     details = (run.run_details.task_details if run.run_details else None) or []
@@ -97,7 +97,7 @@ def _merged(name: str, nodes: Sequence[Any], absent: str) -> TaskStatus:
 
 
 def _time(moment: datetime | None) -> datetime | None:
-    """The moment, or None: the server writes the beginning of 1970 for what has not happened yet."""
+    """The moment, or None: the server gives the beginning of 1970 for what has not happened yet."""
     if moment is None or moment.timestamp() <= 0:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""When a pipeline runs again by itself."""
+"""Recurring runs: by a cron expression or at an interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True)
 class Schedule:
-    """A name and a rhythm: a cron expression of six fields (seconds first, UTC) or an interval in seconds."""
+    """A name, and a cron expression of six fields (seconds first, UTC) or an interval in seconds."""
 
     name: str
     cron: str | None = None
@@ -26,10 +26,13 @@ class Schedule:
 
     @classmethod
     def by(cls, name: str, *, cron: str | None, every: str | None) -> Schedule:
-        """The schedule called `name` with either a cron expression of five or six fields, or an interval such as `24h`."""
+        """The schedule `name` with either a cron expression of five or six fields, or an interval such as `24h`.
+
+        Raises UserError for both, for none, and for text that is neither.
+        """
         if (cron is None) == (every is None):
             remedy = 'Give --cron "0 3 * * MON" or --every 24h.'
-            raise UserError("A schedule has one rhythm.", where="--cron, --every", remedy=remedy)
+            raise UserError("Give either --cron or --every, not both.", where="--cron, --every", remedy=remedy)
         return cls(name, cron=_six_fields(cron)) if cron is not None else cls(name, interval_s=_seconds(every or ""))
 
     @classmethod
@@ -47,21 +50,21 @@ class Schedule:
         )
 
     @property
-    def rhythm(self) -> str:
-        """The rhythm in words."""
+    def recurrence(self) -> str:
+        """The cron expression or the interval, for people."""
         return f"cron {self.cron} (UTC)" if self.cron else f"every {timedelta(seconds=self.interval_s or 0)}"
 
 
 def _six_fields(cron: str) -> str:
     fields = cron.split()
     if len(fields) not in (5, 6) or not all(map(_CRON_FIELD.match, fields)):
-        remedy = "Write minute, hour, day, month, weekday, such as 0 3 * * MON; seconds may stand first."
-        raise UserError(f"{cron!r} is no cron expression.", where="--cron", remedy=remedy)
+        remedy = "Write minute, hour, day, month, weekday, such as 0 3 * * MON; seconds may come first."
+        raise UserError(f"Invalid cron expression {cron!r}.", where="--cron", remedy=remedy)
     return " ".join(fields if len(fields) == 6 else ["0", *fields])
 
 
 def _seconds(every: str) -> int:
-    found = _INTERVAL.match(every)
-    if found is None or int(found[1]) == 0:
-        raise UserError(f"{every!r} is no interval.", where="--every", remedy="Write 30m, 24h or 7d.")
-    return int(timedelta(**{_UNITS[found[2]]: int(found[1])}).total_seconds())
+    match = _INTERVAL.match(every)
+    if match is None or int(match[1]) == 0:
+        raise UserError(f"Invalid interval {every!r}.", where="--every", remedy="Write 30m, 24h or 7d.")
+    return int(timedelta(**{_UNITS[match[2]]: int(match[1])}).total_seconds())

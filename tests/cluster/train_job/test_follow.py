@@ -1,4 +1,4 @@
-"""A training job's life: made, followed, cancelled, taken away, resumed; and an API server that is not always there."""
+"""A training job's life: made, followed, cancelled, evicted, resumed; and an API server that is not always there."""
 
 import pytest
 
@@ -103,7 +103,7 @@ def test_a_job_that_failed_because_its_pods_were_taken_away_is_made_again(server
     server.script = [taken, lambda job: None, lambda job: server.end(job, *COMPLETE)]
     said = run()
     assert len(server.created) == 2
-    assert any("taken away (PreemptionByScheduler)" in line for line in said)
+    assert any("evicted (PreemptionByScheduler)" in line for line in said)
     assert server.deleted == [JOB.name, JOB.name]
 
 
@@ -128,7 +128,7 @@ def test_a_second_caller_follows_the_job_of_the_first(server):
     server.jobs[JOB.name] = JOB.manifest()
     server.script = [lambda job: None, lambda job: server.end(job, *COMPLETE)]
     said = run()
-    assert said[0] == f"The training job {JOB.name} is under way already: following it"
+    assert said[0] == f"The training job {JOB.name} is running already: following it"
     assert server.created == []
 
 
@@ -144,7 +144,7 @@ def test_a_job_that_ended_before_gives_way_to_a_new_one(server):
 
 def test_a_job_deleted_by_somebody_else_is_told(server):
     server.script = [lambda job: None, lambda job: server.jobs.clear()]
-    with pytest.raises(UserError, match=r"was deleted while it ran.*goes on from the last checkpoint"):
+    with pytest.raises(UserError, match=r"was deleted while it ran.*continues from the last checkpoint"):
         run()
 
 
@@ -184,7 +184,7 @@ def test_a_missing_right_is_named(server, what, verb, resource):
 
 def test_a_cluster_without_trainer_is_told(server, monkeypatch):
     monkeypatch.setattr("tests.cluster.train_job.api_server.JOBS", "/nowhere")
-    with pytest.raises(UserError, match=r"nothing here that takes TrainJobs.*Install Kubeflow Trainer"):
+    with pytest.raises(UserError, match=r"This cluster has no TrainJobs.*Install Kubeflow Trainer"):
         run()
 
 

@@ -1,4 +1,4 @@
-"""Commands about runs on a cluster: compile, submit, watch, read logs, cancel, and schedule evaluations."""
+"""Commands about runs on a cluster: compile, submit, watch, read logs, cancel, schedule."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ CLUSTER = "Cluster"
 SUCCEEDED = "SUCCEEDED"
 
 pipeline = typer.Typer(no_args_is_help=True, help="Runs on Kubeflow Pipelines: compile, submit, watch and cancel them.")
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be submitted; contacts nobody.")]
-Experiment = Annotated[str | None, typer.Option(help="The experiment in Kubeflow; else register.experiment.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the submission; contacts no server.")]
+Experiment = Annotated[str | None, typer.Option(help="Experiment in Kubeflow [default: register.experiment].")]
 
 
 @pipeline.command("compile")
 def compile_command(
     name: PipelineName = "v2a-dpo",
-    output: Annotated[str | None, typer.Option(metavar="FILE", help="The YAML file; else PIPELINE.yaml.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="FILE", help="The YAML file [default: PIPELINE.yaml].")] = None,
     preset: Preset = DEFAULT_PRESET,
     manifests: Annotated[
         bool, typer.Option("--manifests", help="Kubernetes resources for GitOps instead of a file to upload.")
     ] = False,
     namespace: Annotated[
-        str, typer.Option(envvar="KFP_NAMESPACE", help="Of the resources with --manifests.")
+        str, typer.Option(envvar="KFP_NAMESPACE", help="Namespace of the resources with --manifests.")
     ] = DEFAULT_NAMESPACE,
     image_registry: ImageRegistry = None,
     image_tag: ImageTag = None,
@@ -85,7 +85,7 @@ def submit(
     inputs: Inputs = None,
     preset: Preset = DEFAULT_PRESET,
     run_name: Annotated[
-        str | None, typer.Option("--name", help="The run's name; else made of pipeline and time.")
+        str | None, typer.Option("--name", help="The run's name [default: pipeline, profile and time].")
     ] = None,
     experiment: Experiment = None,
     service_account: ServiceAccount = DEFAULT_SERVICE_ACCOUNT,
@@ -94,7 +94,7 @@ def submit(
     image_tag: ImageTag = None,
     dry_run: DryRun = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")] = False,
-    poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Seconds between two looks with --wait.")] = 10.0,
+    poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")] = 10.0,
     host: Host = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
@@ -138,9 +138,11 @@ def submit(
 
 @pipeline.command()
 def status(
-    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="A run's id; without, the latest runs.")] = None,
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run's id [default: list the latest runs].")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")] = False,
-    poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Seconds between two looks with --wait.")] = 10.0,
+    poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")] = 10.0,
     host: Host = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
@@ -173,16 +175,16 @@ def status(
 @pipeline.command()
 def logs(
     run_id: RunId,
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="A task; without, those that failed.")] = None,
-    tail: Annotated[int, typer.Option(min=0, help="Last lines of each pod; 0 for all.")] = 100,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on printing what one running pod writes.")] = False,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="A task [default: those that failed].")] = None,
+    tail: Annotated[int, typer.Option(min=0, help="Number of last lines per pod; 0 for all.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing the lines of one running pod.")] = False,
     namespace: Annotated[
-        str, typer.Option(envvar="KFP_NAMESPACE", help="The namespace that the run's pods live in.")
+        str, typer.Option(envvar="KFP_NAMESPACE", help="Namespace of the run's pods.")
     ] = DEFAULT_NAMESPACE,
 ) -> None:
-    """Print what a task's pods wrote; needs a kubeconfig with the right to read pods and their logs.
+    """Print the logs of a task's pods; needs a kubeconfig with the right to read pods and their logs.
 
-    Kubeflow's API gives no logs, so they come from Kubernetes, as long as the pods exist.
+    Kubeflow's API gives no logs, so they come from Kubernetes while the pods exist.
 
     Example: v2a-dpo pipeline logs 2f9c1e7a-5d1b-4f0e-9a43-6b1d0c8e7f21 generate --tail 20
     """
@@ -190,21 +192,21 @@ def logs(
 
     reader = PodLogs(namespace)
     pods = reader.pods(run_id)
-    chosen = [pod for pod in pods if (pod.task == task if task else pod.phase == "Failed")]
-    if not chosen:
-        there = ", ".join(sorted({pod.task for pod in pods})) or "none"
+    selected = [pod for pod in pods if (pod.task == task if task else pod.phase == "Failed")]
+    if not selected:
+        tasks = ", ".join(sorted({pod.task for pod in pods})) or "none"
         raise UserError(
-            f"No pod of {task} is there." if task else "No pod of a failed task is there.",
+            f"{task} has no pod." if task else "No failed task has a pod.",
             where=f"run {run_id}, namespace {namespace}",
-            remedy=f"Tasks with pods: {there}. A pod that is gone leaves its log only in the cluster's log store, if it has one.",
+            remedy=f"Tasks with pods: {tasks}. The log of a deleted pod is only in the cluster's log store, if any.",
         )
-    if follow and len(chosen) > 1:
+    if follow and len(selected) > 1:
         raise UserError(
-            f"{len(chosen)} pods cannot be followed at once.",
+            f"{len(selected)} pods cannot be followed at once.",
             where="--follow",
             remedy="Leave --follow out, or use kubectl logs.",
         )
-    for pod in chosen:
+    for pod in selected:
         err.print(f"== {pod.title}")
         for line in reader.lines(pod, tail=tail or None, follow=follow):
             typer.echo(line)
@@ -218,7 +220,7 @@ def cancel(
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,
 ) -> None:
-    """Stop a run; what its tasks finished stays, and a new run with the same root goes on from there.
+    """Stop a run; finished artifacts are kept, and a new run with the same root continues from them.
 
     Example: v2a-dpo pipeline cancel 2f9c1e7a-5d1b-4f0e-9a43-6b1d0c8e7f21
     """
@@ -227,13 +229,13 @@ def cancel(
 
 
 def _follow(client: PipelineClient, run_id: str, *, poll_s: float) -> None:
-    """Waits for a run and exits with status 1 unless it succeeds; the keyboard stops the waiting, not the run."""
+    """Waits for a run and exits with status 1 unless it succeeds; Ctrl-C stops the waiting, not the run."""
     from v2a_dpo.cli.kubeflow.progress import follow, show, task_table
 
     try:
         found = follow(client, run_id, poll_s=poll_s)
     except KeyboardInterrupt:
-        err.print(f"The run goes on. To stop it: v2a-dpo pipeline cancel {run_id}")
+        err.print(f"The run continues. To stop it: v2a-dpo pipeline cancel {run_id}")
         raise typer.Exit(130) from None
     show(task_table(found))
     _explain_failure(found)

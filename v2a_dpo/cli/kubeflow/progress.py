@@ -1,4 +1,4 @@
-"""How a run on the cluster looks to a person: a table of its tasks, kept up to date while waiting."""
+"""A run on the cluster as a table of its tasks, updated while waiting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from v2a_dpo.cluster.run_status import RunStatus, TaskStatus
 
 _COLOURS = {"SUCCEEDED": "green", "RUNNING": "cyan", "FAILED": "bold red", "CANCELED": "yellow", "WAITING": "dim"}
-#: Seconds for which a server that does not answer is asked again while waiting.
+#: Seconds for which a server that does not answer is tried again while waiting.
 _PATIENCE_S = 600
 
 
@@ -32,7 +32,10 @@ def follow(
     patience_s: float = _PATIENCE_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunStatus:
-    """The status of a run once it is finished; shows its tasks meanwhile, and sits out a server that is away for a while."""
+    """The status of a run once it is finished; shows its tasks until then.
+
+    A server that does not answer is tried again every `poll_s` seconds and more, for `patience_s` seconds in total.
+    """
     live = Live(console=err, refresh_per_second=2) if err.is_terminal and not os.environ.get("CI") else None
     seen: dict[str, str] = {}
     if live is not None:
@@ -55,8 +58,8 @@ def follow(
 def _ask(
     client: PipelineClient, run_id: str, *, poll_s: float, patience_s: float, sleep: Callable[[float], None]
 ) -> RunStatus:
-    """The run's status, asked again while the server is away; a token that ran out is read anew once."""
-    from v2a_dpo.cluster.client import NotLoggedInError, UnreachableError
+    """The run's status, tried again while the server does not answer; an expired token is read again once."""
+    from v2a_dpo.cluster.errors import NotLoggedInError, UnreachableError
 
     waited, pause, renewed = 0.0, poll_s, False
     while True:
@@ -65,7 +68,7 @@ def _ask(
         except UnreachableError:
             if waited >= patience_s:
                 raise
-            err.print(f"The server does not answer; asked again in {pause:g} s.")
+            err.print(f"The server does not answer; trying again in {pause:g} s.")
             sleep(pause)
             waited, pause = waited + pause, min(2 * pause, 60.0)
         except NotLoggedInError:
@@ -85,7 +88,7 @@ def _print_changes(status: RunStatus, seen: dict[str, str]) -> None:
 
 
 def task_table(status: RunStatus) -> Table:
-    """The tasks of a run with state, how many of a fan-out are finished, start and duration."""
+    """The tasks of a run: state, finished and started number of a fan-out, start and duration."""
     now = datetime.now(UTC)
     table = Table("Task", "State", "Finished", "Started (UTC)", "Took", title=f"{status.name}: {status.state}")
     for task in status.tasks:
@@ -97,12 +100,12 @@ def task_table(status: RunStatus) -> Table:
 
 
 def show(table: Table) -> None:
-    """Prints a table on standard output, whole where there is no terminal."""
+    """Prints a table on standard output, 160 columns wide where there is no terminal."""
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `1:02:03`, or nothing."""
+    """Seconds as `1:02:03`; empty for None."""
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 

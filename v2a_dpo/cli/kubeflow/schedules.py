@@ -1,4 +1,4 @@
-"""Commands about schedules: evaluations that Kubeflow starts again and again."""
+"""Commands about schedules: recurring runs on Kubeflow, such as evaluations."""
 
 from __future__ import annotations
 
@@ -37,12 +37,18 @@ def create_schedule(
     cron: Annotated[
         str | None, typer.Option(metavar="FIELDS", help='Minute, hour, day, month, weekday in UTC: "0 3 * * MON".')
     ] = None,
-    every: Annotated[str | None, typer.Option(metavar="INTERVAL", help="Instead: 30m, 24h or 7d.")] = None,
-    pipeline_name: Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", help="What runs.")] = "evaluate",
+    every: Annotated[
+        str | None, typer.Option(metavar="INTERVAL", help="Interval instead of --cron: 30m, 24h or 7d.")
+    ] = None,
+    pipeline_name: Annotated[
+        str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline to run.")
+    ] = "evaluate",
     root: Root = None,
     inputs: Inputs = None,
     preset: Preset = DEFAULT_PRESET,
-    experiment: Annotated[str | None, typer.Option(help="The experiment; else register.experiment.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Experiment in Kubeflow [default: register.experiment].")
+    ] = None,
     service_account: ServiceAccount = DEFAULT_SERVICE_ACCOUNT,
     existing_version: ExistingVersion = None,
     image_registry: ImageRegistry = None,
@@ -55,7 +61,7 @@ def create_schedule(
     params: ParamsFile = PARAMS_FILE,
     overrides: Overrides = None,
 ) -> None:
-    """Start a pipeline again and again, by default the evaluation; one run at a time, missed ones are left out.
+    """Run a pipeline regularly, by default the evaluation; one run at a time, missed ones are skipped.
 
     Example: v2a-dpo pipeline schedule create weekly --cron "0 3 * * MON" --root s3://bucket/evaluations/weekly
     --input clips=s3://bucket/loops/one/clips/test --input conditions=s3://bucket/loops/one/conditions/test
@@ -64,7 +70,7 @@ def create_schedule(
     """
     from v2a_dpo.cluster.schedules import Schedule
 
-    rhythm = Schedule.by(name, cron=cron, every=every)
+    timing = Schedule.by(name, cron=cron, every=every)
     submission = submission_of(
         compiled_pipeline(pipeline_name, preset=preset, image_registry=image_registry, image_tag=image_tag),
         root=root,
@@ -77,19 +83,19 @@ def create_schedule(
         existing_version=existing_version,
     )
     if dry_run:
-        typer.echo(f"schedule: {rhythm.rhythm}\n{submission.description()}", nl=False)
+        typer.echo(f"schedule: {timing.recurrence}\n{submission.description()}", nl=False)
         return
     client = connect(host, namespace, token_file, ca_file)
     version = client.version(submission)
-    typer.echo(client.schedule(submission, version, rhythm))
-    err.print(f"{name}: {submission.version}, {rhythm.rhythm}")
+    typer.echo(client.schedule(submission, version, timing))
+    err.print(f"{name}: {submission.version}, {timing.recurrence}")
 
 
 @schedule.command("list")
 def list_schedules(
     host: Host = None, namespace: Namespace = None, token_file: TokenFile = None, ca_file: CertificateFile = None
 ) -> None:
-    """List all schedules with their rhythms.
+    """List all schedules.
 
     Example: v2a-dpo pipeline schedule list
     """
@@ -97,9 +103,9 @@ def list_schedules(
 
     from v2a_dpo.cli.kubeflow.progress import show
 
-    table = Table("Name", "Rhythm", "State", "Id", title="Schedules")
+    table = Table("Name", "Runs", "State", "Id", title="Schedules")
     for each in connect(host, namespace, token_file, ca_file).schedules():
-        table.add_row(each.name, each.rhythm, each.state, each.schedule_id)
+        table.add_row(each.name, each.recurrence, each.state, each.schedule_id)
     show(table)
 
 
@@ -111,7 +117,7 @@ def delete_schedule(
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,
 ) -> None:
-    """Delete a schedule; the runs that it started stay.
+    """Delete a schedule; its runs are kept.
 
     Example: v2a-dpo pipeline schedule delete weekly
     """

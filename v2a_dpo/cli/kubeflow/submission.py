@@ -1,4 +1,4 @@
-"""From the options of `submit` and `schedule create` to what would be sent; nothing here contacts anybody."""
+"""From the options of `submit` and `schedule create` to a checked submission; nothing here contacts a server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compile_to(
     manifests: bool = False,
     namespace: str = DEFAULT_NAMESPACE,
 ) -> Path:
-    """The file `output` with the pipeline called `name` in it."""
+    """Compiles the pipeline `name` into the file `output` and returns its path."""
     from components.definition import Images
     from pipelines.compilation import compile_pipeline
 
@@ -71,7 +71,9 @@ def submission_of(
     for each in inputs or []:
         name, separator, value = each.partition("=")
         if not separator:
-            raise UserError(f"{each!r} sets nothing.", where="--input", remedy="Write it as name=value.")
+            raise UserError(
+                f"--input expects name=value, got {each!r}.", where="--input", remedy="Add = and the value."
+            )
         given[name] = value
     arguments = compiled.arguments(given)
     if compiled.name == "sweep":  # the run's first task would refuse these too, minutes later

@@ -1,22 +1,22 @@
-"""The few calls of the Kubernetes API that a training job needs, patient with an API server that is away for a while."""
+"""The calls of the Kubernetes API that a training job needs, tried again while the API server does not answer."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
+from v2a_dpo.cluster.kubernetes_access import api_client
 from v2a_dpo.cluster.train_job.manifest import GROUP, NODE, PLURAL, VERSION
 from v2a_dpo.errors import UserError
 
 Answer = TypeVar("Answer")
 
-#: Seconds before a call is tried again: together ten minutes, in which a control plane is upgraded.
+#: Seconds before each retry of a call: ten minutes in total, as long as an upgrade of a control plane.
 RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, *[60.0] * 9)
 _TIMEOUTS_S = (5, 60)
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
@@ -27,11 +27,11 @@ class NotFound(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class AlreadyExists(Exception):  # noqa: N818
-    """There is an object of that name."""
+    """An object of that name exists."""
 
 
 class Cluster:
-    """One namespace, through the kubeconfig or, inside the cluster, the pod's own account."""
+    """TrainJobs and their pods in one namespace."""
 
     def __init__(
         self,
@@ -43,23 +43,13 @@ class Cluster:
         self.namespace = namespace
         self._delays_s = retry_delays_s
         self._say = say
-        settings = client.Configuration()
-        settings.retries = False  # tried again here, where it is told
-        try:
-            _log_in(settings)
-        except config.ConfigException as error:
-            raise UserError(
-                "There is no access to Kubernetes.",
-                where="kubeconfig",
-                remedy="Run inside the cluster, or name a kubeconfig in KUBECONFIG.",
-            ) from error
-        api = client.ApiClient(settings)
-        self._host = settings.host
+        api = api_client(retries=False)  # _call retries and reports
+        self._host = api.configuration.host
         self._objects = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)
 
     def create_job(self, manifest: dict[str, Any]) -> None:
-        """Creates a TrainJob; raises AlreadyExists when there is one of that name."""
+        """Creates a TrainJob; raises AlreadyExists for a name in use."""
         self._call(
             "create trainjobs",
             lambda: self._objects.create_namespaced_custom_object(
@@ -68,17 +58,17 @@ class Cluster:
         )
 
     def job(self, name: str) -> dict[str, Any]:
-        """The TrainJob as it stands; raises NotFound."""
-        found: dict[str, Any] = self._call(
+        """The TrainJob in its present state; raises NotFound."""
+        job: dict[str, Any] = self._call(
             "get trainjobs",
             lambda: self._objects.get_namespaced_custom_object(
                 GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUTS_S
             ),
         )
-        return found
+        return job
 
     def delete_job(self, name: str) -> None:
-        """Deletes a TrainJob, and in the background its pods; nothing happens when there is none."""
+        """Deletes a TrainJob if it exists, and in the background its pods."""
         try:
             self._call(
                 "delete trainjobs",
@@ -91,23 +81,23 @@ class Cluster:
             return
 
     def pods(self, job: str) -> list[dict[str, Any]]:
-        """The pods of a TrainJob that exist, by name; Trainer names the JobSet that makes them after the job."""
-        found = self._call(
+        """The existing pods of a TrainJob, sorted by name; Trainer gives their JobSet the name of the job."""
+        answer = self._call(
             "list pods",
             lambda: self._core.list_namespaced_pod(
                 self.namespace,
                 label_selector=f"jobset.sigs.k8s.io/jobset-name={job}",
                 _request_timeout=_TIMEOUTS_S,
-                _preload_content=False,  # the client's own classes refuse what a server of another version leaves out
+                _preload_content=False,  # the client's classes reject answers of other versions that lack a field
             ),
         )
-        pods: list[dict[str, Any]] = json.loads(found.data)["items"]
+        pods: list[dict[str, Any]] = json.loads(answer.data)["items"]
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
     def log_lines(self, pod: str, *, since_s: int | None) -> list[str]:
-        """The lines, each after its time stamp, that a pod's container wrote (in the last `since_s` seconds).
+        """The lines of a pod's container (in the last `since_s` seconds), each with its time stamp in front.
 
-        None when it has not started, and when the pod is gone.
+        Empty before the container starts and after the pod is deleted.
         """
         try:
             answer = self._call(
@@ -136,19 +126,19 @@ class Cluster:
                 raise UserError(
                     f"The Kubernetes API does not answer ({what}: {trouble}).",
                     where=self._host,
-                    remedy="The job goes on without us: run this again to follow it.",
+                    remedy="The job continues: run this again to follow it.",
                 ) from cause
             self._say(f"The Kubernetes API does not answer ({what}: {trouble}); trying again in {delay_s:g} s")
             time.sleep(delay_s)
         raise AssertionError("unreachable")
 
     def _refused(self, what: str, error: client.ApiException) -> None:
-        """Raises what a refusal means; returns for a log that is asked for before its container runs."""
+        """Raises the error that a refusal means; returns for a log whose container has not started."""
         message = _message(error)
         where = f"namespace {self.namespace} at {self._host}"
         if error.status == 404 and what.startswith("create"):
             remedy = "Install Kubeflow Trainer v2 and the namespace (see docs/cluster.md)."
-            raise UserError(f"There is nothing here that takes TrainJobs: {message}", where=where, remedy=remedy)
+            raise UserError(f"This cluster has no TrainJobs: {message}", where=where, remedy=remedy)
         if error.status == 404:
             raise NotFound(message)
         if error.status == 409:
@@ -169,15 +159,8 @@ class Cluster:
 
 
 def _message(error: client.ApiException) -> str:
-    """What the API server says, without headers."""
+    """The API server's message, without headers."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
-
-
-def _log_in(settings: client.Configuration) -> None:
-    try:
-        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
-    except config.ConfigException:
-        config.load_incluster_config(client_configuration=settings)

@@ -1,7 +1,7 @@
 """One training job from its creation to its end.
 
-The job's name is decided by what it computes, so a caller that died and starts again finds its own job and goes on
-following it. The job itself goes on from its checkpoints, so it may be deleted and made again at any moment.
+The job's name is a fingerprint of its inputs, so a caller that restarts finds its own job and follows it. The job
+continues from its checkpoints, so it may be deleted and created again at any moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from v2a_dpo.errors import UserError
 
 COMPLETE, FAILED, SUSPENDED, RUNNING = "Complete", "Failed", "Suspended", "Running"
 
-#: How often a job whose pods were taken away is made again.
+#: How often a job whose pods were evicted is created again.
 _RESUMES = 20
 
 
@@ -29,13 +29,12 @@ def run_train_job(
     poll_s: float = 5.0,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Runs `job` to its end and tells its pods' lines on the way; a job of that name that is under way is followed instead.
+    """Runs `job` to its end and prints its pods' lines by `say`; a running job of that name is followed instead.
 
-    Asking again every `poll_s` seconds, and not a watch, survives every break of the connection alike. Pods that are taken
-    away (pre-emption, eviction, a lost node) cost the steps since the last checkpoint: the job is made again if it fails
-    of that. A finished job is deleted unless `keep`; a failed one stays to be looked at, and gives way to the next try.
-    On any exception from outside, such as a cancellation, the job is deleted. Raises UserError with the pods' last lines
-    when it fails.
+    The job is polled every `poll_s` seconds; unlike a watch, this survives every break of the connection. A job that
+    fails because its pods were evicted (pre-emption, a lost node) is created again and continues from its last
+    checkpoint. A finished job is deleted unless `keep`; a failed one stays until the next try. On an exception from
+    outside, such as a cancellation, the job is deleted. Raises UserError with the pods' last lines when it fails.
     """
     _start(cluster, job, poll_s=poll_s, say=say)
     try:
@@ -51,7 +50,7 @@ def run_train_job(
 
 
 def state(job: dict[str, Any]) -> tuple[str, str]:
-    """The state of a TrainJob and, where there is one, the reason given."""
+    """The state of a TrainJob and its reason, which is empty while the job runs."""
     conditions = {
         item["type"]: item for item in job.get("status", {}).get("conditions", []) if item["status"] == "True"
     }
@@ -62,7 +61,7 @@ def state(job: dict[str, Any]) -> tuple[str, str]:
 
 
 def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str], None]) -> None:
-    """Makes the job, unless one of its name is under way; one that has ended is made anew."""
+    """Creates the job unless one of its name is running; one that has ended is replaced."""
     while True:
         try:
             cluster.create_job(job.manifest())
@@ -72,12 +71,12 @@ def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str
             say(f"Created the training job {job.name} in the namespace {cluster.namespace}")
             return
         try:
-            found = cluster.job(job.name)
+            existing = cluster.job(job.name)
         except NotFound:
             continue
-        ended = state(found)[0] in (COMPLETE, FAILED)
-        if not ended and "deletionTimestamp" not in found["metadata"]:
-            say(f"The training job {job.name} is under way already: following it")
+        ended = state(existing)[0] in (COMPLETE, FAILED)
+        if not ended and "deletionTimestamp" not in existing["metadata"]:
+            say(f"The training job {job.name} is running already: following it")
             return
         _delete_and_wait(cluster, job.name, poll_s=poll_s)
 
@@ -94,7 +93,7 @@ def _delete_and_wait(cluster: Cluster, name: str, *, poll_s: float) -> None:
 
 def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str], None]) -> None:
     pods = PodWatch(cluster, job.name, say=say)
-    told, resumes = "", 0
+    last, resumes = "", 0
     while True:
         try:
             now, reason = state(cluster.job(job.name))
@@ -102,27 +101,25 @@ def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[st
             raise UserError(
                 "The training job was deleted while it ran.",
                 where=f"{job.name} in the namespace {cluster.namespace}",
-                remedy="Run this again: it goes on from the last checkpoint.",
+                remedy="Run this again: it continues from the last checkpoint.",
             ) from None
         pods.look()
-        if now != told:
+        if now != last:
             say(f"The training job is {now.lower()}{f' ({reason})' if reason else ''}")
-            told = now
+            last = now
         if now == COMPLETE:
             return
         if now == FAILED:
-            if not pods.taken_away or resumes == _RESUMES:
+            if not pods.evicted or resumes == _RESUMES:
                 raise UserError(
                     f"The training job failed ({reason}).\n{pods.last_lines()}".rstrip(),
                     where=f"{job.name} in the namespace {cluster.namespace}",
-                    remedy="Mend the cause and run this again: it goes on from the last checkpoint.",
+                    remedy="Remove the cause and run this again: it continues from the last checkpoint.",
                 )
             resumes += 1
-            say(
-                f"Its pods were taken away ({pods.taken_away}): making the job again, which goes on from its checkpoint"
-            )
+            say(f"Its pods were evicted ({pods.evicted}): creating the job again, which continues from its checkpoint")
             _delete_and_wait(cluster, job.name, poll_s=poll_s)
             _start(cluster, job, poll_s=poll_s, say=say)
-            pods, told = PodWatch(cluster, job.name, say=say), ""
+            pods, last = PodWatch(cluster, job.name, say=say), ""
             continue
         time.sleep(poll_s)

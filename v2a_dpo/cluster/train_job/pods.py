@@ -1,4 +1,4 @@
-"""What the pods of a training job say, and whether they were taken away."""
+"""The logs of a training job's pods, and whether pods were evicted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from v2a_dpo.cluster.train_job.api import Cluster
 
 _LAST_LINES = 20
-#: Lines are asked for again from a little before the last time; their own time stamps tell which are new.
+#: Each request starts this long before the last one; the lines' time stamps show which are new.
 _OVERLAP_S = 30
 
 #: Why a kubelet or a scheduler ends a pod that did nothing wrong.
-_TAKEN_AWAY = {"Evicted", "NodeLost", "NodeShutdown", "Preempted", "Preempting", "Shutdown", "Terminated"}
+_EVICTIONS = {"Evicted", "NodeLost", "NodeShutdown", "Preempted", "Preempting", "Shutdown", "Terminated"}
 
 
 @dataclass
 class _Pod:
-    """How far a pod's log was read, and its last lines."""
+    """How far a pod's log has been read, and its last lines."""
 
     stamp: str = ""
     asked_s: float | None = None
@@ -32,59 +32,59 @@ class _Pod:
 
 
 class PodWatch:
-    """The pods of the job of that name, as they come and go; their new lines go to `say`."""
+    """The pods of the job named `job`; their new lines go to `say`."""
 
     def __init__(self, cluster: Cluster, job: str, *, say: Callable[[str], None]) -> None:
         self._cluster = cluster
         self._job = job
         self._say = say
         self._pods: dict[str, _Pod] = {}
-        #: Why the first pod that was taken away was, or an empty text.
-        self.taken_away = ""
+        #: Why the first evicted pod was evicted; empty: none was.
+        self.evicted = ""
 
     def look(self) -> None:
-        """Reads what is new."""
+        """Reads the new lines and the state of every pod."""
         for pod in self._cluster.pods(self._job):
             name = str(pod["metadata"]["name"])
-            known = self._pods.setdefault(name, _Pod())
+            seen = self._pods.setdefault(name, _Pod())
             status = pod.get("status", {})
-            known.failed = status.get("phase") == "Failed"
-            known.end = _end(status) or known.end
-            self.taken_away = self.taken_away or _disruption(status)
+            seen.failed = status.get("phase") == "Failed"
+            seen.end = _end(status) or seen.end
+            self.evicted = self.evicted or _disruption(status)
             waits_for = _waits_for(status)
-            if waits_for and waits_for != known.waits_for:
+            if waits_for and waits_for != seen.waits_for:
                 self._say(f"{name} waits: {waits_for}")
-            known.waits_for = waits_for
+            seen.waits_for = waits_for
             now_s = time.monotonic()
-            since_s = None if known.asked_s is None else math.ceil(now_s - known.asked_s) + _OVERLAP_S
+            since_s = None if seen.asked_s is None else math.ceil(now_s - seen.asked_s) + _OVERLAP_S
             lines = self._cluster.log_lines(name, since_s=since_s)
             if lines:
-                known.asked_s = now_s
+                seen.asked_s = now_s
             for line in lines:
                 stamp, _, text = line.partition(" ")
-                if stamp > known.stamp:
-                    known.stamp = stamp
-                    known.lines.append(text)
+                if stamp > seen.stamp:
+                    seen.stamp = stamp
+                    seen.lines.append(text)
                     self._say(f"{name}: {text}")
 
     def last_lines(self) -> str:
-        """The last lines of the pods that failed, or of all if none says so, and how their containers ended."""
-        chosen = {name: pod for name, pod in self._pods.items() if pod.failed} or self._pods
-        ends = {name: [pod.end] if pod.end else [] for name, pod in chosen.items()}
-        return "\n".join(f"{name}: {line}" for name, pod in chosen.items() for line in (*pod.lines, *ends[name]))
+        """The last lines of the failed pods, or of all if none failed, and how their containers ended."""
+        shown = {name: pod for name, pod in self._pods.items() if pod.failed} or self._pods
+        ends = {name: [pod.end] if pod.end else [] for name, pod in shown.items()}
+        return "\n".join(f"{name}: {line}" for name, pod in shown.items() for line in (*pod.lines, *ends[name]))
 
 
 def _disruption(status: dict[str, Any]) -> str:
-    """Why the pod was taken away, or an empty text when it was not."""
+    """Why the pod was evicted; empty: it was not."""
     for condition in status.get("conditions", []):
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
             return str(condition.get("reason", "DisruptionTarget"))
     reason = str(status.get("reason", ""))
-    return reason if reason in _TAKEN_AWAY else ""
+    return reason if reason in _EVICTIONS else ""
 
 
 def _end(status: dict[str, Any]) -> str:
-    """How the pod's container ended in failure, such as by a lack of memory, or an empty text."""
+    """How the pod's container failed, such as out of memory; empty: it did not."""
     for container in status.get("containerStatuses", []):
         ended = container.get("state", {}).get("terminated", {})
         if ended.get("exitCode"):
@@ -93,7 +93,7 @@ def _end(status: dict[str, Any]) -> str:
 
 
 def _waits_for(status: dict[str, Any]) -> str:
-    """What keeps the pod from starting, such as a lack of GPUs or an image that cannot be pulled, or an empty text."""
+    """Why the pod has not started, such as too few GPUs or an image that cannot be pulled; empty: no reason."""
     reasons = [
         f"{condition.get('reason', '')}: {condition.get('message', '')}"
         for condition in status.get("conditions", [])
