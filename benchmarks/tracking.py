@@ -30,7 +30,6 @@ import psutil
 from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.config import Params, load_params
 from v2a_dpo.stages.align import align
-from v2a_dpo.stages.align_live import align_live
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = (WITHOUT, WITH, AWAY) = ("without", "with", "with, the server away")
@@ -128,8 +127,7 @@ def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> _Run:
 
     mined = ("annotation", "preference")
     os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{_NOBODY if kind == AWAY else _PORT}"
-    stage = align if kind == WITHOUT else align_live
-    stage(
+    align(
         params,
         pairs=at.pairs,
         candidates=[at.candidates(split) for split in mined],
@@ -137,6 +135,7 @@ def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> _Run:
         generator=at.base,
         output=str(folder / "aligned"),
         log=str(folder / "alignment"),
+        live=kind != WITHOUT,
         progress=progress,
     )
     step_s, waited_s = ((last - first) / (len(ends) - 1) for first, last in zip(ends[0], ends[-1], strict=True))

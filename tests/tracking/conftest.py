@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.evaluations import write_evaluation
-from v2a_dpo.alignment.run.identity import Identity, RunRecord
+from v2a_dpo.alignment.run.record import Identity, Run
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegisterConfig, Threshold
@@ -124,7 +124,7 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     for name, content in {
         "evaluation/metrics.json": json.dumps(comparison().to_dict()),
         "alignment/log.jsonl": "".join(json.dumps(record) + "\n" for record in log),
-        "alignment/run.json": RunRecord(Identity({}, {}, {}), kept_changes=["flow_dpo"]).to_text(),
+        "alignment/run.json": Run(Identity({}, {}, {}), kept_changes=["flow_dpo"]).to_text(),
         "alignment/summary.json": "{}",
         "report/index.html": "<!doctype html>\n<p>größer\n",
     }.items():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from v2a_dpo.alignment.batch import PairErrors
+from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.losses import flow_dpo
 from v2a_dpo.alignment.metrics import (
     alarms,
@@ -21,45 +21,30 @@ from v2a_dpo.alignment.metrics import (
     stop_if_diverged,
     stop_unless_finite,
 )
-from v2a_dpo.alignment.pairs_data import PairData
+from v2a_dpo.alignment.pairs_data import PairData, gather_pairs
 from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.reference import ReferenceErrors
 from v2a_dpo.alignment.run.folder import RunFolder
-from v2a_dpo.alignment.run.identity import Identity
 from v2a_dpo.alignment.run.log import Record
 from v2a_dpo.alignment.run.mirror import Mirror
+from v2a_dpo.alignment.run.record import AlignmentSummary, Identity, settings_of
 from v2a_dpo.alignment.schedule import learning_rate, split_pairs, visit_order
 from v2a_dpo.alignment.shared_batches import SharedBatches
+from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.fingerprint import fingerprint
-from v2a_dpo.config import AlignConfig
+from v2a_dpo.config import AlignConfig, Params
 from v2a_dpo.models.base import VideoToAudioModel
+from v2a_dpo.models.catalog import velocity_code
 from v2a_dpo.progress import Progress, silent
 
 
-@dataclass(frozen=True)
-class AlignmentSummary:
-    """What a run did: pairs, steps by phase, held-out measures before and after (None without held-out pairs), alarms
-    by kind.
-
-    `kept_changes` are the definitions in the code that changed since it began, in spite of which it was kept.
-    """
-
-    training_pairs: int
-    held_out_pairs: int
-    steps_by_phase: dict[str, int]
-    before: dict[str, float] | None
-    after: dict[str, float] | None
-    alarms: dict[str, int]
-    kept_changes: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        phases = ", ".join(f"{steps} {name}" for name, steps in self.steps_by_phase.items())
-        text = f"Aligned on {self.training_pairs} pairs in {phases} steps"
-        if self.before is not None and self.after is not None:
-            before, after = (measures["held_out_implicit_accuracy"] for measures in (self.before, self.after))
-            text += f"; implicit accuracy on {self.held_out_pairs} held-out pairs {before:.3f} -> {after:.3f}"
-        text += "".join(f"; ALARM: {name} ({count} times)" for name, count in self.alarms.items())
-        return text + (f"; kept from before a change of {', '.join(self.kept_changes)}" if self.kept_changes else "")
+def flow_dpo_identity(params: Params, inputs: AlignmentInputs, *, generator: str, base: str) -> Identity:
+    """All that decides on the aligned model; `base` is the fingerprint of the folder `generator`."""
+    return Identity(
+        settings_of(params.align, seed=params.seed, precision=params.generator.precision),
+        {**inputs.fingerprints, "base generator": base},
+        code_of(align_by_flow_dpo, gather_pairs, *velocity_code(generator)).functions,
+    )
 
 
 def align_by_flow_dpo(
@@ -152,7 +137,12 @@ def align_by_flow_dpo(
         files.write(record | {"alarms": alarms(record)})
     stop_if_diverged(record, config)
     network.requires_grad_(False)
-    return _summary(files.records(), order.steps_by_phase, len(training), len(held_out))
+    return AlignmentSummary.of_log(
+        files.records(),
+        steps_by_phase=order.steps_by_phase,
+        training_pairs=len(training),
+        held_out_pairs=len(held_out),
+    )
 
 
 @dataclass(frozen=True)
@@ -177,22 +167,3 @@ class _Measurement:
         index = self.config.steps - 1
         policy, reference = self.batches.evaluate(index, self.errors_of_model).cpu(), self.reference[index]
         return batch_record(flow_dpo(policy, reference, beta=self.config.beta), policy, reference)
-
-
-def _summary(
-    records: list[dict[str, Any]], steps_by_phase: dict[str, int], training_pairs: int, held_out_pairs: int
-) -> AlignmentSummary:
-    measured = [
-        {name: value for name, value in record.items() if name.startswith("held_out_")}
-        for record in records
-        if "held_out_implicit_accuracy" in record
-    ]
-    counts = Counter(alarm for record in records for alarm in record["alarms"])
-    return AlignmentSummary(
-        training_pairs=training_pairs,
-        held_out_pairs=held_out_pairs,
-        steps_by_phase=steps_by_phase,
-        before=measured[0] if measured else None,
-        after=measured[-1] if measured else None,
-        alarms=dict(sorted(counts.items())),
-    )

@@ -8,8 +8,9 @@ process alone never imports it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from v2a_dpo.models.catalog import choose_device
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+T = TypeVar("T")
+
 #: How long the others wait while one gathers data or loads a checkpoint; NCCL's own ten minutes are too few.
-_PATIENCE = timedelta(hours=2)
+_TIMEOUT = timedelta(hours=2)
 
 
 class Processes:
@@ -76,6 +79,20 @@ class Processes:
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
 
+    def in_turns(self, work: Callable[[], T], *, shared_disk: bool) -> T:
+        """`work()` in every process: first where it is still to be done, then where its files exist already.
+
+        The main process comes first, then one process of each other node, then all others. Without a `shared_disk` the
+        first process of every node works at once.
+        """
+        first = self.is_main or (self.is_first_on_node and not shared_disk)
+        own_turn = 0 if first else 1 if self.is_first_on_node else 2
+        for turn in range(3):
+            if turn == own_turn:
+                result = work()
+            self.barrier()
+        return result
+
     def close(self) -> None:
         """Ends the work in common."""
         if self._accelerator is not None:
@@ -107,7 +124,7 @@ def join_processes(device: str) -> Processes:
             DistributedDataParallelKwargs(
                 broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
             ),
-            InitProcessGroupKwargs(timeout=_PATIENCE),
+            InitProcessGroupKwargs(timeout=_TIMEOUT),
         ],
     )
     return Processes(accelerator.device, accelerator)

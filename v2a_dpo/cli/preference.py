@@ -78,10 +78,8 @@ def align(
 
     Example: v2a-dpo align --set align.beta=200
     """
-    from v2a_dpo.stages.align import align as plain
-    from v2a_dpo.stages.align_live import align_live
+    from v2a_dpo.stages.align import align as stage
 
-    stage = align_live if live else plain
     summary = stage(
         call.params,
         pairs=pairs,
@@ -91,6 +89,7 @@ def align(
         output=output,
         log=log,
         start_anew=start_anew,
+        live=live,
         progress=call.progress,
     )
     return summary if os.environ.get("RANK", "0") == "0" else None  # one of several processes prints

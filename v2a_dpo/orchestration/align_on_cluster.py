@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import yaml
 
-from v2a_dpo.alignment.flow_dpo import AlignmentSummary
+from v2a_dpo.alignment.flow_dpo import flow_dpo_identity
 from v2a_dpo.alignment.inputs import AlignmentInputs
-from v2a_dpo.alignment.run.record import Run, alignment_identity, find_run
+from v2a_dpo.alignment.run.record import AlignmentSummary, Run
+from v2a_dpo.alignment.run.start import find_run
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import is_remote, join, write_atomically
 from v2a_dpo.cluster.train_job.settings import ClusterSettings
@@ -50,7 +51,7 @@ def align_on_cluster(
     settings = ClusterSettings.of(cluster)
     _check(params, settings, [pairs, *candidates, *conditions, generator, output, log])
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
-    identity = alignment_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
+    identity = flow_dpo_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
 
     def run_there(*, start_anew: bool) -> Run | None:
         return find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)

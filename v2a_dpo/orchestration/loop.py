@@ -133,7 +133,7 @@ def _sampling_steps(
 
 
 def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
-    from v2a_dpo.stages.align_live import align_live
+    from v2a_dpo.stages.align import align
     from v2a_dpo.stages.annotate import annotate
     from v2a_dpo.stages.mine import mine
     from v2a_dpo.stages.train_audioscore import train_audioscore
@@ -168,7 +168,7 @@ def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
         "align",
         (at.aligned, at.alignment),
         partial(
-            align_live,
+            align,
             params,
             pairs=at.pairs,
             candidates=[at.candidates(split) for split in mined],
@@ -177,6 +177,7 @@ def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
             output=at.aligned,
             log=at.alignment,
             start_anew=True,
+            live=True,
         ),
     )
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
+from contextlib import ExitStack
 
-from v2a_dpo.alignment.flow_dpo import AlignmentSummary, align_by_flow_dpo
+from v2a_dpo.alignment.flow_dpo import align_by_flow_dpo, flow_dpo_identity
 from v2a_dpo.alignment.inputs import AlignmentInputs
-from v2a_dpo.alignment.pairs_data import PairData, gather_pairs, remove_caches
-from v2a_dpo.alignment.processes import Processes, check_batch_divides, join_processes
+from v2a_dpo.alignment.pairs_data import gather_pairs, remove_caches
+from v2a_dpo.alignment.processes import check_batch_divides, join_processes
 from v2a_dpo.alignment.run.checkpoint import remove_checkpoints
+from v2a_dpo.alignment.run.curves import live_curves
+from v2a_dpo.alignment.run.folder import work_folder
 from v2a_dpo.alignment.run.log import LOG, Record
 from v2a_dpo.alignment.run.mirror import Mirror
-from v2a_dpo.alignment.run.record import Run, alignment_identity, begin_run, find_run, finish_run
+from v2a_dpo.alignment.run.record import AlignmentSummary, Run, finish_run
+from v2a_dpo.alignment.run.start import begin_run, find_run
 from v2a_dpo.artifacts.checksums import record_checksums
-from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
+from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.folder import local_copy, new_folder
-from v2a_dpo.artifacts.location import is_remote, local_path
+from v2a_dpo.artifacts.location import is_remote
 from v2a_dpo.config import Params
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.progress import Progress, silent
@@ -36,41 +36,54 @@ def align(
     output: str,
     log: str,
     start_anew: bool = False,
-    progress: Progress = silent,
+    live: bool = False,
+    interval_s: float = 5.0,
     on_record: Callable[[Record], None] = lambda record: None,
+    progress: Progress = silent,
 ) -> AlignmentSummary:
-    """Aligns the `generator` to the `pairs` and writes it to `output`; a stopped run goes on where its checkpoint is.
+    """Aligns the `generator` to the `pairs` and writes it to `output`; a stopped run goes on from its checkpoint.
 
     A run there that differs in what decides on the weights is refused; with `start_anew` it is moved aside.
 
     `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a folder for the training log, the
-    summary, and while it runs the checkpoints; for a remote one the work lies in a scratch folder under the temporary
-    directory and is mirrored to it, so that another machine goes on. Processes started by `torchrun` or `accelerate
-    launch` share the batches; only the main one shows progress and calls `on_record`. A finished run is not done again.
+    summary, and during training the checkpoints; for a remote one the work lies in a scratch folder under the temporary
+    directory and is mirrored to it, so that another machine can go on. With `live` the log's records go to MLflow every
+    `interval_s` seconds; `on_record` receives each of them. Processes started by `torchrun` or `accelerate launch` share
+    the batches; only the main one reports progress and records. A finished run is not repeated.
     """
     processes = join_processes(params.generator.device)
     check_batch_divides(params.align.batch_size, processes)
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
-    told = ""
-    if processes.is_main:  # one process reads the whole model for its fingerprint and says what there is to do
-        identity = alignment_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
-        found = find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
-        told = (found or begin_run(log, output, identity=identity)).to_text()
-    run = Run.from_text(processes.broadcast_bytes(told.encode()).decode())
+    text = ""
+    if processes.is_main:  # one process reads the whole model for its fingerprint and decides for all
+        identity = flow_dpo_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
+        existing = find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
+        text = (existing or begin_run(log, output, identity=identity)).to_text()
+    run = Run.from_text(processes.broadcast_bytes(text.encode()).decode())
     if run.summary is not None:
         processes.close()
         return run.summary
 
-    folder = _scratch(log, run.identity.digest) if is_remote(log) else local_path(log)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = work_folder(log, identity=run.identity.digest)
     with local_copy(generator) as files:
         model = load_generator(files, device=str(processes.device))
     inputs.check_duration(model, params.prepare.duration_s)
-    data_of_pairs = _gather_by_turns(processes, lambda: gather_pairs(inputs, folder=folder, progress=progress), log=log)
-    with Mirror(folder, log) if is_remote(log) and processes.is_main else nullcontext() as mirror:
+    pair_data = processes.in_turns(
+        lambda: gather_pairs(inputs, folder=folder, progress=progress), shared_disk=not is_remote(log)
+    )
+    with ExitStack() as stack:
+        receivers = [on_record]
+        if live and processes.is_main:
+            receivers.append(stack.enter_context(live_curves(params, log, interval_s=interval_s)))
+
+        def receive(record: Record) -> None:
+            for receiver in receivers:
+                receiver(record)
+
+        mirror = stack.enter_context(Mirror(folder, log)) if is_remote(log) and processes.is_main else None
         summary = align_by_flow_dpo(
             model,
-            data_of_pairs,
+            pair_data,
             params.align,
             seed=params.seed,
             precision=params.generator.precision,
@@ -79,7 +92,7 @@ def align(
             processes=processes,
             mirror=mirror,
             progress=progress if processes.is_main else silent,
-            on_record=on_record,
+            on_record=receive,
         )
         if processes.is_main:
             with new_folder(output) as target:
@@ -98,22 +111,3 @@ def align(
         remove_caches(folder)
     processes.close()
     return summary
-
-
-def _scratch(log: str, identity: str) -> Path:
-    """Where this machine works for a remote `log`: the same folder at every start of a run, so that a restart there loses nothing."""
-    return Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}" / fingerprint(log, identity)
-
-
-def _gather_by_turns(processes: Processes, gather: Callable[[], PairData], *, log: str) -> PairData:
-    """The gathered pairs: one process of a node gathers, the others map what it left.
-
-    Nodes that share a mounted folder take turns as well: the main process gathers, and the others find it done.
-    """
-    first = processes.is_main or (processes.is_first_on_node and is_remote(log))
-    own_turn = 0 if first else 1 if processes.is_first_on_node else 2
-    for turn in range(3):
-        if turn == own_turn:
-            pairs = gather()
-        processes.barrier()
-    return pairs

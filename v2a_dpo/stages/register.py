@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
 from v2a_dpo.alignment.run.curves import live_run
-from v2a_dpo.alignment.run.record import read_record
+from v2a_dpo.alignment.run.record import read_run
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import read_bytes, write_atomically
@@ -95,7 +95,7 @@ def register(
             folders=folders,
             code=source_tags(),
             params=fingerprint(params),
-            kept=read_record(alignment).kept if alignment else "",
+            kept=read_run(alignment).kept if alignment else "",
         ),
     }
     with ExitStack() as stack:

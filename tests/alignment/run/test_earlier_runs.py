@@ -14,8 +14,7 @@ import torch
 import v2a_dpo
 from tests.alignment.conftest import small_model
 from tests.alignment.test_align_stage import PARAMS, interrupt_at, log_of, weights, with_settings
-from v2a_dpo.alignment.run.identity import RunRecord
-from v2a_dpo.alignment.run.record import read_record
+from v2a_dpo.alignment.run.record import Run, read_run
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import velocity_code
@@ -117,8 +116,8 @@ def test_started_anew_the_earlier_run_lies_whole_under_its_identity(problem, sto
     log, before = Path(arguments["log"]), files(arguments["log"])
     other = with_settings(beta=50.0)
     align(other, **arguments, start_anew=True)
-    identities = [read_record(arguments["log"]).identity]
-    earlier = RunRecord.from_text(before["run.json"].decode()).identity
+    identities = [read_run(arguments["log"]).identity]
+    earlier = Run.from_text(before["run.json"].decode()).identity
     assert files(log / "earlier" / earlier.digest[:12]) == before
     assert [record["step"] for record in log_of(problem, name)] == list(range(15))
     assert len(list(log.glob("*.f32"))) == 1, "the reference's errors do not depend on beta and are used again"
@@ -136,7 +135,7 @@ def test_a_run_that_was_killed_before_its_first_step_keeps_nobody_out(problem, s
     log = Path(arguments["log"])
     shutil.rmtree(log / "checkpoint-00000008")
     (log / "log.jsonl").unlink()
-    earlier = read_record(arguments["log"]).identity.digest[:12]
+    earlier = read_run(arguments["log"]).identity.digest[:12]
     align(with_settings(steps=1), **arguments)
     assert [record["step"] for record in log_of(problem, name)] == [0, 1]
     assert (log / "earlier" / earlier / "run.json").exists()
@@ -155,18 +154,18 @@ def test_a_run_whose_model_is_gone_or_another_is_begun_anew_on_request_alone(pro
     for number in ("", "-2"):
         align(PARAMS, **arguments, start_anew=True)
         assert weights(problem, name) == weights(problem, finished.name)
-        digest = read_record(arguments["log"]).identity.digest[:12]
+        digest = read_run(arguments["log"]).identity.digest[:12]
         assert files(Path(arguments["log"], "earlier", f"{digest}{number}")).keys() == first.keys()
         shutil.rmtree(output)
 
 
 def test_a_model_and_a_log_that_nobody_accounts_for_are_not_overwritten(problem, finished, copy):
     name, arguments = copy(finished)
-    with pytest.raises(UserError, match=r"There is a model, .*: nothing says what it was made from"):
+    with pytest.raises(UserError, match=r"There is a model, .*: there is no record of what it was made from"):
         align(PARAMS, **{**arguments, "log": str(problem.root / name / "new")})
     (Path(arguments["log"]) / "run.json").unlink()
     before, model = files(arguments["log"]), weights(problem, name)
-    with pytest.raises(UserError, match=r"a finished alignment .*: nothing says what it was made from"):
+    with pytest.raises(UserError, match=r"a finished alignment .*: there is no record of what it was made from"):
         align(PARAMS, **arguments)
     align(PARAMS, **arguments, start_anew=True)
     assert files(Path(arguments["log"], "earlier", "unknown")) == before
@@ -177,7 +176,7 @@ def test_a_model_and_a_log_that_nobody_accounts_for_are_not_overwritten(problem,
 def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy, moved):
     _, arguments = copy(stopped)
     log, before = Path(arguments["log"]), files(arguments["log"])
-    place = log / "earlier" / RunRecord.from_text(before["run.json"].decode()).identity.digest[:12]
+    place = log / "earlier" / Run.from_text(before["run.json"].decode()).identity.digest[:12]
     place.mkdir(parents=True)
     for name in moved:
         (log / name).rename(place / name)
@@ -187,7 +186,7 @@ def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy, move
 
 
 def test_the_code_that_decides_on_weights_is_in_the_identity_and_no_other(problem):
-    recorded = RunRecord.from_text((problem.root / "finished" / "alignment" / "run.json").read_text()).identity.code
+    recorded = Run.from_text((problem.root / "finished" / "alignment" / "run.json").read_text()).identity.code
     assert {"flow_dpo", "velocity_errors", "interpolate", "split_pairs", "visit_order", "learning_rate", "row_seed",
             "PairData.batch", "MMAudioModel.embed", "MMAudioModel.velocity", "MMAudioNetwork"} <= recorded.keys()  # fmt: skip
     without_effect = ("TrainingLog", "save_checkpoint", "Mirror", "MMAudioModel.decode", "TinyEncoders", "generate")
@@ -245,4 +244,4 @@ def test_a_loss_of_the_other_sign_is_seen_in_finished_and_stopped_runs_and_kept_
     assert anew[0] == [0]
     assert len(list(Path(jobs[-1][0]["log"]).glob("*.f32"))) == 2, "the reference of the other code is not taken"
     for arguments in runs:
-        assert read_record(arguments["log"]).kept_changes == ["flow_dpo"]
+        assert read_run(arguments["log"]).kept_changes == ["flow_dpo"]

@@ -22,7 +22,7 @@ from v2a_dpo.alignment.run.curves import sync
 from v2a_dpo.alignment.run.log import LOG, read_log
 from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, PrepareConfig, RegisterConfig
 from v2a_dpo.errors import UserError
-from v2a_dpo.stages.align_live import align_live
+from v2a_dpo.stages.align import align
 
 STEPS = 60
 
@@ -79,7 +79,7 @@ def test_a_server_killed_in_the_middle_of_a_run_loses_and_doubles_nothing(
         if done == 45:
             mlflow_server.start()
 
-    align_live(params, **arguments, interval_s=0.1, progress=kill_and_restart)
+    align(params, **arguments, live=True, interval_s=0.1, progress=kill_and_restart)
     check_nothing_lost_or_doubled(params, arguments["log"], mlflow_server.uri)
     assert sync(arguments["log"]).sent == 0
 
@@ -94,7 +94,7 @@ def test_a_run_without_a_server_trains_and_is_sent_later(
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", nowhere)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        align_live(params, **arguments, interval_s=0.1)
+        align(params, **arguments, live=True, interval_s=0.1)
         with pytest.raises(UserError, match="server does not answer"):
             sync(arguments["log"])
     assert (tmp_path / "aligned" / "model.safetensors").exists()
@@ -121,16 +121,16 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_run(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        align_live(params, **arguments, interval_s=0.1, progress=stop)
+        align(params, **arguments, live=True, interval_s=0.1, progress=stop)
     assert not sync(arguments["log"]).finished
-    align_live(params, **arguments, interval_s=0.1)  # from the checkpoint at 20: 13 steps are done again
+    align(params, **arguments, live=True, interval_s=0.1)  # from the checkpoint at 20: 13 steps are done again
     check_nothing_lost_or_doubled(params, arguments["log"], mlflow_server.uri)
 
 
 KILLED_AT_33 = """
 import json, os, signal, sys
 from v2a_dpo.config import Params
-from v2a_dpo.stages.align_live import align_live
+from v2a_dpo.stages.align import align
 
 def kill(description, done, total):
     if description == "Aligning" and done == 33:
@@ -138,7 +138,7 @@ def kill(description, done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
 params, arguments = json.loads(sys.argv[1])
-align_live(Params.model_validate(params), **arguments, interval_s=600.0, progress=kill)
+align(Params.model_validate(params), **arguments, live=True, interval_s=600.0, progress=kill)
 """
 
 
@@ -175,7 +175,7 @@ def test_a_sender_that_is_killed_does_not_stop_the_training(
             ]
             os.kill(sender, signal.SIGKILL)
 
-    align_live(params, **arguments, interval_s=600.0, progress=kill_the_sender)
+    align(params, **arguments, live=True, interval_s=600.0, progress=kill_the_sender)
     assert "the log keeps them" in caplog.text
     assert (tmp_path / "aligned" / "model.safetensors").exists()
     assert sync(arguments["log"]).sent == STEPS + 1

@@ -9,10 +9,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.alignment.launch import PARAMS, finish, start, timeless
-from v2a_dpo.alignment.run.identity import RunRecord
 from v2a_dpo.alignment.run.log import LOG, RUN
 from v2a_dpo.alignment.run.mirror import Mirror
-from v2a_dpo.alignment.run.record import read_record
+from v2a_dpo.alignment.run.record import Run, read_run
 from v2a_dpo.artifacts.location import list_names, read_bytes, tree_names, write_atomically
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
@@ -89,12 +88,12 @@ def test_another_run_at_the_prefix_is_refused_and_on_request_moved_aside_whole(p
     steps = []
     align(PARAMS, **arguments, start_anew=True, on_record=lambda record: steps.append(record["step"]))
     assert steps[0] == 0
-    place = f"{bucket}/log/earlier/{RunRecord.from_text(earlier[RUN].decode()).identity.digest[:12]}"
+    place = f"{bucket}/log/earlier/{Run.from_text(earlier[RUN].decode()).identity.digest[:12]}"
     assert {name: read_bytes(f"{place}/{name}") for name in tree_names(place)} == earlier
     assert not [name for name in tree_names(arguments["log"]) if name.startswith("checkpoint-")]
 
     model = read_bytes(f"{bucket}/aligned/model.safetensors")
-    digest = read_record(arguments["log"]).identity.digest[:12]
+    digest = read_run(arguments["log"]).identity.digest[:12]
     align(other, **arguments, start_anew=True)
     assert read_bytes(f"{bucket}/aligned-{digest}/model.safetensors") == model
     assert {RUN, LOG, "summary.json"} <= set(tree_names(f"{bucket}/log/earlier/{digest}"))

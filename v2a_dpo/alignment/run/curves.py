@@ -1,26 +1,34 @@
-"""An alignment's curves in MLflow: sent while it trains by a process of its own, and completed from the log afterwards."""
+"""An alignment's curves in MLflow: sent by a process of its own during training, completed from the log afterwards."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from v2a_dpo.alignment.run.log import LOG, SUMMARY, TARGET, parse_log
-from v2a_dpo.artifacts.location import exists, join, read_bytes
+from v2a_dpo.alignment.run.log import LOG, SUMMARY, TARGET, Record, parse_log
+from v2a_dpo.alignment.run.record import read_run
+from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import Tracking
-from v2a_dpo.tracking.live import send_as_they_come
+from v2a_dpo.tracking.live import LiveMetrics, send_as_they_come
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload, find_run
+from v2a_dpo.tracking.values import flatten
 
+#: The module that the sending process runs: this one.
+_SENDER = "v2a_dpo.alignment.run.curves"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Synced:
-    """How many records a log has, and how many of them had to be sent now; `finished` says whether the alignment is done."""
+    """The number of records in a log, and of those sent now; `finished` is whether the alignment is."""
 
     log: str
     records: int
@@ -37,7 +45,7 @@ class Synced:
 def sync(log: str) -> Synced:
     """Sends the records of an alignment's `log` folder that MLflow does not have.
 
-    Raises UserError when the folder says nothing about a run, or when no server answers.
+    Raises UserError when the folder names no run, or when no server answers.
     """
     target, records = _target(log), _records(log)
     last = max((record["step"] for record in records), default=-1)
@@ -50,7 +58,7 @@ def sync(log: str) -> Synced:
 
 
 def live_run(tracking: Tracking, log: str | None) -> TrackedRun | None:
-    """The run that an alignment's curves went to while it ran, complete now; None when there is none to be nested."""
+    """The MLflow run of an alignment's live curves, completed now; None when there is none, or it is nested already."""
     if log is None or not exists(join(log, TARGET)):
         return None
     run = find_run(tracking, _target(log))
@@ -60,9 +68,36 @@ def live_run(tracking: Tracking, log: str | None) -> TrackedRun | None:
     return run
 
 
-def sender(log: str, *, interval_s: float) -> list[str]:
-    """The command that sends the records of its standard input, and what `log` has besides, to the run that `log` names."""
-    return [sys.executable, "-P", "-m", __name__, log, str(interval_s)]
+@contextmanager
+def live_curves(params: Params, log: str, *, interval_s: float) -> Iterator[Callable[[Record], None]]:
+    """A receiver of training records that go to MLflow every `interval_s` seconds, and the rest at the end of the block.
+
+    The run is that of an earlier, interrupted attempt, or a new one. A server that is away does not stop the training:
+    the log keeps the records, and `sync` sends them.
+    """
+
+    def command() -> list[str]:
+        _write_target(params, log)
+        return [sys.executable, "-P", "-m", _SENDER, log, str(interval_s)]
+
+    live = LiveMetrics(command)
+    try:
+        yield live
+    finally:
+        live.close()
+
+
+def _write_target(params: Params, log: str) -> None:
+    """Writes beside the log which MLflow run its records belong to, unless it is there already."""
+    identity, experiment = read_run(log).identity.digest, params.register_.experiment
+    if exists(join(log, TARGET)):
+        target = _target(log)
+        if (target.identity, target.experiment) == (identity, experiment):
+            return
+    everything = params.model_dump(mode="json")
+    sections = {name: everything[name] for name in ("profile", "seed", "generator", "align")}
+    target = LiveTarget(uuid.uuid4().hex, identity, experiment, name="align", params=flatten(sections))
+    write_atomically(join(log, TARGET), target.to_text().encode())
 
 
 def _send(log: str, interval_s: float) -> None:
@@ -85,7 +120,7 @@ def _target(log: str) -> LiveTarget:
 
 
 def _records(log: str) -> list[dict[str, Any]]:
-    """What the log has by now, without a line that is still being written."""
+    """The records in the log so far, without a line that is still being written."""
     content = read_bytes(join(log, LOG)) if exists(join(log, LOG)) else b""
     complete, newline, _ = content.rpartition(b"\n")
     return parse_log(complete + newline)

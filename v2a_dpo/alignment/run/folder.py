@@ -1,7 +1,9 @@
-"""The files of one run: its log and its checkpoints, kept by the main process alone, and mirrored to S3 if there is a mirror."""
+"""The files of one run: its log and its checkpoints, written by the main process alone, and mirrored to S3 if asked."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,19 @@ from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.run.checkpoint import Position, load_checkpoint, save_checkpoint, share_optimizer_state
 from v2a_dpo.alignment.run.log import LOG, Record, TrainingLog, parse_log
 from v2a_dpo.alignment.run.mirror import Mirror
+from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.location import is_remote, local_path
+
+
+def work_folder(log: str, *, identity: str) -> Path:
+    """The local folder, created if missing, where this machine works for the run of that `identity` in `log`.
+
+    For a remote `log` it is the same scratch folder at every start, so that a restart on this machine loses nothing.
+    """
+    scratch = Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}" / fingerprint(log, identity)
+    folder = scratch if is_remote(log) else local_path(log)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class RunFolder:

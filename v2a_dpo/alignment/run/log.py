@@ -14,8 +14,7 @@ from v2a_dpo.artifacts.location import reported
 
 Record = Mapping[str, Any]
 
-#: Its name in a run's folder; what the run was started from; the summary, which is there when the run is finished; and
-#: which MLflow run the records belong to.
+#: Files in a run's folder: the log; the run's identity; its summary, once it is finished; the MLflow run of its records.
 LOG, RUN, SUMMARY, TARGET = "log.jsonl", "run.json", "summary.json", "tracking.json"
 
 
