@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
-    params = load_params(arguments.params, [f"align.steps={arguments.steps}", "register.experiment=tracking-benchmark"])
+    params = load_params(arguments.params, [f"align.steps={arguments.steps}", "registry.experiment=tracking-benchmark"])
     with tempfile.TemporaryDirectory() as temporary:
         server = _start_server(Path(temporary))
         try:

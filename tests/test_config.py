@@ -52,7 +52,7 @@ def test_the_small_preset_is_the_large_one_for_another_checkpoint():
         if value != small[section] and (not isinstance(value, dict) or value[field] != small[section][field])
     }
     assert large.keys() == small.keys()
-    assert changed == {"profile", "generator.variant", "register.experiment", "register.model_name", "dvc.generator"}
+    assert changed == {"profile", "generator.variant", "registry.experiment", "registry.model_name", "dvc.generator"}
     assert (small["generator"]["variant"], small["dvc"]["generator"]) == ("small_16k", "weights/mmaudio_small_16k")
 
 

@@ -278,7 +278,7 @@ class GatesConfig(Section):
     )
 
 
-class RegisterConfig(Section):
+class RegistryConfig(Section):
     """Where runs and models go in MLflow."""
 
     experiment: str = Field(
@@ -351,7 +351,7 @@ class Params(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
     gates: GatesConfig = GatesConfig()
-    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+    registry: RegistryConfig = RegistryConfig()
     dvc: DvcConfig | None = None
     orchestration: OrchestrationConfig = OrchestrationConfig()
     serve: ServeConfig = ServeConfig()
@@ -383,7 +383,7 @@ def params_from(content: Mapping[str, Any], *, where: str = "the parameters") ->
 
 def values_of(params: Params) -> dict[str, Any]:
     """The parameters as JSON values for `params_from`, without null, which some workflow engines do not support."""
-    return params.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return params.model_dump(mode="json", exclude_none=True)
 
 
 def override_params(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

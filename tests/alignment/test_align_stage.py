@@ -51,7 +51,7 @@ def _one_thread():
 
 def start(problem, run):
     """The stage in a process of its own, to be killed."""
-    job = json.dumps({"params": PARAMS.model_dump(by_alias=True), "arguments": problem.arguments(run)})
+    job = json.dumps({"params": PARAMS.model_dump(), "arguments": problem.arguments(run)})
     return subprocess.Popen([sys.executable, "-c", SCRIPT, job], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

@@ -67,7 +67,7 @@ def test_a_killed_run_of_two_processes_resumes_to_the_same_bytes_from_the_comman
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-00000008"]
 
     params = tmp_path / "params.yaml"
-    params.write_text(yaml.safe_dump(PARAMS.model_dump(by_alias=True, mode="json")))
+    params.write_text(yaml.safe_dump(PARAMS.model_dump(mode="json")))
     options = [
         f"--{name}={item}"
         for name, value in arguments.items()

@@ -92,7 +92,7 @@ def test_pods_say_how_far_they_are_in_lines(kubeflow_run):
 
 def test_the_models_are_registered_and_promoted_if_the_gates_hold(kubeflow_run, params, cluster):
     record = read_json(kubeflow_run.at.registration)
-    assert record["model_name"] == params.register_.model_name
+    assert record["model_name"] == params.registry.model_name
     sampled = [
         f"{stage} {split}" for stage in ("prepare", "generate", "score") for split in ("annotation", "preference")
     ]

@@ -92,7 +92,7 @@ def test_report_travels_alone(loop):
 
 def test_both_models_are_registered(loop, params):
     record = json.loads(Path(loop.registration).read_text())
-    assert params.register_.model_name in json.dumps(record)
+    assert params.registry.model_name in json.dumps(record)
 
 
 def test_running_again_makes_nothing_new(loop, params, monkeypatch):

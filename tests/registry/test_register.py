@@ -48,7 +48,7 @@ def test_the_loop_is_one_run_with_a_nested_run_a_stage(registration: Registratio
     ]
     parent = client.get_run(registration.run_id)
     assert parent.data.params["align.beta"] == "600.0"
-    assert parent.data.params["register.model_name"] == "generator"
+    assert parent.data.params["registry.model_name"] == "generator"
     assert parent.data.tags["profile"] == "tiny"
     assert {run.info.status for run in active_runs(client)} == {"FINISHED"}
     assert len(active_runs(client)) == 7

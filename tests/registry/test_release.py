@@ -19,7 +19,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.config import EvaluateConfig, GatesConfig, GeneratorConfig, Params, RegisterConfig, ScoreConfig
+from v2a_dpo.config import EvaluateConfig, GatesConfig, GeneratorConfig, Params, RegistryConfig, ScoreConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.frechet import frechet_distance
 from v2a_dpo.evaluation.metrics import BootstrapSettings
@@ -47,7 +47,7 @@ class Workshop:
             score=ScoreConfig(scorers="tiny"),
             gates=GATES,
             evaluate=EvaluateConfig(bootstrap_samples=200, fd_bootstrap_samples=200),
-            register=RegisterConfig(experiment="releases", model_name=f"generator-{uuid.uuid4().hex[:8]}"),
+            registry=RegistryConfig(experiment="releases", model_name=f"generator-{uuid.uuid4().hex[:8]}"),
         )
         self.model("base", 0)
         (root / "report.html").write_text("<!doctype html>")
@@ -135,7 +135,7 @@ def client(mlflow_server_uri: str) -> MlflowClient:
 def test_a_release_goes_out_by_the_gates_is_refused_overridden_and_rolled_back(
     workshop: Workshop, client: MlflowClient
 ) -> None:
-    params, name = workshop.params, workshop.params.register_.model_name
+    params, name = workshop.params, workshop.params.registry.model_name
     good = workshop.register(1, gain=0.05)
     first = promote(params)
     assert (first.promoted, first.version, first.previous) == (True, good, "")
@@ -288,7 +288,7 @@ def test_without_a_champion_the_base_has_nothing_to_be_compared_with(workshop: W
 
 
 def test_a_version_carries_gate_licence_test_set_and_card(workshop: Workshop, client: MlflowClient) -> None:
-    version = client.get_model_version(workshop.params.register_.model_name, workshop.register(1, gain=-0.05))
+    version = client.get_model_version(workshop.params.registry.model_name, workshop.register(1, gain=-0.05))
     summary = json.loads((workshop.root / "evaluation-1" / "summary.json").read_text())
     assert version.tags["test_set"] == summary["test_set"]
     assert version.tags["licence.commercial_use"] == "allowed"
@@ -321,7 +321,7 @@ def test_lineage_leads_from_the_alias_to_the_checksums_of_the_pairs_shards(
     assert tree.index("pairs: pairs") < tree.index("scores: ") < tree.index("scorers: ")
 
     # MLflow itself says the same: the run that made the version used this data set.
-    version = client.get_model_version_by_alias(workshop.params.register_.model_name, "champion")
+    version = client.get_model_version_by_alias(workshop.params.registry.model_name, "champion")
     experiment = client.get_experiment_by_name("releases")
     query = f"tags.`mlflow.parentRunId` = '{version.tags['loop_run']}'"
     runs = client.search_runs([experiment.experiment_id], query)
@@ -340,7 +340,7 @@ def test_lineage_leads_from_the_alias_to_the_checksums_of_the_pairs_shards(
 def test_of_many_racing_promotions_exactly_one_wins_each_round(
     workshop: Workshop, client: MlflowClient, mlflow_server_uri: str
 ) -> None:
-    name = workshop.params.register_.model_name
+    name = workshop.params.registry.model_name
     workshop.register(1)
     rounds, racers = 12, 4
     won: list[list[str]] = [[] for _ in range(rounds)]
@@ -413,7 +413,7 @@ def test_two_creators_of_a_registered_model_get_one_ledger(mlflow_server_uri: st
 def test_a_version_moves_to_another_registry_of_the_server_and_to_another_server(
     workshop: Workshop, client: MlflowClient, database_template: Path, tmp_path: Path
 ) -> None:
-    params, name = workshop.params, workshop.params.register_.model_name
+    params, name = workshop.params, workshop.params.registry.model_name
     workshop.register(1)
     near = f"{name}-production"
     moved = promote(params, to_registry=near)

@@ -18,7 +18,7 @@ from tests.evaluations import write_evaluation
 from v2a_dpo.alignment.run.record import Identity, Run
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegisterConfig, Threshold
+from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegistryConfig, Threshold
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
 from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
 from v2a_dpo.stages.mine import mine
@@ -83,7 +83,7 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
         profile="tiny",
         audioscore=AudioScoreConfig(max_steps=3),
         mine=MineConfig(threshold=Threshold(quantile=0.5), allow_weak_audioscore=True),
-        register=RegisterConfig(experiment="loops", model_name="generator"),
+        registry=RegistryConfig(experiment="loops", model_name="generator"),
     )
     draw = random.Random(1)
     keys = [(f"clip-{clip:02d}", sample) for clip in range(12) for sample in range(3)]

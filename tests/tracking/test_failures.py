@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from tests.loopback import LoopbackServer, QuietHandler
 from tests.tracking.conftest import Loop
-from v2a_dpo.config import RegisterConfig
+from v2a_dpo.config import RegistryConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.ledger import EXPERIMENT, LEDGER_TAG, Ledger, ensure_registered_model
 from v2a_dpo.stages.promote import promote
@@ -36,14 +36,14 @@ def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(mlflow_
     with pytest.raises(UserError, match='The MLflow experiment "Anna\'s runs" was deleted') as caught:
         Tracking.connect("Anna's runs")
     assert f"mlflow experiments restore --experiment-id {first.experiment_id}" in caught.value.remedy
-    assert "register.experiment=" in caught.value.remedy
+    assert "registry.experiment=" in caught.value.remedy
     first.client.restore_experiment(first.experiment_id)
     assert Tracking.connect("Anna's runs").experiment_id == first.experiment_id
 
 
 def test_a_loop_is_registered_and_promoted_under_names_with_quotes(mlflow_uri: str, loop: Loop, tmp_path) -> None:
-    named = RegisterConfig(experiment='Anna\'s "runs"', model_name='Anna\'s "model"')
-    params = loop.params.model_copy(update={"register_": named})
+    named = RegistryConfig(experiment='Anna\'s "runs"', model_name='Anna\'s "model"')
+    params = loop.params.model_copy(update={"registry": named})
     output = str(tmp_path / "registration.json")
     first = register(params, **loop.arguments, output=output)
     assert register(params, **loop.arguments, output=output) == first

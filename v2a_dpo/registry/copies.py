@@ -20,8 +20,8 @@ _LOCAL_TAGS = ("promotion.refused",)
 
 def open_registry(params: Params, *, uri: str | None = None, name: str | None = None) -> Registry:
     """The registered model of `params`, or the one called `name`, where `uri` or MLFLOW_TRACKING_URI says."""
-    tracking = Tracking.connect(params.register_.experiment, uri=uri)
-    return Registry(tracking, name or params.register_.model_name)
+    tracking = Tracking.connect(params.registry.experiment, uri=uri)
+    return Registry(tracking, name or params.registry.model_name)
 
 
 def copy_version(

@@ -33,7 +33,7 @@ def model_card(
     """The card of the model in `role` (`base` or `aligned`)."""
     kept = lineage.nodes[0].kept
     parts = [
-        f"# {params.register_.model_name}, {role} model",
+        f"# {params.registry.model_name}, {role} model",
         _purpose(params, role),
         "## Data",
         _data(lineage) or "Nothing was recorded about the training data.",

@@ -63,7 +63,7 @@ def promote(
     output: str | None = None,
     progress: Progress = silent,
 ) -> Promotion:
-    """Makes `version` (a number or an alias) champion of `params.register.model_name` if `params.gates` hold.
+    """Makes `version` (a number or an alias) champion of `params.registry.model_name` if `params.gates` hold.
 
     It is compared with the champion and with the first champion, or with its own base while there is none. `override`
     promotes whatever the gates say, and needs a `reason`; both are recorded. `to_registry`, the name of a registered

@@ -104,10 +104,10 @@ def register(
             for role, uri in (("base", base), ("aligned", aligned))
         }
         stack.enter_context(failures_reported(tracking_uri()))
-        tracking = Tracking.connect(params.register_.experiment)
+        tracking = Tracking.connect(params.registry.experiment)
         settings = ServingSettings.of(params)
         registry = Registry(
-            tracking, params.register_.model_name, packaged=lambda folder: packaged_folder(folder, settings)
+            tracking, params.registry.model_name, packaged=lambda folder: packaged_folder(folder, settings)
         )
         loop = fingerprint(
             params,
@@ -134,7 +134,7 @@ def register(
     progress("Registered the models", 2, 2)
     registration = Registration(
         tracking_uri=public_uri(tracking.uri),
-        experiment=params.register_.experiment,
+        experiment=params.registry.experiment,
         run_id=run.run_id,
         runs=runs,
         model_name=registry.name,
@@ -158,7 +158,7 @@ def _log_loop(
     live: Mapping[str, TrackedRun],
 ) -> None:
     """Logs the models and one nested run a stage to the loop's `run`; stages in `live` have one with their metrics."""
-    run.log_params(params.model_dump(mode="json", by_alias=True))
+    run.log_params(params.model_dump(mode="json"))
     run.log_text(page, "report/index.html")
     ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
     for stage, record in records.items():

@@ -59,7 +59,7 @@ def experiment_id(client: MlflowClient, name: str, *, artifact_location: str | N
         raise UserError(
             f"The MLflow experiment {name!r} was deleted.",
             where=public_uri(client.tracking_uri),
-            remedy=f"Restore it with `{restore}`, or name another one, as with `--set register.experiment=NAME`.",
+            remedy=f"Restore it with `{restore}`, or name another one, as with `--set registry.experiment=NAME`.",
         )
     return str(found.experiment_id)
 

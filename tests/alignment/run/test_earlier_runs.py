@@ -227,7 +227,7 @@ def test_a_loss_of_the_other_sign_is_seen_in_finished_and_stopped_runs_and_kept_
     jobs = [[arguments, keep, False] for keep in (False, True) for arguments in runs]
     jobs += [[copy(stopped)[1], False, True]]
     done = subprocess.run(
-        [sys.executable, "-c", CHANGED, json.dumps([PARAMS.model_dump(by_alias=True), *jobs])],
+        [sys.executable, "-c", CHANGED, json.dumps([PARAMS.model_dump(), *jobs])],
         env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}, cwd=tmp_path,
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip

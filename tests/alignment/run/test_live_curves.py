@@ -20,7 +20,7 @@ from tests.alignment.conftest import DURATION_S
 from tests.mlflow_server import MLflowServer
 from v2a_dpo.alignment.run.curves import sync
 from v2a_dpo.alignment.run.log import LOG, read_log
-from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, PrepareConfig, RegisterConfig
+from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, PrepareConfig, RegistryConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
 
@@ -36,13 +36,13 @@ def params(mlflow_server_uri: str) -> Params:
         align=AlignConfig(
             learning_rate=1e-4, steps=STEPS, batch_size=4, held_out=0.2, validate_every=20, checkpoint_every=20
         ),
-        register=RegisterConfig(experiment=f"live-{uuid.uuid4().hex[:8]}"),
+        registry=RegistryConfig(experiment=f"live-{uuid.uuid4().hex[:8]}"),
     )
 
 
 def check_nothing_lost_or_doubled(params: Params, log: str, uri: str) -> None:
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(params.register_.experiment)
+    experiment = client.get_experiment_by_name(params.registry.experiment)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params["align.beta"] == "600.0"
@@ -72,7 +72,7 @@ def test_a_server_killed_in_the_middle_of_a_run_loses_and_doubles_nothing(
             # Some records must have arrived, or there would be nothing to double.
             while not seen_before_the_kill:
                 time.sleep(0.1)  # the sender has the lowest priority: it needs a core that nobody else wants
-                experiment = client.get_experiment_by_name(params.register_.experiment)
+                experiment = client.get_experiment_by_name(params.registry.experiment)
                 runs = client.search_runs([experiment.experiment_id]) if experiment else []
                 seen_before_the_kill.extend(run for run in runs if "loss" in run.data.metrics)
             mlflow_server.kill()
@@ -104,7 +104,7 @@ def test_a_run_without_a_server_trains_and_is_sent_later(
     assert (synced.records, synced.sent, synced.finished) == (STEPS + 1, STEPS + 1, True)
     assert sync(arguments["log"]).sent == 0
     client = MlflowClient(mlflow_server.uri)
-    (run,) = client.search_runs([client.get_experiment_by_name(params.register_.experiment).experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name(params.registry.experiment).experiment_id])
     # When it happened, not when it was sent.
     assert {item.step: item.timestamp for item in client.get_metric_history(run.info.run_id, "step")} == time_ms
     client.log_metric(run.info.run_id, "system/cpu_utilization_percentage", 1.0)
@@ -146,7 +146,7 @@ def test_what_a_killed_training_has_written_is_sent_by_the_process_it_leaves(
     params: Params, problem, mlflow_server: MLflowServer, tmp_path: Path
 ) -> None:
     arguments = {**problem.arguments(), "log": str(tmp_path / "log"), "output": str(tmp_path / "aligned")}
-    given = json.dumps([params.model_dump(mode="json", by_alias=True), arguments])
+    given = json.dumps([params.model_dump(mode="json"), arguments])
     killed = subprocess.run([sys.executable, "-c", KILLED_AT_33, given], check=False)
     assert killed.returncode == -signal.SIGKILL
     client = MlflowClient(mlflow_server.uri)
@@ -154,7 +154,7 @@ def test_what_a_killed_training_has_written_is_sent_by_the_process_it_leaves(
     steps: list[int] = []
     while len(steps) < 33 and time.monotonic() < deadline:
         time.sleep(0.2)
-        experiment = client.get_experiment_by_name(params.register_.experiment)
+        experiment = client.get_experiment_by_name(params.registry.experiment)
         for run in client.search_runs([experiment.experiment_id]) if experiment else []:
             steps = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "loss"))
     assert steps == list(range(33))

@@ -89,7 +89,7 @@ def live_curves(params: Params, log: str, *, interval_s: float) -> Iterator[Call
 
 def _write_target(params: Params, log: str) -> None:
     """Writes beside the log which MLflow run its records belong to, unless it is there already."""
-    identity, experiment = read_run(log).identity.digest, params.register_.experiment
+    identity, experiment = read_run(log).identity.digest, params.registry.experiment
     if exists(join(log, TARGET)):
         target = _target(log)
         if (target.identity, target.experiment) == (identity, experiment):

@@ -41,7 +41,7 @@ SUCCEEDED = "SUCCEEDED"
 
 pipeline = typer.Typer(no_args_is_help=True, help="Runs on Kubeflow Pipelines: compile, submit, watch and cancel them.")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the submission; contacts no server.")]
-Experiment = Annotated[str | None, typer.Option(help="Experiment in Kubeflow [default: register.experiment].")]
+Experiment = Annotated[str | None, typer.Option(help="Experiment in Kubeflow [default: registry.experiment].")]
 
 
 @pipeline.command("compile")

@@ -47,7 +47,7 @@ def create_schedule(
     inputs: Inputs = None,
     preset: Preset = DEFAULT_PRESET,
     experiment: Annotated[
-        str | None, typer.Option(help="Experiment in Kubeflow [default: register.experiment].")
+        str | None, typer.Option(help="Experiment in Kubeflow [default: registry.experiment].")
     ] = None,
     service_account: ServiceAccount = DEFAULT_SERVICE_ACCOUNT,
     existing_version: ExistingVersion = None,

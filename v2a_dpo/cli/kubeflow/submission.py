@@ -83,7 +83,7 @@ def submission_of(
     return Submission(
         compiled,
         arguments,
-        experiment=experiment or settings.register_.experiment,
+        experiment=experiment or settings.registry.experiment,
         run_name=run_name or f"{compiled.name} {settings.profile} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         service_account=service_account,
         existing_version=existing_version,
