@@ -10,13 +10,15 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from tests.tracking.conftest import Loop
+from tests.finished_loop import Loop
 from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
-from v2a_dpo.registry.records import interval_points, metric_tags
-from v2a_dpo.stages.register import Registration, register
-from v2a_dpo.stages.show_lineage import lineage_of
+from v2a_dpo.registry.description import metric_tags
+from v2a_dpo.registry.evidence import lineage_of
+from v2a_dpo.registry.registration import Registration
+from v2a_dpo.registry.stage_records import interval_points
+from v2a_dpo.stages.register import register
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload
 from v2a_dpo.tracking.values import MetricPoint

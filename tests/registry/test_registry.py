@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.tracking.conftest import Loop
+from tests.finished_loop import Loop
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.versions import ModelFolder, Registry
 from v2a_dpo.tracking.connection import Tracking

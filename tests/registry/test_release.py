@@ -23,15 +23,15 @@ from v2a_dpo.config import EvaluateConfig, GatesConfig, GeneratorConfig, Params,
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.frechet import frechet_distance
 from v2a_dpo.evaluation.metrics import BootstrapSettings
-from v2a_dpo.registry.champion import history, rollback
-from v2a_dpo.registry.copies import open_registry
+from v2a_dpo.registry.evidence import lineage_of
+from v2a_dpo.registry.history import history
 from v2a_dpo.registry.ledger import Entry, Ledger, LostRaceError, champions
 from v2a_dpo.registry.lineage import differences
-from v2a_dpo.registry.versions import Registry
+from v2a_dpo.registry.promotion import rollback
+from v2a_dpo.registry.versions import Registry, open_registry
 from v2a_dpo.stages.gate import gate
 from v2a_dpo.stages.promote import promote
 from v2a_dpo.stages.register import register
-from v2a_dpo.stages.show_lineage import lineage_of
 
 GATES = GatesConfig(min_clips=50, must_improve=["ib_score"], must_not_worsen={"fd_passt": "20%"})
 

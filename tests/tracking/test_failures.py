@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from tests.finished_loop import Loop
 from tests.loopback import LoopbackServer, QuietHandler
-from tests.tracking.conftest import Loop
 from v2a_dpo.config import RegistryConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.ledger import EXPERIMENT, LEDGER_TAG, Ledger, ensure_registered_model

@@ -125,7 +125,7 @@ def rollback(
 
     Example: v2a-dpo rollback --reason "clicks at the start of every clip"
     """
-    from v2a_dpo.registry.champion import rollback as stage
+    from v2a_dpo.registry.promotion import rollback as stage
 
     entry = stage(call.params, reason=reason)
     typer.echo(f"Version {entry.version} is champion again, instead of version {entry.previous}: {entry.reason}")
@@ -136,7 +136,7 @@ def history(call: Call) -> object:
 
     Example: v2a-dpo history
     """
-    from v2a_dpo.registry.champion import history as stage
+    from v2a_dpo.registry.history import history as stage
 
     return stage(call.params)
 
@@ -153,8 +153,8 @@ def lineage(
 
     Example: v2a-dpo lineage champion
     """
+    from v2a_dpo.registry.evidence import lineage_of
     from v2a_dpo.registry.lineage import differences
-    from v2a_dpo.stages.show_lineage import lineage_of
 
     title, ancestry = lineage_of(call.params, version)
     typer.echo(ancestry.tree(title))

@@ -1,4 +1,4 @@
-"""Versions across environments: from one registered model to another, on the same MLflow or on a second one."""
+"""Copies of a version in another registered model, on the same MLflow server or on a second one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from tempfile import TemporaryDirectory
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.evidence import CARD, EVIDENCE_TAG, FOLDER, download_evidence
-from v2a_dpo.registry.versions import ModelFolder, Registry, StoredVersion
-from v2a_dpo.tracking.connection import Tracking
+from v2a_dpo.registry.versions import ModelFolder, Registry, StoredVersion, open_registry
 from v2a_dpo.tracking.failures import failures_reported, public_uri
 
 #: Tags of a copy: where it comes from.
 COPIED_FROM, COPIED_VERSION = "copied.from", "copied.version"
-#: What a copy does not take along: it speaks of the place it comes from.
+#: Tags not copied: they describe the source registry.
 _LOCAL_TAGS = ("promotion.refused",)
-
-
-def open_registry(params: Params, *, uri: str | None = None, name: str | None = None) -> Registry:
-    """The registered model of `params`, or the one called `name`, where `uri` or MLFLOW_TRACKING_URI says."""
-    tracking = Tracking.connect(params.registry.experiment, uri=uri)
-    return Registry(tracking, name or params.registry.model_name)
 
 
 def copy_version(
@@ -54,7 +47,7 @@ def copy_version(
 
 
 def _transfer(source: Registry, version: StoredVersion, target: Registry) -> None:
-    """Sends files, evidence and tags of `version` to another server, where a run stands for what made it here."""
+    """Sends files, evidence and tags of `version` to another server, into a new run that holds the evidence."""
     with TemporaryDirectory() as temporary:
         with failures_reported(source.tracking.uri):
             files = source.download(version, Path(temporary) / "model")

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.evaluated_file import EvaluatedFile
 from v2a_dpo.evaluation.folder import EvaluationFolder
@@ -28,7 +29,9 @@ from v2a_dpo.evaluation.metrics import Comparison, EvaluatedClips
 from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
 from v2a_dpo.evaluation.sampling import SETTINGS as SAMPLING
 from v2a_dpo.evaluation.systems import load_features
-from v2a_dpo.registry.versions import Registry, StoredVersion
+from v2a_dpo.registry.lineage import Lineage
+from v2a_dpo.registry.versions import Registry, StoredVersion, open_registry
+from v2a_dpo.tracking.failures import failures_reported
 from v2a_dpo.tracking.run import TrackedRun
 
 #: Tag of a version: the run that keeps its evidence.
@@ -36,9 +39,9 @@ EVIDENCE_TAG = "v2a_dpo.evidence_run"
 TEST_SET_TAG = "test_set"
 FOLDER = "evidence"
 CARD, CLIPS_FILE, GATE, LINEAGE = "model-card.md", "clips.safetensors", "gate.json", "lineage.json"
-#: What of an evaluation must agree before two models can be compared, with what it is called in a sentence; besides the
-#: settings of their sampling.
-SETTINGS = {"test_set": "test set", "scorers_fingerprint": "scorers", "duration_s": "duration"}
+#: Settings of an evaluation, and their display names, that must agree before two models can be compared; those of their
+#: sampling come on top.
+_SETTINGS = {"test_set": "test set", "scorers_fingerprint": "scorers", "duration_s": "duration"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Evidence:
     def settings(self) -> dict[str, Any]:
         """What must agree with another version's: title -> value."""
         sampling = self.summary["sampling"][self.role]
-        return {title: self.summary[key] for key, title in SETTINGS.items()} | {
+        return {title: self.summary[key] for key, title in _SETTINGS.items()} | {
             title: sampling[key] for key, title in SAMPLING.items()
         }
 
@@ -112,3 +115,13 @@ def read_evidence(registry: Registry, version: StoredVersion) -> Evidence:
             EvaluationFolder(str(folder)).summary(),
             EvaluatedFile.load(folder / CLIPS_FILE),
         )
+
+
+def lineage_of(params: Params, version: str) -> tuple[str, Lineage]:
+    """A title for `version` (a number or an alias), and its lineage as recorded at its registration."""
+    registry = open_registry(params)
+    with failures_reported(registry.tracking.uri), TemporaryDirectory() as temporary:
+        stored = registry.version(version)
+        folder = download_evidence(registry, stored, Path(temporary))
+        lineage = Lineage.from_text((folder / LINEAGE).read_text(encoding="utf-8"))
+    return f"{registry.name} version {stored.version} ({stored.role})", lineage

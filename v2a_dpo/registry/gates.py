@@ -1,6 +1,6 @@
 """Whether a model may be released: the rules of `params.yaml` applied to paired differences, with a reason for each.
 
-The candidate stands where `Comparison` says aligned, what it would replace (the base or the champion) where it says base.
+In a `Comparison`, the candidate is `aligned`, and what it would replace (the base or the champion) is `base`.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def decide(gates: GatesConfig, comparison: Comparison, *, reference: str, least:
 
     The comparison's intervals must be of the confidence of `least` and of as many resamples, or more.
 
-    A metric that must improve needs its whole interval on the better side of zero. One that must not worsen needs the worse
-    end of its interval within the tolerance: too few clips to tell count as a failure, not as a pass.
+    A metric that must improve needs its whole interval on the better side of zero. One that must not worsen needs the
+    worse end of its interval within the tolerance: an interval of too few clips is a failure, not a pass.
     """
     return GateDecision(reference, comparison.clips, tuple(_outcomes(gates, comparison, least)), comparison.bootstrap)
 

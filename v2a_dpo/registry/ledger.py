@@ -1,9 +1,9 @@
-"""Who was champion, when and why: an append-only ledger of promotions and rollbacks that two writers cannot both extend.
+"""An append-only ledger of promotions and rollbacks, which two writers cannot both extend at once.
 
 MLflow has no transactions and an alias is simply overwritten, so an alias alone cannot say who came first. A run's
-parameter can: the database holds one value for a (run, name) and refuses another. Entry n of the ledger is the parameter
-`promotion-n` of one run; of two processes that both saw n - 1 entries, one writes entry n, and the other is told what
-stands there. The run belongs to the registered model by a tag that is given at the model's creation, which the database
+parameter can: the database holds one value for a (run, name) and refuses another. Entry n of the ledger is the
+parameter `promotion-n` of one run; of two processes that both saw n - 1 entries, one writes entry n, and the other
+gets an error with the entry of the first. The run belongs to the registered model by a tag that is given at the model's creation, which the database
 makes unique too. The alias `champion` follows the last entry.
 """
 
@@ -39,8 +39,9 @@ _LONGEST_FAILURE = 300
 class Entry:
     """One change of champion: to `version` from `previous` ("" for none), by whom, when (UTC), and why.
 
-    `reference` is what the version was compared with, `failures` the rules that did not hold (`override` then), `metrics` the
-    differences with their intervals, `intervals` how these were made. `claim` tells two writers of equal entries apart.
+    `reference` is what the version was compared with, `failures` the rules that did not hold (`override` then),
+    `metrics` the differences with their intervals, `intervals` how these were made. `claim` differs between two writers
+    of equal entries.
     """
 
     action: Literal["promote", "rollback"]
@@ -77,13 +78,14 @@ class Entry:
 
 
 class LostRaceError(UserError):
-    """Somebody else changed the champion first; `winner` says who and to what."""
+    """Another writer changed the champion first; `winner` is that change."""
 
     def __init__(self, winner: Entry, *, version: str) -> None:
         self.winner = winner
+        reference = f"version {winner.previous}" if winner.previous else "no champion"
         super().__init__(
-            f"Version {version} is not champion: {winner.who} made version {winner.version} champion ({winner.action}) at "
-            f"{winner.when}, while this was decided against {f'version {winner.previous}' if winner.previous else 'no champion'}.",
+            f"Version {version} is not champion: {winner.who} made version {winner.version} champion "
+            f"({winner.action}) at {winner.when}, while this was decided against {reference}.",
             where=CHAMPION,
             remedy=f"Run the command again: it compares with version {winner.version}.",
         )
@@ -107,7 +109,10 @@ def check_reason(reason: str) -> str:
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:
-    """The versions that a rollback can return to, oldest first, the present champion last; empty before the first promotion."""
+    """The versions that a rollback can return to, oldest first, the present champion last.
+
+    Empty before the first promotion.
+    """
     stack: list[str] = []
     for entry in entries:
         if entry.action == "promote":

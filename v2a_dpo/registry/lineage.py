@@ -1,7 +1,7 @@
 """From a model back to what it was made from: data sets with their shards' checksums, models, parameters, code.
 
-Data sets name their inputs by fingerprint only, wherever they lay when they were used. The folders of a loop are read once,
-and fingerprints that belong to one of them become edges.
+Data sets name their inputs by fingerprint only, wherever they lay when they were used. The folders of a loop are read
+once, and fingerprints that belong to one of them become edges.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def trace(
 ) -> Lineage:
     """The lineage of the model folder `model`, made from `inputs` (role -> folder).
 
-    `folders` are data sets and models that may be behind those; one that does not exist any more is left out, and what was
-    made from it shows its fingerprint alone. `kept` says from before which change of the code the model is.
+    `folders` are data sets and models that may be behind those; one that does not exist any more is left out, and what
+    was made from it shows its fingerprint alone. `kept` names the change of the code that is newer than the model.
     """
     known = [_node(uri) for uri in dict.fromkeys([*inputs.values(), *folders]) if exists(uri)]
     made_from = {role: node.fingerprint for role, uri in inputs.items() for node in known if node.uri == uri}

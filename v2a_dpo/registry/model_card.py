@@ -16,7 +16,8 @@ from v2a_dpo.weights.provenance import LicenceFlags
 _ALLOWED = {
     "allowed": "allowed",
     "forbidden": "**forbidden**: weights inside are licensed for non-commercial use only",
-    "unknown": "**unknown**: nobody states a licence for some weights inside, or scorers that are not free chose the pairs; treat the model as not for commercial use",
+    "unknown": "**unknown**: some bundled weights have no stated licence, or scorers that are not free chose the pairs; "
+    "treat the model as not for commercial use",
 }
 
 
@@ -49,8 +50,8 @@ def model_card(
         _licence(licence),
         "## Origin",
         f"Model fingerprint {lineage.nodes[0].fingerprint}, code commit "
-        f"{lineage.code.get('mlflow.source.git.commit', 'unknown')}, parameters {lineage.params}{kept and f'; {kept}'}. "
-        "`v2a-dpo lineage` shows every data set and shard behind it.",
+        f"{lineage.code.get('mlflow.source.git.commit', 'unknown')}, parameters {lineage.params}"
+        f"{kept and f'; {kept}'}. `v2a-dpo lineage` shows every data set and shard behind it.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -78,8 +79,8 @@ def _method(params: Params, role: str) -> str:
     order = "easy pairs first" if align.curriculum else "all pairs mixed"
     return (
         f"Flow-DPO with beta {align.beta:g}, learning rate {align.learning_rate:g}, {align.steps} steps of "
-        f"{align.batch_size} pairs, {order}; pairs are the best and the worst of {params.generate.candidates} candidates a "
-        f"clip by AudioScore over five scores ({params.score.scorers} scorers). See docs/paper.md."
+        f"{align.batch_size} pairs, {order}; pairs are the best and the worst of {params.generate.candidates} candidates "
+        f"per clip by AudioScore over five scores ({params.score.scorers} scorers). See docs/paper.md."
     )
 
 

@@ -1,7 +1,8 @@
 """MLflow's model registry: model folders as versions of one registered model, found again by their fingerprint.
 
-A version's files are the model folder as it is, `config.json` and safetensors, kept by a logged model (`models:/m-...`),
-which may hold more around it so that MLflow can serve it; there is no pickle. The version's tags say what it is.
+A version's files are the model folder as it is, `config.json` and safetensors, kept by a logged model
+(`models:/m-...`), which may hold more around it so that MLflow can serve it; there is no pickle. The version's tags
+describe it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from v2a_dpo.artifacts.checksums import CHECKSUMS_FILE
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.location import tree_names
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.ledger import ensure_registered_model
 from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
@@ -79,7 +81,7 @@ class StoredVersion:
 class Registry:
     """The registered model `name` in the MLflow of `tracking`.
 
-    `packaged` tells which files are kept of a model folder: the folder as it is, or the form that MLflow serves.
+    `packaged` makes of a model folder the files that are kept: the folder as it is, or the form that MLflow serves.
     """
 
     def __init__(self, tracking: Tracking, name: str, *, packaged: Packaged = nullcontext) -> None:
@@ -173,6 +175,12 @@ class Registry:
     def set_alias(self, alias: str, version: RegisteredVersion) -> None:
         """Lets `alias` point at `version`."""
         self._client.set_registered_model_alias(self.name, alias, version.version)
+
+
+def open_registry(params: Params, *, uri: str | None = None, name: str | None = None) -> Registry:
+    """The registered model `name` [default: that of `params`] on the server `uri` [default: MLFLOW_TRACKING_URI]."""
+    tracking = Tracking.connect(params.registry.experiment, uri=uri)
+    return Registry(tracking, name or params.registry.model_name)
 
 
 def _stored(version: Any) -> StoredVersion:

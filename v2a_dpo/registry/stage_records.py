@@ -1,4 +1,4 @@
-"""What the register stage tells MLflow about a finished loop, read from the loop's artifacts before anything is sent."""
+"""The nested runs of a finished loop, one per stage, read from its artifacts before anything is sent to MLflow."""
 
 from __future__ import annotations
 
@@ -43,46 +43,54 @@ class StageRecord:
         ]
 
 
-def stage_records(
-    *,
-    evaluation: str,
-    guidance: str | None,
-    alignment: str | None,
-    audioscore: str | None,
-    pairs: str | None,
-    training_data: Sequence[str],
-    evaluation_data: Sequence[str],
-    ancestors: Sequence[str] = (),
-) -> dict[str, StageRecord]:
-    """The records of the stages whose artifacts are given, in the loop's order; of `ancestors` the data sets count."""
-    records = _data_records([*ancestors, *training_data, *evaluation_data])
-    if audioscore is not None:
-        records["train-audioscore"] = _audioscore(join(audioscore, "metrics.json"))
-    if pairs is not None:
-        summary = f"{pairs.rstrip('/')}-summary.json"
+@dataclass(frozen=True)
+class LoopArtifacts:
+    """The folders of a finished loop, and its `report` file; None for a stage that did not run.
+
+    `training_data` and `evaluation_data` are data sets to record as inputs, `ancestors` further data sets and models
+    that the lineage may lead to.
+    """
+
+    base: str
+    aligned: str
+    evaluation: str
+    report: str
+    guidance: str | None = None
+    alignment: str | None = None
+    audioscore: str | None = None
+    pairs: str | None = None
+    training_data: Sequence[str] = ()
+    evaluation_data: Sequence[str] = ()
+    ancestors: Sequence[str] = ()
+
+
+def stage_records(loop: LoopArtifacts) -> dict[str, StageRecord]:
+    """The records of the stages whose artifacts are given, in the loop's order; of the ancestors, the data sets."""
+    records = _data_records([*loop.ancestors, *loop.training_data, *loop.evaluation_data])
+    if loop.audioscore is not None:
+        records["train-audioscore"] = _audioscore(join(loop.audioscore, "metrics.json"))
+    if loop.pairs is not None:
+        summary = f"{loop.pairs.rstrip('/')}-summary.json"
         content = _read_json(summary)
         content.pop("histogram")
-        records["mine"] = StageRecord(numbers(content), *_data([pairs], "pairs"))
+        records["mine"] = StageRecord(numbers(content), *_data([loop.pairs], "pairs"))
         records["mine"].files["summary.json"] = _read_text(summary)
-    if alignment is not None:
-        training = [*([pairs] if pairs else []), *training_data]
-        log = _read_text(join(alignment, "log.jsonl"))
-        records["align"] = StageRecord(curve(map(json.loads, log.splitlines())), *_data(training, "training"))
-        records["align"].files |= {
-            "log.jsonl": log,
-            "run.json": _read_text(join(alignment, "run.json")),
-            "summary.json": _read_text(join(alignment, "summary.json")),
-        }
-    folder = EvaluationFolder(evaluation)
-    records["evaluate"] = StageRecord(list(interval_points(folder.metrics())), *_data(evaluation_data, "evaluation"))
-    records["evaluate"].files |= folder.texts()
-    if guidance is not None:
-        records["guidance"] = StageRecord(files={CURVE: _read_text(join(guidance, CURVE))})
+    if loop.alignment is not None:
+        training = [*([loop.pairs] if loop.pairs else []), *loop.training_data]
+        files = {name: _read_text(join(loop.alignment, name)) for name in ("log.jsonl", "run.json", "summary.json")}
+        points = curve(map(json.loads, files["log.jsonl"].splitlines()))
+        records["align"] = StageRecord(points, *_data(training, "training"))
+        records["align"].files |= files
+    folder = EvaluationFolder(loop.evaluation)
+    data, manifests = _data(loop.evaluation_data, "evaluation")
+    records["evaluate"] = StageRecord(list(interval_points(folder.metrics())), data, manifests | folder.texts())
+    if loop.guidance is not None:
+        records["guidance"] = StageRecord(files={CURVE: _read_text(join(loop.guidance, CURVE))})
     return records
 
 
 def _data_records(folders: Sequence[str]) -> dict[str, StageRecord]:
-    """A record for each stage and split behind the data sets in `folders`: `prepare preference`, `annotate` and so on."""
+    """One record per stage and split behind the data sets in `folders`: `prepare preference`, `annotate` and so on."""
     datasets = [(uri, Dataset.open(uri).manifest) for uri in dict.fromkeys(folders) if exists(join(uri, MANIFEST))]
     records: dict[str, StageRecord] = {}
     for kind, stage in _MAKERS.items():
@@ -111,20 +119,6 @@ def interval_points(metrics: Mapping[str, Any]) -> Iterator[MetricPoint]:
     for point in numbers({key: value for key, value in metrics.items() if key != "levels"}):
         path, _, part = point.key.rpartition("/")
         yield MetricPoint(path if part == "value" else f"{path}_{part}".lstrip("_"), point.value)
-
-
-def metric_tags(metrics: Mapping[str, Any], role: str) -> dict[str, str]:
-    """A model's metrics as text with their intervals, and for the aligned model the differences to the base."""
-    sections = {"metric": metrics[role]}
-    if role == "aligned":
-        sections["difference"] = metrics["difference"]
-        if "win_rate" in metrics:
-            sections["metric"] = {**metrics[role], "win_rate": metrics["win_rate"]}
-    return {
-        f"{section}.{key}": f"{item['value']:.4g} [{item['low']:.4g}, {item['high']:.4g}]"
-        for section, items in sections.items()
-        for key, item in items.items()
-    }
 
 
 def _audioscore(uri: str) -> StageRecord:

@@ -1,10 +1,11 @@
-"""What a version says about itself: tags to search by, the model card, and the texts kept as evidence."""
+"""The description of a version: tags to search by, the model card, and the texts kept as evidence."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder
@@ -12,7 +13,6 @@ from v2a_dpo.registry.evidence import CARD, GATE, LINEAGE, TEST_SET_TAG
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.registry.lineage import Lineage
 from v2a_dpo.registry.model_card import model_card
-from v2a_dpo.registry.records import metric_tags
 from v2a_dpo.registry.versions import ModelFolder
 from v2a_dpo.weights.provenance import licence_flags
 
@@ -22,7 +22,7 @@ _LONGEST_TAG = 2000
 
 
 @dataclass(frozen=True)
-class VersionFacts:
+class VersionDescription:
     """Tags of a version, its model card, and its evidence by file name."""
 
     tags: dict[str, str]
@@ -34,10 +34,10 @@ class VersionFacts:
         return self.texts[CARD]
 
 
-def version_facts(
+def describe_version(
     params: Params, model: ModelFolder, *, evaluation: str, lineage: Lineage, decision: GateDecision | None
-) -> VersionFacts:
-    """What is known about `model` from its configuration, the `evaluation` folder, its origin and the gates' decision."""
+) -> VersionDescription:
+    """Describes `model` from its configuration, the `evaluation` folder, its lineage and the gates' decision."""
     folder = EvaluationFolder(evaluation)
     comparison, summary = folder.comparison(), folder.summary()
     config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
@@ -57,4 +57,18 @@ def version_facts(
     if decision is not None and model.role == "aligned":
         tags[GATE_TAG] = "passed" if decision.passed else "; ".join(decision.failures)[:_LONGEST_TAG]
         texts[GATE] = json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n"
-    return VersionFacts(tags, texts)
+    return VersionDescription(tags, texts)
+
+
+def metric_tags(metrics: Mapping[str, Any], role: str) -> dict[str, str]:
+    """A model's metrics as text with their intervals, and for the aligned model the differences to the base."""
+    sections = {"metric": metrics[role]}
+    if role == "aligned":
+        sections["difference"] = metrics["difference"]
+        if "win_rate" in metrics:
+            sections["metric"] = {**metrics[role], "win_rate": metrics["win_rate"]}
+    return {
+        f"{section}.{key}": f"{item['value']:.4g} [{item['low']:.4g}, {item['high']:.4g}]"
+        for section, items in sections.items()
+        for key, item in items.items()
+    }

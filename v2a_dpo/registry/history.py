@@ -1,32 +1,13 @@
-"""Stages about the champion: back to the one before, and who was it when and why."""
+"""The history of a registered model: which version was champion when and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from v2a_dpo.config import Params
-from v2a_dpo.errors import UserError
-from v2a_dpo.registry.copies import open_registry
-from v2a_dpo.registry.ledger import CHAMPION, Entry, Ledger, champions, check_reason
+from v2a_dpo.registry.ledger import CHAMPION, Entry, Ledger, champions
+from v2a_dpo.registry.versions import open_registry
 from v2a_dpo.tracking.failures import failures_reported
-
-
-def rollback(params: Params, *, reason: str) -> Entry:
-    """Makes the champion before the present one champion again, and returns what the ledger says.
-
-    Raises UserError when there was none before, and LostRaceError when the champion changed in between.
-    """
-    told = check_reason(reason)
-    registry = open_registry(params)
-    with failures_reported(registry.tracking.uri):
-        ledger = Ledger(registry.tracking.client, registry.name)
-        entries = ledger.entries()
-        standing = champions(entries)
-        if len(standing) < 2:
-            what = f"{registry.name} has no champion before the present one."
-            raise UserError(what, where=CHAMPION, remedy="Promote another version with `v2a-dpo promote`.")
-        entry = Entry("rollback", standing[-2], standing[-1], told)
-        return ledger.append(entry, after=len(entries))
 
 
 @dataclass(frozen=True)
@@ -47,10 +28,9 @@ class History:
             return f"{self.model_name} has had no champion."
         lines = [f"{self.model_name}: version {self.champion} is champion."]
         if self.alias != self.champion:
-            lines.append(
-                f"The alias {CHAMPION} points at {f'version {self.alias}' if self.alias else 'nothing'}, which is not the "
-                f"ledger's word: `v2a-dpo promote {self.champion}` puts it right."
-            )
+            target = f"version {self.alias}" if self.alias else "nothing"
+            remedy = f"`v2a-dpo promote {self.champion}` corrects it."
+            lines.append(f"The alias {CHAMPION} points at {target}, unlike the ledger: {remedy}")
         for number, entry in enumerate(self.entries, start=1):
             lines += _lines(number, entry)
         return "\n".join(lines)

@@ -1,0 +1,166 @@
+"""Changes of champion: a promotion, if the gates hold on the same test clips, and a rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from v2a_dpo.config import Params
+from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.bootstrap import Difference
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare_evaluated
+from v2a_dpo.registry.evidence import Evidence, read_evidence
+from v2a_dpo.registry.gates import GateDecision, both, decide, refusal, shown_bootstrap
+from v2a_dpo.registry.ledger import CHAMPION, Entry, Ledger, champions, check_reason
+from v2a_dpo.registry.versions import Registry, StoredVersion, open_registry
+from v2a_dpo.tracking.failures import failures_reported
+
+#: Tag of a version that the gates refused: the rules that did not hold the last time.
+REFUSED_TAG = "promotion.refused"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The outcome of a promotion: whether the version is champion now, the gates' decision, and the ledger's entry.
+
+    `decision` and `entry` are None when the version was champion already.
+    """
+
+    model_name: str
+    version: str
+    promoted: bool
+    previous: str
+    decision: GateDecision | None
+    entry: Entry | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The promotion as JSON values."""
+        decision = self.decision.to_dict() if self.decision else None
+        return {**asdict(self), "decision": decision}
+
+    def __str__(self) -> str:
+        name = f"{self.model_name} version {self.version}"
+        if self.decision is None:
+            return f"{name} is champion already."
+        if not self.promoted:
+            return f"{self.decision}\n{name} is not promoted."
+        how = f" by override ({self.entry.reason})" if self.entry and self.entry.override else ""
+        return f"{self.decision}\n{name} is champion{how}; before: {self.previous or 'none'}."
+
+
+def promote_version(
+    params: Params, registry: Registry, version: StoredVersion, *, override: bool = False, reason: str = ""
+) -> Promotion:
+    """Makes `version` champion if the gates hold against the champion and the first champion, or with `override`.
+
+    A refusal is kept as a tag of the version. Raises LostRaceError when another promotion came in between.
+    """
+    ledger = Ledger(registry.tracking.client, registry.name)
+    entries = ledger.entries()
+    champion = champions(entries)[-1] if entries else ""
+    if champion == version.version:
+        ledger.settle()
+        return Promotion(registry.name, version.version, True, champion, None, None)
+    decision, comparison = _judge(params, registry, version, champions(entries))
+    if not decision.passed and not override:
+        registry.set_tags(version.version, {REFUSED_TAG: "; ".join(decision.failures)[:2000]})
+        return Promotion(registry.name, version.version, False, champion, decision, None)
+    entry = Entry(
+        "promote",
+        version.version,
+        champion,
+        reason or "the gates hold",
+        reference=decision.reference,
+        override=not decision.passed,
+        failures=tuple(decision.failures),
+        metrics={key: _shown(change) for key, change in comparison.differences.items()} if comparison else {},
+        intervals=shown_bootstrap(decision.bootstrap) if decision.bootstrap else "",
+    )
+    written = ledger.append(entry, after=len(entries))
+    return Promotion(registry.name, version.version, True, champion, decision, written)
+
+
+def rollback(params: Params, *, reason: str) -> Entry:
+    """Makes the champion before the present one champion again, and returns the ledger's entry.
+
+    Raises UserError when there was none before, and LostRaceError when the champion changed in between.
+    """
+    reason = check_reason(reason)
+    registry = open_registry(params)
+    with failures_reported(registry.tracking.uri):
+        ledger = Ledger(registry.tracking.client, registry.name)
+        entries = ledger.entries()
+        earlier = champions(entries)
+        if len(earlier) < 2:
+            what = f"{registry.name} has no champion before the present one."
+            raise UserError(what, where=CHAMPION, remedy="Promote another version with `v2a-dpo promote`.")
+        return ledger.append(Entry("rollback", earlier[-2], earlier[-1], reason), after=len(entries))
+
+
+def _judge(
+    params: Params, registry: Registry, version: StoredVersion, earlier: Sequence[str]
+) -> tuple[GateDecision, Comparison | None]:
+    """The gates' decision about `version`, and the comparison with the champion, None where there can be none.
+
+    `earlier` are the champions that a rollback can return to, the first one first. The rules must hold against the
+    first one too: the small losses that each promotion may bring would add up otherwise.
+    """
+    if not earlier and version.role == "base":
+        reason = "this is the base itself, and there is no champion yet"
+        return refusal("nothing", "reference", "must exist", reason), None
+    candidate = read_evidence(registry, version)
+    if not earlier:
+        least = BootstrapSettings.of(params)
+        return decide(params.gates, candidate.comparison, reference="its base", least=least), candidate.comparison
+    champion, first = earlier[-1], earlier[0]
+    decision, comparison = _against(params, registry, candidate, champion, f"champion version {champion}")
+    if first not in (champion, version.version):
+        reference = f"the first champion, version {first}"
+        decision = both(decision, _against(params, registry, candidate, first, reference)[0])
+    return decision, comparison
+
+
+def _against(
+    params: Params, registry: Registry, candidate: Evidence, version: str, reference: str
+) -> tuple[GateDecision, Comparison | None]:
+    """The decision about `candidate` against `version`, called `reference`, on the test clips that both made sound
+    for."""
+    remedy = f"evaluate version {version} like this one and register it again, or override with a reason"
+    try:
+        champion = read_evidence(registry, registry.version(version))
+    except UserError as error:
+        return refusal(reference, "evaluation", "must be there", f"{error.what} {remedy}"), None
+    ours, theirs = candidate.evaluated.clips.clip_ids, champion.evaluated.clips.clip_ids
+    evaluated = frozenset(ours)
+    common = [clip_id for clip_id in theirs if clip_id in evaluated]
+    differences = _setting_differences(candidate, champion)
+    if differences or len(common) < params.evaluate.min_paired * max(len(ours), len(theirs)):
+        shared = f"{len(common)} of the champion's {len(theirs)} clips are among this one's {len(ours)}"
+        reason = "; ".join([*differences, shared, remedy])
+        return refusal(reference, "evaluation", f"must be that of {reference}", reason), None
+    compared, reference_clips = candidate.evaluated.select(common), champion.evaluated.select(common)
+    comparison = compare_evaluated(
+        reference_clips.real_embedding,
+        {"base": reference_clips.clips, "aligned": compared.clips},
+        BootstrapSettings.of(params),
+        failed={
+            "base": len(champion.failed - candidate.failed),
+            "aligned": len(candidate.failed - champion.failed),
+        },
+    )
+    return decide(params.gates, comparison, reference=reference, least=BootstrapSettings.of(params)), comparison
+
+
+def _setting_differences(candidate: Evidence, champion: Evidence) -> list[str]:
+    """One sentence per setting in which the two evaluations differ; empty when they can be compared clip by clip."""
+    theirs = champion.settings
+    return [
+        f"the {title} differs ({theirs[title]} and {value})"
+        for title, value in candidate.settings.items()
+        if theirs[title] != value
+    ]
+
+
+def _shown(change: Difference) -> str:
+    return f"{change.value:+.4g} [{change.low:+.4g}, {change.high:+.4g}]"
