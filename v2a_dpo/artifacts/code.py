@@ -43,7 +43,7 @@ _DIGEST_DIGITS = 12
 _log = logging.getLogger(__name__)
 
 #: A function or class, or its name as `module:name` or `module:Class.member`.
-Root: TypeAlias = Callable[..., object] | str
+CodeRoot: TypeAlias = Callable[..., object] | str
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def warn_of_other_code(where: str, amount: str, changed: list[str]) -> None:
     )  # fmt: skip
 
 
-def code_of(*roots: Root) -> Code:
+def code_of(*roots: CodeRoot) -> Code:
     """The code that `roots` reach. A class counts with all its members, a method with the members that it uses.
 
     Raises LookupError when one of them is not defined in this package.
@@ -82,12 +82,12 @@ def code_of(*roots: Root) -> Code:
     return Code({name: fingerprint(sorted(found))[:_DIGEST_DIGITS] for name, found in _by_name(roots).items()})
 
 
-def source_files(*roots: Root) -> list[Path]:
+def source_files(*roots: CodeRoot) -> list[Path]:
     """The source files of the definitions that `roots` reach, sorted."""
     return sorted({_module(module).file for module, _ in _reached(tuple(map(_address, roots)))})
 
 
-def _by_name(roots: tuple[Root, ...]) -> dict[str, list[str]]:
+def _by_name(roots: tuple[CodeRoot, ...]) -> dict[str, list[str]]:
     digests: dict[str, list[str]] = {}
     for module, name in _reached(tuple(map(_address, roots))):
         content = _module(module).definitions[name]
@@ -96,7 +96,7 @@ def _by_name(roots: tuple[Root, ...]) -> dict[str, list[str]]:
     return dict(sorted(digests.items()))
 
 
-def _address(root: Root) -> tuple[str, str]:
+def _address(root: CodeRoot) -> tuple[str, str]:
     if isinstance(root, str):
         module, _, name = root.partition(":")
         return module, name

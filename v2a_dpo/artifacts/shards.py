@@ -40,7 +40,7 @@ from v2a_dpo.errors import UserError
 
 __all__ = ["BuildSummary", "QuarantinedRow", "ShardContent", "ShardTask", "build_dataset", "shard_name"]
 
-Progress = Callable[[int, int], None]
+ShardProgress = Callable[[int, int], None]
 
 #: What builds leave in a folder and may delete again: shards, and partial files of killed writers. Nothing else is
 #: ours.
@@ -90,7 +90,7 @@ def build_dataset(
     make: Callable[[Any], ShardContent],
     code: Code = NO_CODE,
     keep: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: ShardProgress = lambda done, total: None,
     only: Sequence[int] | None = None,
 ) -> BuildSummary:
     """Makes the shards of `tasks` that are missing or stale in `folder`, then the manifest, and says what was done.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from v2a_dpo.artifacts.code import Root, code_of
+from v2a_dpo.artifacts.code import CodeRoot, code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.manifest import ShardEntry
@@ -46,7 +46,7 @@ class Rater:
     name: str
     quality: Quality
     fingerprint: str
-    code: Root
+    code: CodeRoot
 
 
 class EvaluationInputs:
@@ -62,7 +62,7 @@ class EvaluationInputs:
         self.scorers = scorers
         self.scorers_fingerprint = folder_fingerprint(scorers)
         self._made_by = [self.scorers_fingerprint, *([rater.fingerprint] if rater else [])]
-        roots: list[Root] = [FeatureExtractor, _real, _generated, f"{KINDS[kind]}:load_taggers"]
+        roots: list[CodeRoot] = [FeatureExtractor, _real, _generated, f"{KINDS[kind]}:load_taggers"]
         roots += [rater.code] if rater else []
         self._code = code_of(*roots)
         self._extractor = FeatureExtractor(

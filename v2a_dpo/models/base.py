@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from v2a_dpo.artifacts.code import Root
+from v2a_dpo.artifacts.code import CodeRoot
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.media.frames import FrameStream
 
@@ -139,7 +139,7 @@ class VideoToAudioModel(ABC):
     def frozen_files(self, use: Use) -> Mapping[str, Path]:
         """Files with frozen weights of that part, by name, which are not in the model folder."""
 
-    def code(self, *uses: Use) -> list[Root]:
+    def code(self, *uses: Use) -> list[CodeRoot]:
         """Where the code of these uses starts, for the identity of what is made with it."""
         members = [getattr(type(self), name) for use in uses for name in _MEMBERS[use]]
         return [*members, *(type(self.part(use)) for use in uses)]

@@ -3,8 +3,8 @@
 MLflow has no transactions and an alias is simply overwritten, so an alias alone cannot say who came first. A run's
 parameter can: the database holds one value for a (run, name) and refuses another. Entry n of the ledger is the
 parameter `promotion-n` of one run; of two processes that both saw n - 1 entries, one writes entry n, and the other
-gets an error with the entry of the first. The run belongs to the registered model by a tag that is given at the model's creation, which the database
-makes unique too. The alias `champion` follows the last entry.
+gets an error with the entry of the first. The run belongs to the registered model by a tag that is given at the
+model's creation, which the database makes unique too. The alias `champion` follows the last entry.
 """
 
 from __future__ import annotations

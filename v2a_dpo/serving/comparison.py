@@ -1,4 +1,4 @@
-"""Two models heard on one video: what the demo page shows."""
+"""Models compared on one video, for the demo page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from v2a_dpo.serving.service import sound_for
 from v2a_dpo.serving.settings import ServingSettings
 
 #: Called with the share that is done, in [0, 1], and what is done next.
-Step = Callable[[float, str], None]
+ShowStep = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Heard:
+class Soundtrack:
     """What one model made: the video with its sound, and the sound alone."""
 
     video: Path
@@ -27,14 +27,14 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedClip:
     """What all models made of one video, by name, and their spectrograms above each other as SVG text."""
 
-    heard: Mapping[str, Heard]
+    soundtracks: Mapping[str, Soundtrack]
     spectrograms: str
 
 
-class Comparison:
+class ModelComparison:
     """Loaded models by name, which sound the same videos from the same noise."""
 
     def __init__(self, models: Mapping[str, str], settings: ServingSettings) -> None:
@@ -45,16 +45,16 @@ class Comparison:
             with model_folder(source) as folder:
                 self._generators[name] = OneVideoGenerator(folder, device=settings.device, precision=settings.precision)
 
-    def compare(self, request: VideoRequest, *, folder: Path, step: Step) -> Compared:
+    def compare(self, request: VideoRequest, *, folder: Path, step: ShowStep) -> ComparedClip:
         """Each model's sound for the request's video, as files in `folder`. Raises RequestRefused."""
-        heard, panels = {}, []
+        soundtracks, panels = {}, []
         for number, (name, generator) in enumerate(self._generators.items()):
             step(number / len(self._generators), f"{name.capitalize()} model")
-            files = Heard(folder / f"{name}.mp4", folder / f"{name}.wav")
+            files = Soundtrack(folder / f"{name}.mp4", folder / f"{name}.wav")
             sounds = sound_for(generator, request, self.settings, mp4=files.video)
             write_wav(str(files.sound), sounds.audio[0], sounds.sample_rate)
-            heard[name] = files
+            soundtracks[name] = files
             panels.append(Panel(name.capitalize(), name, sounds.audio[0], sounds.sample_rate))
         step(1.0, "Spectrograms")
-        description = f"Mel spectrograms of {' and '.join(heard)}, on one scale of loudness"
-        return Compared(heard, spectrogram_figure(panels, description=description))
+        description = f"Mel spectrograms of {' and '.join(soundtracks)}, on one scale of loudness"
+        return ComparedClip(soundtracks, spectrogram_figure(panels, description=description))

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from v2a_dpo.serving.comparison import Comparison
+from v2a_dpo.serving.comparison import ModelComparison
 from v2a_dpo.serving.requests import MAX_PROMPT_CHARACTERS, MIN_DURATION_S, RequestRefused, VideoRequest
-from v2a_dpo.serving.service import said_plainly
+from v2a_dpo.serving.service import client_errors
 from v2a_dpo.serving.settings import ServingSettings
 
 _KEPT_S = 3600
@@ -39,7 +39,7 @@ def serve_demo(settings: ServingSettings, *, base: str, aligned: str, host: str,
 
     Raises UserError when a model is missing.
     """
-    comparison = Comparison(dict(zip(_MODELS, (base, aligned), strict=True)), settings)
+    comparison = ModelComparison(dict(zip(_MODELS, (base, aligned), strict=True)), settings)
     with TemporaryDirectory(prefix="v2a-dpo-demo-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -66,7 +66,7 @@ def serve_demo(settings: ServingSettings, *, base: str, aligned: str, host: str,
         )
 
 
-def _page(comparison: Comparison, uploads: Path) -> Any:
+def _page(comparison: ModelComparison, uploads: Path) -> Any:
     import gradio
 
     settings = comparison.settings
@@ -130,7 +130,7 @@ def _page(comparison: Comparison, uploads: Path) -> Any:
     return page
 
 
-def _answer(comparison: Comparison, uploads: Path) -> Callable[..., list[str]]:
+def _answer(comparison: ModelComparison, uploads: Path) -> Callable[..., list[str]]:
     """What the button does: the files and the figure that its outputs show, or a message."""
     import gradio
 
@@ -155,7 +155,7 @@ def _answer(comparison: Comparison, uploads: Path) -> Callable[..., list[str]]:
             "seed": seed,
         }
         try:
-            with said_plainly():
+            with client_errors():
                 request = VideoRequest.of(row, settings)
                 folder = Path(mkdtemp(dir=uploads))
                 compared = comparison.compare(
@@ -163,7 +163,11 @@ def _answer(comparison: Comparison, uploads: Path) -> Callable[..., list[str]]:
                 )
         except RequestRefused as refusal:
             raise gradio.Error(escape(str(refusal)), print_exception=False) from refusal
-        files = [str(path) for name in _MODELS for path in (compared.heard[name].video, compared.heard[name].sound)]
+        files = [
+            str(path)
+            for name in _MODELS
+            for path in (compared.soundtracks[name].video, compared.soundtracks[name].sound)
+        ]
         return [*files, compared.spectrograms]
 
     return answer

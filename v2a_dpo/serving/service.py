@@ -53,11 +53,11 @@ class GenerationService:
         names = [f"Row {number}: " if len(rows) > 1 else "" for number in range(len(rows))]
         requests, answers = [], []
         for name, row in zip(names, rows, strict=True):
-            with said_plainly(name):
+            with client_errors(name):
                 requests.append(VideoRequest.of(row, self.settings))
         with self._turn():
             for name, request in zip(names, requests, strict=True):
-                with said_plainly(name):
+                with client_errors(name):
                     answers.append(self._generate(request))
         return answers
 
@@ -99,7 +99,7 @@ def sound_for(
 
 
 @contextmanager
-def said_plainly(where: str = "") -> Iterator[None]:
+def client_errors(where: str = "") -> Iterator[None]:
     """Lets nothing but RequestRefused out, with `where` in front; what was not expected is logged and not shown."""
     try:
         yield

@@ -54,7 +54,7 @@ class LiveTarget:
 
 
 #: A record of a training log, with its `step` and its `time_ms`.
-Record = Mapping[str, Any]
+LogRecord = Mapping[str, Any]
 
 
 class MetricUpload(AbstractContextManager["MetricUpload"]):
@@ -92,7 +92,7 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
     ) -> None:
         self.close()
 
-    def send(self, records: Sequence[Record]) -> int:
+    def send(self, records: Sequence[LogRecord]) -> int:
         """Sends what is not there yet, and says how many records that were.
 
         Raises UserError when the server does not answer; the upload must be opened anew then.
@@ -149,14 +149,14 @@ def _locked(key: str) -> BinaryIO:
     return file
 
 
-def _points(record: Record) -> list[MetricPoint]:
+def _points(record: LogRecord) -> list[MetricPoint]:
     step = record[STEP]
     return [*curve([record]), MetricPoint(STEP, step, step, time_ms=record["time_ms"])]
 
 
-def _requests(records: Sequence[Record]) -> Iterable[list[Record]]:
+def _requests(records: Sequence[LogRecord]) -> Iterable[list[LogRecord]]:
     """The records in batches that fit one request; a record is never split."""
-    batch: list[Record] = []
+    batch: list[LogRecord] = []
     size = 0
     for record in records:
         count = len(_points(record))
