@@ -78,7 +78,7 @@ def write_weights(generator: Path, seed: int) -> None:
     from v2a_dpo.models.mmaudio.model import MMAudioModel
     from v2a_dpo.models.mmaudio.network import MMAudioNetwork
     from v2a_dpo.models.synchformer import VISUAL_PREFIX
-    from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Record, Store
+    from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Store, WeightsRecord
 
     torch.manual_seed(seed)
     encoders, codec = MMAudioEncoders(), MelCodec.official("16k")
@@ -93,7 +93,7 @@ def write_weights(generator: Path, seed: int) -> None:
         folder = store.folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({key: value.contiguous() for key, value in state.items()}, folder / MODEL_FILE)
-        record = Record(
+        record = WeightsRecord(
             name=name, source_file="", source_bytes=0, source_md5="", source_sha256="", trust="unverified",
             licence="", tensors=len(state), parameters=0, sha256="", bytes=0,
         )  # fmt: skip

@@ -14,8 +14,8 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.generation.sampler import CandidateSampler
 from v2a_dpo.media.audio import decode_flac
+from v2a_dpo.orchestration.devices import generate_on_devices
 from v2a_dpo.stages.generate import generate
-from v2a_dpo.stages.generate_devices import generate_on_devices
 from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import TinyEncoders
 from v2a_dpo.tiny.generator import build

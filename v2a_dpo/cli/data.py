@@ -165,8 +165,8 @@ def generate(
     v2a-dpo generate --video dog.mp4 --prompt "dog barking" --generator artifacts/aligned --out sound/
     """
     from v2a_dpo.generation.video_files import generate_video
+    from v2a_dpo.orchestration.devices import generate_on_devices
     from v2a_dpo.stages.generate import generate as stage
-    from v2a_dpo.stages.generate_devices import generate_on_devices
 
     generator = generator or (call.at.aligned if name == "test-aligned" else call.at.base)
     candidates = candidates or (1 if video or name.startswith("test-") else None)

@@ -14,7 +14,7 @@ from v2a_dpo.generation.sampler import CandidateSampler
 from v2a_dpo.memory import is_out_of_memory, memory_shortage_stops
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+BatchResult = TypeVar("BatchResult")
 
 #: Latent steps in one forward pass, by kind of device, past which a larger batch is no faster.
 _SATURATING_TOKENS = {"cpu": 4096, "cuda": 32_768}
@@ -58,17 +58,17 @@ def _free_bytes(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-class AdaptiveBatches(Generic[Item, Result]):
+class AdaptiveBatches(Generic[Item, BatchResult]):
     """Runs work on batches of at most `size` items and halves a batch for which memory runs out.
 
     A smaller size that proved necessary is kept for what follows.
     """
 
-    def __init__(self, work: Callable[[Sequence[Item], int], Result], *, size: int) -> None:
+    def __init__(self, work: Callable[[Sequence[Item], int], BatchResult], *, size: int) -> None:
         self._work = work
         self.size = size
 
-    def map(self, items: Sequence[Item]) -> Iterator[Result]:
+    def map(self, items: Sequence[Item]) -> Iterator[BatchResult]:
         """The results of `work(batch, batch_size)` for all items in order; `batch_size` is the current size of batches.
 
         Raises UserError when memory runs out with a single item: another program may hold it, so it is not the item's
@@ -80,7 +80,7 @@ class AdaptiveBatches(Generic[Item, Result]):
             start += len(batch)
             yield from self._settle(batch, self.size)
 
-    def _settle(self, batch: Sequence[Item], batch_size: int) -> list[Result]:
+    def _settle(self, batch: Sequence[Item], batch_size: int) -> list[BatchResult]:
         if len(batch) == 1:
             with memory_shortage_stops("one clip at a time", remedy="choose a device with more of it"):
                 return [self._work(batch, batch_size)]

@@ -9,9 +9,6 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import VideoToAudioModel
 
-#: A generator's sound ends with its last latent step, which is at most 32 ms long, not with the clip.
-_TOLERANCE_S = 0.05
-
 
 def check_conditions(conditions: Dataset, model: VideoToAudioModel, duration_s: float) -> None:
     """Raises UserError unless `conditions` are those of clips of `duration_s` seconds for `model`."""
@@ -22,16 +19,6 @@ def check_conditions(conditions: Dataset, model: VideoToAudioModel, duration_s: 
 def check_latents(candidates: Dataset, model: VideoToAudioModel, duration_s: float) -> None:
     """Raises UserError unless `candidates` have the latents of clips of `duration_s` seconds for `model`."""
     _check_shapes(candidates, {"latent": model.latent_shape(duration_s)}, duration_s)
-
-
-def check_sound(sound_s: float, *, clip_s: float, where: str) -> None:
-    """Raises UserError unless a generated sound of `sound_s` seconds belongs to a clip of `clip_s` seconds."""
-    if abs(sound_s - clip_s) > _TOLERANCE_S:
-        raise UserError(
-            f"The sounds last {sound_s:.2f} s, the clip {clip_s:.2f} s.",
-            where=where,
-            remedy="Give the clips that the candidates were made for; clips of another prepare.duration_s need new candidates.",
-        )
 
 
 def _check_shapes(source: Dataset, needed: Mapping[str, tuple[int, ...]], duration_s: float) -> None:

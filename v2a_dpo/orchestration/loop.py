@@ -13,7 +13,6 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 
 #: The systems compared on the held-out clips.
-SYSTEMS = ("base", "aligned")
 
 
 @dataclass(frozen=True)

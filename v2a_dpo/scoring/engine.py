@@ -18,9 +18,9 @@ from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.media.clip_reading import ClipMedia, ClipRequest, read_clip
 from v2a_dpo.media.errors import AudioUnreadable, MediaError
 from v2a_dpo.memory import memory_shortage_stops
-from v2a_dpo.models.durations import check_sound
 from v2a_dpo.scoring.base import Missing, Score, Scorer, ScoringClip, all_streams, score_batch
-from v2a_dpo.scoring.pesq_worker import SAMPLE_RATE as REFERENCE_RATE
+from v2a_dpo.scoring.durations import check_sound
+from v2a_dpo.scoring.pesq_worker import PESQ_RATE as REFERENCE_RATE
 
 _FILES_AT_ONCE = 4
 

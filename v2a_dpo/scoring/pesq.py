@@ -10,7 +10,7 @@ from torch import Tensor
 from v2a_dpo.media.audio import resample
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.scoring.base import Missing, Score, ScoringClip
-from v2a_dpo.scoring.pesq_worker import MAX_DURATION_S, SAMPLE_RATE, why_not, wide_band_pesq
+from v2a_dpo.scoring.pesq_worker import MAX_DURATION_S, PESQ_RATE, why_not, wide_band_pesq
 from v2a_dpo.worker_pool import WorkerDied, WorkerPool
 
 
@@ -25,7 +25,7 @@ class SpeechQuality:
 
     def __init__(self, *, workers: int, max_duration_s: float = MAX_DURATION_S) -> None:
         self._pool: WorkerPool[tuple[np.ndarray, np.ndarray], float | str] = WorkerPool(wide_band_pesq, workers=workers)
-        self._max_samples = round(max_duration_s * SAMPLE_RATE)
+        self._max_samples = round(max_duration_s * PESQ_RATE)
 
     def score(self, clips: Sequence[ScoringClip], audio_BNS: Tensor, sample_rate: int) -> list[list[Score]]:
         """`[B][N]` PESQ values; missing for clips without speech or without a sound of their own."""
@@ -53,7 +53,7 @@ class SpeechQuality:
         self._pool.close()
 
     def _at_16_khz(self, audio: Tensor, rate: int) -> np.ndarray:
-        cut: np.ndarray = resample(audio.float().cpu(), rate, SAMPLE_RATE)[..., : self._max_samples].numpy()
+        cut: np.ndarray = resample(audio.float().cpu(), rate, PESQ_RATE)[..., : self._max_samples].numpy()
         return cut
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 #: Wide band is defined at this rate alone.
-SAMPLE_RATE = 16_000
+PESQ_RATE = 16_000
 #: The algorithm needs a quarter of a second, and overruns an array after about 50 utterances: 20 s hold fewer.
 MIN_DURATION_S, MAX_DURATION_S = 0.25, 20.0
 #: One step of 16 bits: what never gets louder is silence.
@@ -23,7 +23,7 @@ def why_not(reference: np.ndarray, degraded: np.ndarray) -> str | None:
     for name, signal in (("reference", reference), ("generated", degraded)):
         if not np.isfinite(signal).all():
             return f"the {name} sound is not finite"
-        if signal.size < MIN_DURATION_S * SAMPLE_RATE:
+        if signal.size < MIN_DURATION_S * PESQ_RATE:
             return f"the {name} sound is shorter than {MIN_DURATION_S} s"
         if np.abs(signal).max() <= _SILENCE:
             return f"the {name} sound is silent"
@@ -38,7 +38,7 @@ def wide_band_pesq(signals: tuple[np.ndarray, np.ndarray]) -> float | str:
     from pesq import OutOfMemoryError, PesqError, pesq
 
     try:
-        return float(pesq(SAMPLE_RATE, *signals, "wb"))
+        return float(pesq(PESQ_RATE, *signals, "wb"))
     except OutOfMemoryError as error:
         raise MemoryError("PESQ found no memory") from error
     except (PesqError, ValueError) as error:

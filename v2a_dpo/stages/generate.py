@@ -57,7 +57,7 @@ def generate(
     with local_copy(generator) as files:
         model = load_generator(files, device=params.generator.device)
     check_conditions(source, model, params.prepare.duration_s)
-    sampler = make_sampler(params, model, settings, compiled=params.generate.compile)
+    sampler = _sampler(params, model, settings, compiled=params.generate.compile)
     chosen = params.generate.clips_per_batch
     engine = CandidateEngine(sampler, clips_per_batch=None if chosen == "auto" else chosen)
     model_fingerprint = folder_fingerprint(generator)
@@ -82,7 +82,7 @@ def generate(
     )
 
 
-def make_sampler(
+def _sampler(
     params: Params, model: VideoToAudioModel, settings: SamplingSettings, *, compiled: bool | Literal["auto"]
 ) -> CandidateSampler:
     """The sampler of `model`, whose network it takes over, in the precision of the parameters; `auto` compiles on GPUs."""

@@ -23,7 +23,7 @@ from v2a_dpo.evaluation.report.gallery import choose_clips, clip_figure
 from v2a_dpo.evaluation.report.media import GalleryMedia
 from v2a_dpo.evaluation.report.page import Page, ReportSection, render
 from v2a_dpo.evaluation.report.summary import notes, settings
-from v2a_dpo.evaluation.report.training import LogRecord, training_section
+from v2a_dpo.evaluation.report.training import TrainingRecord, training_section
 from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.progress import Progress, silent
@@ -142,5 +142,5 @@ def _read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 
 
-def _read_log(uri: str) -> list[LogRecord]:
+def _read_log(uri: str) -> list[TrainingRecord]:
     return [json.loads(line) for line in read_bytes(uri).decode().splitlines() if line]

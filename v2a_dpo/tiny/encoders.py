@@ -25,8 +25,8 @@ FEATURE_SIZE = 32
 _BATCH = 32
 #: Synchronisation features a second: one for every latent token.
 SYNC_RATE = 32
-CLIP_STREAM = FrameStream("clip", 8.0, NETWORK_SIZE, NETWORK_SIZE, "stretch")
-SYNC_STREAM = FrameStream("sync", float(FRAME_RATE), NETWORK_SIZE, NETWORK_SIZE, "stretch")
+TINY_CLIP_STREAM = FrameStream("clip", 8.0, NETWORK_SIZE, NETWORK_SIZE, "stretch")
+TINY_SYNC_STREAM = FrameStream("sync", float(FRAME_RATE), NETWORK_SIZE, NETWORK_SIZE, "stretch")
 
 
 class TinyEncoders(nn.Module):
@@ -56,11 +56,11 @@ class TinyEncoders(nn.Module):
     @property
     def frame_streams(self) -> tuple[FrameStream, ...]:
         """The frames that `video` wants."""
-        return (CLIP_STREAM, SYNC_STREAM)
+        return (TINY_CLIP_STREAM, TINY_SYNC_STREAM)
 
     def feature_lengths(self, duration_s: float) -> tuple[int, int]:
         """Rows of `clip` and of `sync` features in `duration_s` seconds."""
-        return CLIP_STREAM.num_frames(duration_s), sync_length(SYNC_STREAM.num_frames(duration_s))
+        return TINY_CLIP_STREAM.num_frames(duration_s), sync_length(TINY_SYNC_STREAM.num_frames(duration_s))
 
     def video(self, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features `clip` `[B, 8 a second, 32]` and `sync` `[B, 32 a second, 32]` of both streams' uint8 frames."""

@@ -26,7 +26,7 @@ from v2a_dpo.tiny.schedule import one_cycle
 from v2a_dpo.tiny.sound import DamageRates, render_damaged_audio
 from v2a_dpo.tiny.world import DURATION_S, make_split, tokenize
 
-Progress = Callable[[int, int], None]
+_Progress = Callable[[int, int], None]
 #: Share of rows whose video, and independently whose text, is left away, so that guidance has an empty branch.
 _NULL_SHARE = 0.1
 
@@ -93,7 +93,7 @@ def _conditions(model: TinyModel, frames: Tensor, prompts: list[str]) -> Conditi
     return Conditions.concatenate(parts)
 
 
-def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: Progress | None = None) -> TinyModel:
+def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: _Progress | None = None) -> TinyModel:
     """The pre-trained generator, saved in `folder`; a killed run goes on from its checkpoint and ends with the same weights."""
     model, data = prepare(settings)
     network = model.network.train()

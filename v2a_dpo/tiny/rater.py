@@ -23,7 +23,7 @@ from v2a_dpo.tiny.sound import event_sound
 from v2a_dpo.tiny.world import CLASSES, SAMPLE_RATE, ClipEvents, read_events
 
 Rating = Literal["good", "medium", "bad"]
-Floats = NDArray[np.float32]
+Waveform = NDArray[np.float32]
 
 _FFT, _HOP, _BANDS = 512, 128, 48
 _FRAME_S = _HOP / SAMPLE_RATE
@@ -58,7 +58,7 @@ class Judgement:
         return 0.45 * self.onset_f1 + 0.30 * self.class_match + 0.15 * (1.0 - self.noise) + 0.10 * self.pitch_match
 
 
-def judge(audio: Floats, events: ClipEvents) -> Judgement:
+def judge(audio: Waveform, events: ClipEvents) -> Judgement:
     """The judgement of a 16 kHz waveform `[S]` in [-1, 1] of the clip with these `events`; silence earns no part but
     cleanness."""
     levels_db = band_levels_db(audio)
@@ -73,14 +73,14 @@ def judge(audio: Floats, events: ClipEvents) -> Judgement:
 
 
 @lru_cache(maxsize=1)
-def _filters() -> Floats:
+def _filters() -> Waveform:
     bands = torchaudio.functional.melscale_fbanks(
         _FFT // 2 + 1, 60.0, SAMPLE_RATE / 2, _BANDS, SAMPLE_RATE, mel_scale="htk"
     )
     return np.asarray(bands.numpy(), dtype=np.float32)
 
 
-def band_levels_db(audio: Floats) -> Floats:
+def band_levels_db(audio: Waveform) -> Waveform:
     """Levels `[frames, bands]` in dB above silence, i.e. 0 to 45, relative to the loudest band and moment."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, (_FFT // 2, _FFT)), _FFT)[::_HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(_FFT).astype(np.float32), axis=1)) ** 2
@@ -88,7 +88,7 @@ def band_levels_db(audio: Floats) -> Floats:
     return np.asarray((levels_db - levels_db.max() + _RANGE_DB).clip(0.0, _RANGE_DB), dtype=np.float32)
 
 
-def detect_onsets(levels_db: Floats) -> NDArray[np.int64]:
+def detect_onsets(levels_db: Waveform) -> NDArray[np.int64]:
     """The frames at which sounds begin: peaks of the mean rise of the fastest-rising bands.
 
     A band must rise above what its neighbours held before, so that a gliding tone is no onset (Böck and Widmer 2013).
@@ -121,7 +121,7 @@ def onset_f1(detected_s: NDArray[np.float64], true_s: NDArray[np.float64]) -> fl
 
 
 @lru_cache(maxsize=1)
-def _templates() -> Floats:
+def _templates() -> Waveform:
     """Unit vectors `[classes, pitches, variants, frames * bands]` of one event of every class at every pitch."""
     rows = []
     for label in CLASSES:
@@ -133,7 +133,7 @@ def _templates() -> Floats:
     return np.stack(rows).reshape(len(CLASSES), len(_TEMPLATE_OCTAVES), len(_TEMPLATE_VARIANTS), -1)
 
 
-def _segment(levels_db: Floats, onset: int) -> Floats:
+def _segment(levels_db: Waveform, onset: int) -> Waveform:
     """The unit vector of the levels just after `onset`, silence assumed beyond the end."""
     part = levels_db[onset : onset + _TEMPLATE_FRAMES]
     part = np.pad(part, ((0, _TEMPLATE_FRAMES - part.shape[0]), (0, 0)))
@@ -142,7 +142,7 @@ def _segment(levels_db: Floats, onset: int) -> Floats:
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-9), dtype=np.float32)
 
 
-def _match_templates(levels_db: Floats, onsets: NDArray[np.int64], events: ClipEvents) -> tuple[float, float]:
+def _match_templates(levels_db: Waveform, onsets: NDArray[np.int64], events: ClipEvents) -> tuple[float, float]:
     """The mean probability of the true class over the onsets, and how near its best-fitting pitch is to the true
     one."""
     if onsets.size == 0:
@@ -157,7 +157,7 @@ def _match_templates(levels_db: Floats, onsets: NDArray[np.int64], events: ClipE
     return class_match, max(0.0, 1.0 - error_octaves / _NO_PITCH_OCTAVES)
 
 
-def _noise(audio: Floats) -> float:
+def _noise(audio: Waveform) -> float:
     """Where the quietest fifth of the clip lies between a clean and a noisy floor, relative to its loudest frames."""
     level = np.square(audio[: audio.size // _FFT * _FFT].reshape(-1, _FFT)).mean(axis=1)
     floor_db = 10.0 * np.log10((np.quantile(level, 0.2) + 1e-9) / (np.quantile(level, 0.98) + 1e-9))

@@ -30,7 +30,7 @@ from v2a_dpo.tiny.spectrogram import NUM_MELS, log_mel
 from v2a_dpo.tiny.world import CLASSES, SAMPLE_RATE, tokenize
 
 
-class AudioTagger(nn.Module):
+class TaggerNetwork(nn.Module):
     """Names the class of a sound; two of them with different trunks stand in for PANNs and PaSST."""
 
     def __init__(self, trunk: Literal["spectrogram", "band"]) -> None:
@@ -150,8 +150,8 @@ def _centred(features_BDT: Tensor) -> Tensor:
 class TinyScorers:
     """All scorers of one world, frozen."""
 
-    panns: AudioTagger
-    passt: AudioTagger
+    panns: TaggerNetwork
+    passt: TaggerNetwork
     clap: AudioText
     imagebind: AudioVideo
     synchformer: Synchronisation
@@ -178,9 +178,9 @@ def build_scorer(name: str) -> nn.Module:
     """An untrained scorer; its weights come from torch's global generator, which the caller seeds."""
     match name:
         case "panns":
-            return AudioTagger("spectrogram")
+            return TaggerNetwork("spectrogram")
         case "passt":
-            return AudioTagger("band")
+            return TaggerNetwork("band")
         case "clap":
             return AudioText()
         case "imagebind":

@@ -63,7 +63,7 @@ def load_taggers(folder: Path) -> Mapping[str, AudioTagger]:
 class TinyTagger:
     """A tiny tagger for sounds at any rate."""
 
-    network: networks.AudioTagger
+    network: networks.TaggerNetwork
 
     def tag(self, audio_BS: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
         """The embedding `[B, D]` and the class logits `[B, K]`."""

@@ -16,10 +16,10 @@ from v2a_dpo.tiny.render import NETWORK_SIZE, render_frames
 from v2a_dpo.tiny.schedule import one_cycle
 from v2a_dpo.tiny.scorers import (
     SCORER_NAMES,
-    AudioTagger,
     AudioText,
     AudioVideo,
     Synchronisation,
+    TaggerNetwork,
     TinyScorers,
     build_scorer,
     save_scorer,
@@ -28,7 +28,7 @@ from v2a_dpo.tiny.sound import coloured_noise, render_audio
 from v2a_dpo.tiny.spectrogram import HOP, log_mel, mix_log_mel
 from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipEvents, make_split, tokenize
 
-Progress = Callable[[int, int], None]
+StepProgress = Callable[[int, int], None]
 _MARGIN_FRAMES = 2 * Synchronisation.max_lag
 _MARGIN_S = _MARGIN_FRAMES * HOP / SAMPLE_RATE
 _CLIP_FRAMES = NUM_SAMPLES // HOP
@@ -70,7 +70,9 @@ def _extended_mel(events: ClipEvents) -> Tensor:
     return log_mel(torch.from_numpy(audio)[None])[0].half()
 
 
-def train_scorer(name: str, data: ScorerData, *, steps: int, seed: int, progress: Progress | None = None) -> nn.Module:
+def train_scorer(
+    name: str, data: ScorerData, *, steps: int, seed: int, progress: StepProgress | None = None
+) -> nn.Module:
     """The trained scorer `name`, frozen and in evaluation mode; Adam with a one-cycle schedule peaking at 3e-3."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -100,7 +102,7 @@ def _loss(scorer: nn.Module, data: ScorerData, rows: Tensor, generator: torch.Ge
         video = scorer.embed_video(data.frames[rows])
         return functional.cross_entropy(scorer.offset_logits(audio, video), lags + scorer.max_lag)
     mel = _augmented_mel(data, rows, generator)
-    if isinstance(scorer, AudioTagger):
+    if isinstance(scorer, TaggerNetwork):
         return functional.cross_entropy(scorer.tag_mel(mel)[1], data.labels[rows], label_smoothing=0.1)
     if isinstance(scorer, AudioText):
         return _contrastive_loss(scorer.audio(mel), scorer.text(data.tokens[rows]), scorer.log_scale)
@@ -132,7 +134,7 @@ def _augmented_mel(data: ScorerData, rows: Tensor, generator: torch.Generator, *
 
 
 def train_scorers(
-    folder: Path, *, seed: int, num_clips: int, steps: int, progress: Progress | None = None
+    folder: Path, *, seed: int, num_clips: int, steps: int, progress: StepProgress | None = None
 ) -> TinyScorers:
     """All scorers of the world `seed`, trained and saved in `folder`; a scorer already there is not trained again."""
     lengths = {name: max(round(steps * _STEP_SHARES[name]), 2) for name in SCORER_NAMES}
@@ -156,5 +158,5 @@ def train_scorers(
     return TinyScorers.load(folder)
 
 
-def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+def _shifted(progress: StepProgress | None, done: int, total: int) -> StepProgress | None:
     return None if progress is None else lambda step, _: progress(done + step, total)

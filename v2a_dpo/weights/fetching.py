@@ -7,7 +7,7 @@ from v2a_dpo.weights.catalog import official_file
 from v2a_dpo.weights.checkpoint_file import WrongFileError
 from v2a_dpo.weights.download import Patience, download
 from v2a_dpo.weights.importing import import_file
-from v2a_dpo.weights.store import Record, Store, accept_licence
+from v2a_dpo.weights.store import Store, WeightsRecord, accept_licence
 
 
 def fetch(
@@ -17,7 +17,7 @@ def fetch(
     accept_noncommercial: bool = False,
     progress: Progress = silent,
     patience: Patience | None = None,
-) -> Record:
+) -> WeightsRecord:
     """Downloads and imports the official file called `name` unless it is there, and returns its record.
 
     The downloaded file is deleted once it is converted. Raises UserError as `download` and `import_file` do; a wrong

@@ -22,7 +22,7 @@ from v2a_dpo.weights.catalog import FILES, OfficialFile, file_named_like, offici
 from v2a_dpo.weights.checkpoint_file import UnreadableFileError, WrongFileError, read_checkpoint, state_dict
 from v2a_dpo.weights.digest import MIB, Digests, digests
 from v2a_dpo.weights.layout import nearest_differences, shapes_of
-from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Record, Store, Trust, accept_licence
+from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Store, Trust, WeightsRecord, accept_licence
 
 #: A damaged file smaller than this share of its weights' size is called truncated.
 _WHOLE = 0.99
@@ -36,7 +36,7 @@ def import_file(
     allow_unverified: bool = False,
     accept_noncommercial: bool = False,
     progress: Progress = silent,
-) -> Record:
+) -> WeightsRecord:
     """Puts the official file at `path` into `store`, converted, and returns its record.
 
     `name` says which one it is where the file's own name does not. The checksum must be the published one or, where there is
@@ -58,7 +58,7 @@ def import_file(
     return _write(path, state, file, store, found, trust)
 
 
-def _trust(file: OfficialFile, found: Digests, previous: Record | None) -> Trust:
+def _trust(file: OfficialFile, found: Digests, previous: WeightsRecord | None) -> Trust:
     if file.md5 is not None:
         return "published checksum" if found.md5 == file.md5 else "unverified"
     if previous is None or (previous.source_sha256 == found.sha256 and previous.trust == "first import"):
@@ -66,7 +66,7 @@ def _trust(file: OfficialFile, found: Digests, previous: Record | None) -> Trust
     return "unverified"
 
 
-def _unverified(path: Path, file: OfficialFile, found: Digests, previous: Record | None) -> WrongFileError:
+def _unverified(path: Path, file: OfficialFile, found: Digests, previous: WeightsRecord | None) -> WrongFileError:
     """The error for a file whose checksum is not the expected one, with what it may be instead."""
     for other in FILES.values():
         if other.md5 == found.md5:
@@ -125,7 +125,7 @@ def _identified(content: object, file: OfficialFile) -> OfficialFile | None:
 
 def _write(
     path: Path, state: Mapping[str, Tensor], file: OfficialFile, store: Store, found: Digests, trust: Trust
-) -> Record:
+) -> WeightsRecord:
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
@@ -146,7 +146,7 @@ def _write(
             module, function = file.model_config.split(":")
             config = getattr(import_module(module), function)(file.variant)
             (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        record = Record(
+        record = WeightsRecord(
             name=file.name,
             source_file=path.name,
             source_bytes=path.stat().st_size,

@@ -10,28 +10,28 @@ from torch import Tensor
 
 from v2a_dpo.weights.catalog import OfficialFile
 
-Layout = Mapping[str, tuple[int, ...]]
+TensorLayout = Mapping[str, tuple[int, ...]]
 
 
-def layouts_of(file: OfficialFile) -> Sequence[Layout]:
+def layouts_of(file: OfficialFile) -> Sequence[TensorLayout]:
     """The accepted layouts, key -> shape, of an official file; more than one where several spellings are in use.
 
     Those of the project's own networks come from the networks, named by path so that no floor imports upwards.
     """
     if file.layout is not None:
         module, function = file.layout.split(":")
-        found: Sequence[Layout] = getattr(import_module(module), function)(file.variant)
+        found: Sequence[TensorLayout] = getattr(import_module(module), function)(file.variant)
         return found
     text = resources.files(__package__).joinpath("layouts", f"{file.name}.json").read_text(encoding="utf-8")
     return [{key: tuple(shape) for key, shape in json.loads(text).items()}]
 
 
-def shapes_of(state: Mapping[str, Tensor]) -> Layout:
+def shapes_of(state: Mapping[str, Tensor]) -> TensorLayout:
     """The layout of weights."""
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def differences(found: Layout, expected: Layout) -> list[str]:
+def differences(found: TensorLayout, expected: TensorLayout) -> list[str]:
     """One sentence a kind of difference, each with how many keys it concerns and the first of them; empty when there is none."""
     sentences = []
     missing = [key for key in expected if key not in found]
@@ -48,11 +48,11 @@ def differences(found: Layout, expected: Layout) -> list[str]:
     return sentences
 
 
-def differing_keys(found: Layout, expected: Layout) -> int:
+def differing_keys(found: TensorLayout, expected: TensorLayout) -> int:
     """How many keys are missing, do not belong, or have another shape."""
     return sum(found.get(key) != expected.get(key) for key in found.keys() | expected.keys())
 
 
-def nearest_differences(found: Layout, file: OfficialFile) -> list[str]:
+def nearest_differences(found: TensorLayout, file: OfficialFile) -> list[str]:
     """The differences from that layout of `file` which is nearest."""
     return differences(found, min(layouts_of(file), key=lambda layout: differing_keys(found, layout)))

@@ -29,7 +29,7 @@ RECORD_FILE = "record.json"
 Trust = Literal["published checksum", "first import", "unverified"]
 
 
-class Record(BaseModel):
+class WeightsRecord(BaseModel):
     """What was imported: the source file's checksums, and those of the converted weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,11 +70,11 @@ class Store:
         """Where downloads wait for their import."""
         return self.root / ".downloads"
 
-    def record(self, name: str) -> Record | None:
+    def record(self, name: str) -> WeightsRecord | None:
         """What was imported as `name`, or None. Raises UserError when the record is damaged."""
         path = self.folder(name) / RECORD_FILE
         try:
-            return Record.model_validate_json(path.read_bytes())
+            return WeightsRecord.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:

@@ -14,15 +14,15 @@ from v2a_dpo.cli.kubeflow.options import (
     DEFAULT_SERVICE_ACCOUNT,
     CertificateFile,
     ExistingVersion,
-    Host,
     ImageRegistry,
     ImageTag,
     Inputs,
     Namespace,
     PipelineName,
     Preset,
-    Root,
+    RootPrefix,
     RunId,
+    ServerHost,
     ServiceAccount,
     TokenFile,
     connect,
@@ -81,7 +81,7 @@ def compile_command(
 @pipeline.command()
 def submit(
     name: PipelineName = "v2a-dpo",
-    root: Root = None,
+    root: RootPrefix = None,
     inputs: Inputs = None,
     preset: Preset = DEFAULT_PRESET,
     run_name: Annotated[
@@ -95,7 +95,7 @@ def submit(
     dry_run: DryRun = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")] = False,
     poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")] = 10.0,
-    host: Host = None,
+    host: ServerHost = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,
@@ -143,7 +143,7 @@ def status(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")] = False,
     poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")] = 10.0,
-    host: Host = None,
+    host: ServerHost = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,
@@ -215,7 +215,7 @@ def logs(
 @pipeline.command()
 def cancel(
     run_id: RunId,
-    host: Host = None,
+    host: ServerHost = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,

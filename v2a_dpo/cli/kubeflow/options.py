@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: The token comes from the environment or a file: every user of the machine can read a process's arguments.
 TOKEN_VARIABLE = "KFP_TOKEN"  # noqa: S105
 
-Host = Annotated[
+ServerHost = Annotated[
     str | None, typer.Option(envvar="KFP_HOST", help="Address of Kubeflow Pipelines, e.g. http://localhost:8888.")
 ]
 Namespace = Annotated[str | None, typer.Option(envvar="KFP_NAMESPACE", help="Namespace of the runs: your profile's.")]
@@ -37,7 +37,7 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="NAME=VALUE", help="Input of the pipeline; may be repeated."),
 ]
-Root = Annotated[
+RootPrefix = Annotated[
     str | None, typer.Option(metavar="S3-PREFIX", help="Where all artifacts of the run go, e.g. s3://bucket/loops/one.")
 ]
 ExistingVersion = Annotated[

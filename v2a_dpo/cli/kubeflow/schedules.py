@@ -12,13 +12,13 @@ from v2a_dpo.cli.kubeflow.options import (
     DEFAULT_SERVICE_ACCOUNT,
     CertificateFile,
     ExistingVersion,
-    Host,
     ImageRegistry,
     ImageTag,
     Inputs,
     Namespace,
     Preset,
-    Root,
+    RootPrefix,
+    ServerHost,
     ServiceAccount,
     TokenFile,
     connect,
@@ -43,7 +43,7 @@ def create_schedule(
     pipeline_name: Annotated[
         str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline to run.")
     ] = "evaluate",
-    root: Root = None,
+    root: RootPrefix = None,
     inputs: Inputs = None,
     preset: Preset = DEFAULT_PRESET,
     experiment: Annotated[
@@ -54,7 +54,7 @@ def create_schedule(
     image_registry: ImageRegistry = None,
     image_tag: ImageTag = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be scheduled.")] = False,
-    host: Host = None,
+    host: ServerHost = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,
@@ -93,7 +93,7 @@ def create_schedule(
 
 @schedule.command("list")
 def list_schedules(
-    host: Host = None, namespace: Namespace = None, token_file: TokenFile = None, ca_file: CertificateFile = None
+    host: ServerHost = None, namespace: Namespace = None, token_file: TokenFile = None, ca_file: CertificateFile = None
 ) -> None:
     """List all schedules.
 
@@ -112,7 +112,7 @@ def list_schedules(
 @schedule.command("delete")
 def delete_schedule(
     name: ScheduleName,
-    host: Host = None,
+    host: ServerHost = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
     ca_file: CertificateFile = None,

@@ -17,7 +17,7 @@ from v2a_dpo.errors import UserError
 Answer = TypeVar("Answer")
 
 #: Seconds before each retry of a call: ten minutes in total, as long as an upgrade of a control plane.
-RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, *[60.0] * 9)
+POLL_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, *[60.0] * 9)
 _TIMEOUTS_S = (5, 60)
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 
@@ -37,7 +37,7 @@ class Cluster:
         self,
         namespace: str,
         *,
-        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        retry_delays_s: Sequence[float] = POLL_DELAYS_S,
         say: Callable[[str], None] = print,
     ) -> None:
         self.namespace = namespace

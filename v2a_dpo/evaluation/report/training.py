@@ -11,12 +11,12 @@ from typing import Any
 from v2a_dpo.evaluation.report.charts import Axes, Point, Series, line_chart, running_mean
 from v2a_dpo.evaluation.report.page import ReportSection
 
-LogRecord = Mapping[str, Any]
+TrainingRecord = Mapping[str, Any]
 
 _SMOOTHED_SHARE = 20
 
 
-def training_section(log: Sequence[LogRecord]) -> ReportSection:
+def training_section(log: Sequence[TrainingRecord]) -> ReportSection:
     """Loss, implicit accuracy, error differences, margin and gradient norm over the steps."""
     steps = [record for record in log if "loss" in record]
     held_out = [record for record in log if "held_out_loss" in record]
@@ -69,19 +69,19 @@ def training_section(log: Sequence[LogRecord]) -> ReportSection:
     )
 
 
-def _smoothed(steps: Sequence[LogRecord], key: str, name: str, css_class: str) -> list[Series]:
+def _smoothed(steps: Sequence[TrainingRecord], key: str, name: str, css_class: str) -> list[Series]:
     points: list[Point] = [(record["step"], record[key]) for record in steps]
     width = max(1, len(points) // _SMOOTHED_SHARE)
     return [Series(name, css_class, points, faint=True), Series(name, css_class, running_mean(points, width=width))]
 
 
-def _measured(records: Sequence[LogRecord], key: str, name: str, css_class: str) -> list[Series]:
+def _measured(records: Sequence[TrainingRecord], key: str, name: str, css_class: str) -> list[Series]:
     return (
         [Series(name, css_class, [(record["step"], record[key]) for record in records], dots=True)] if records else []
     )
 
 
-def _phase_starts(steps: Sequence[LogRecord]) -> list[tuple[float, str]]:
+def _phase_starts(steps: Sequence[TrainingRecord]) -> list[tuple[float, str]]:
     """Where a phase other than the first begins."""
     return [
         (after["step"], f"{after['phase']} pairs")
@@ -90,13 +90,13 @@ def _phase_starts(steps: Sequence[LogRecord]) -> list[tuple[float, str]]:
     ]
 
 
-def _before_and_after(held_out: Sequence[LogRecord]) -> str:
+def _before_and_after(held_out: Sequence[TrainingRecord]) -> str:
     if len(held_out) < 2:
         return ""
     before, after = held_out[0]["held_out_implicit_accuracy"], held_out[-1]["held_out_implicit_accuracy"]
     return f"Implicit accuracy on held-out pairs went from {before:.3f} to {after:.3f}. "
 
 
-def _alarms(log: Sequence[LogRecord]) -> str:
+def _alarms(log: Sequence[TrainingRecord]) -> str:
     counts = Counter(alarm for record in log for alarm in record["alarms"])
     return "".join(f" Alarm: {alarm} ({count} steps)." for alarm, count in counts.items())

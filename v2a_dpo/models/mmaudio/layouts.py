@@ -14,27 +14,27 @@ from v2a_dpo.models.mmaudio.vae import MelVAE, MelVAEConfig
 from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.models.vocoder import Vocoder
 
-Layout = dict[str, tuple[int, ...]]
+NetworkLayout = dict[str, tuple[int, ...]]
 
 
-def _layout(module: nn.Module) -> Layout:
+def _layout(module: nn.Module) -> NetworkLayout:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def network_layouts(variant: str) -> Sequence[Layout]:
+def network_layouts(variant: str) -> Sequence[NetworkLayout]:
     """The layout of a velocity network."""
     with torch.device("meta"):
         return [_layout(MMAudioNetwork(VARIANTS[variant]))]
 
 
-def autoencoder_layouts(name: str) -> Sequence[Layout]:
+def autoencoder_layouts(name: str) -> Sequence[NetworkLayout]:
     """The layout of the mel autoencoder `16k` or `44k`."""
     config = MelVAEConfig.official(name)
     with torch.device("meta"):
         return [_layout(MelVAE(config))]
 
 
-def vocoder_layouts(name: str) -> Sequence[Layout]:
+def vocoder_layouts(name: str) -> Sequence[NetworkLayout]:
     """The layouts of the vocoder `16k` or `44k`: weight norm split in two, and merged."""
     with torch.device("meta"):
         split = _layout(Vocoder(OFFICIAL_CODECS[name][1]).generator)
@@ -46,7 +46,7 @@ def vocoder_layouts(name: str) -> Sequence[Layout]:
     return [split, merged]
 
 
-def clip_layouts(variant: str) -> Sequence[Layout]:
+def clip_layouts(variant: str) -> Sequence[NetworkLayout]:
     """The layout of CLIP ViT-H-14-378; there is one, so `variant` is empty."""
     with torch.device("meta"):
         return [_layout(ClipFeatures(ClipConfig()).clip)]

@@ -1,4 +1,4 @@
-"""The generate stage on several GPUs of a box: a process each, on shards of its own."""
+"""The stage `generate` on several GPUs of a box: one process per GPU, each on its own shards."""
 
 from __future__ import annotations
 
