@@ -13,6 +13,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 
 #: The systems compared on the held-out clips.
+_SYSTEMS = ("base", "aligned")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def report_of(params: Params, *, root: str, output: str, progress: Progress = si
     from v2a_dpo.stages.report import report
 
     at = Layout(root)
-    base, aligned = (_system(at, name) for name in SYSTEMS)
+    base, aligned = (_system(at, name) for name in _SYSTEMS)
     return report(
         params,
         evaluation=at.evaluation,
@@ -188,9 +189,9 @@ def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
     from v2a_dpo.stages.plots import plots
     from v2a_dpo.stages.register import register
 
-    for name, model in zip(SYSTEMS, (at.base, at.aligned), strict=True):
+    for name, model in zip(_SYSTEMS, (at.base, at.aligned), strict=True):
         yield from _sampling_steps(params, at, name=f"test-{name}", split="test", model=model, count=1)
-    base, aligned = (_system(at, name) for name in SYSTEMS)
+    base, aligned = (_system(at, name) for name in _SYSTEMS)
     yield Step(
         "evaluate",
         (at.evaluation,),
