@@ -1,11 +1,11 @@
 """How long the paper's job would take on 1, 8 and 64 GPUs: arithmetic from counted operations, not timings.
 
-    python -m benchmarks.scaling [--utilisation 0.4] [--video-cpu-s 0.75] [--start-s 120] [--write docs/scaling.md]
+    python -m benchmarks.scaling [--utilisation 0.4] [--video-cpu-s 0.75] [--start-s 120] [--write PAGE]
 
 The job is the paper's: 50,000 videos and 5 candidates each for pairs, 2,000 videos for ratings, 12,000 steps of DPO on 8
 pairs, and the evaluation of base and aligned model on VGGSound's test split, with MMAudio-L-44.1kHz on clips of 8 s. A
 stage takes the longest of what its GPU, its decoding or PESQ processes and its start need; what a stage moves to and
-from S3 is listed beside it. With `--write` the tables in a page are replaced by those that come out.
+from S3 is listed beside it. With `--write benchmarks/results/scaling.md` the tables in that page are replaced.
 """
 
 from __future__ import annotations

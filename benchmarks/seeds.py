@@ -4,7 +4,7 @@
 
 A seed decides everything: the world, the scorers' and the generator's pre-training, candidates, ratings, alignment. The
 loop of the seed in `params.yaml` is that of `make demo`, under `artifacts`; the others lie under `artifacts/seeds/<seed>`.
-What is there already is kept. The results go to `benchmarks/results/` and into the README.
+Finished loops are kept. All results go to `benchmarks/results/`, four rows of them into the README.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from v2a_dpo.orchestration.loop import run
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- seeds:begin -->", "<!-- seeds:end -->"
+#: The metrics in the README; the others are in `results/seeds.md`.
+README_METRICS = ("fd_passt", "kl_panns", "ib_score", "desync_s")
 RESAMPLES = 4000
 
 
@@ -62,7 +64,7 @@ def main() -> None:
     (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     params = load_params(options.params)
     text = (
-        f"Base → aligned on {params.world.test_clips} held-out clips a seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
+        f"Base → aligned on {params.world.test_clips} held-out clips per seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
         "base with its paired 95% bootstrap interval over clips. The last rows say how loud the sounds are, the real ones in "
         "brackets: levels are judged neither better nor worse. Made by `make seeds`; every seed run with these settings is here, and the settings were chosen on seed 0.\n\n"
         + table(comparisons, pooled)
@@ -71,7 +73,7 @@ def main() -> None:
     )
     (RESULTS / "seeds.md").write_text(text)
     before, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
+    README.write_text(f"{before}{BEGIN}\n{short_table(comparisons)}{END}{rest.partition(END)[2]}")
     print(text)
 
 
@@ -124,6 +126,20 @@ def table(comparisons: dict[int, Comparison], pooled: dict[str, Difference]) -> 
             )
             cells.append(f"{base} → {aligned} (real {real})")
         lines.append("| " + " | ".join([*cells, ""]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def short_table(comparisons: dict[int, Comparison]) -> str:
+    """The README's rows: a metric, the smallest and the largest change over the seeds, and the seeds' verdicts."""
+    lines = ["| metric | change over seeds | verdict |", "| --- | --- | --- |"]
+    for metric in (_by_key()[key] for key in README_METRICS):
+        changes = [comparison.differences[metric.key] for comparison in comparisons.values()]
+        values = [change.value for change in changes]
+        verdicts = sorted({verdict(metric, change) for change in changes})
+        unit = f" {metric.unit}" if metric.unit else ""
+        span = " to ".join(f"{end:+.{metric.decimals}f}" for end in (min(values), max(values)))
+        same = f"{verdicts[0]} for every seed" if len(verdicts) == 1 else f"{' or '.join(verdicts)}, by seed"
+        lines.append(f"| {metric.title} {'↑' if metric.higher_is_better else '↓'} | {span}{unit} | {same} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,6 @@
-"""The arithmetic of scaling against hand-worked cases, and its page against its output."""
+"""The arithmetic of scaling against hand-worked cases, and its pages against its output."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from benchmarks.scaling import (
     with_tables,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "benchmarks" / "results" / "scaling.md"
 #: A GPU of 100 TFLOP/s, all of which is used, whose preset has 12 cores for preparation.
 PLAIN = Gpu("plain", 100.0, 0.0, "gpu")
 FREE_START = Assumptions(utilisation=1.0, start_s=0.0)
@@ -28,6 +30,16 @@ FREE_START = Assumptions(utilisation=1.0, start_s=0.0)
 def test_the_page_shows_what_the_script_computes():
     page = PAGE.read_text()
     assert with_tables(page, tables(Assumptions())) == page
+
+
+def test_the_document_has_the_hours_of_the_tables():
+    document = (ROOT / "docs" / "scaling.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) h, ([\d.]+) \| ([\d.]+) h, ([\d.]+) \|$", document, re.MULTILINE)
+    shown = {int(count): [float(hours) for hours in each] for count, *each in rows}
+    assert shown.keys() == CLIPS_PER_SHARD.keys()
+    for count, hours in shown.items():
+        seconds = [value for gpu in GPUS for value in totals(gpu, count, Assumptions())[:2]]
+        assert hours == pytest.approx([value / 3600 for value in seconds], abs=0.06), count
 
 
 def test_a_table_that_is_not_in_the_page_is_missed():

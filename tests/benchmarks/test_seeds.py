@@ -1,6 +1,9 @@
-"""The README's table of all seeds."""
+"""The table of all seeds, and its four rows in the README."""
 
-from benchmarks.seeds import table
+import json
+from dataclasses import replace
+
+from benchmarks.seeds import BEGIN, END, README, RESULTS, short_table, table
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
 from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison
 
@@ -33,3 +36,22 @@ def test_a_row_a_metric_then_wins_failures_and_levels_with_the_real_sounds_in_br
     assert cells["RMS"][:2] == ["0.093 → 0.149 (real 0.077)", "0.093 → 0.077 (real 0.077)"]
     assert cells["Loudness (LUFS)"][0] == "−21.3 → – (real −21.3)"
     assert cells["Clipped samples"][0] == "0.10% → 1.90% (real 0.10%)"
+
+
+def test_the_readme_shows_the_range_over_the_seeds_and_whether_they_agree():
+    one = comparison(louder=False)
+    worse = {**one.differences, "ib_score": Difference(-1.5, -2.0, -1.0, 0.001, 0.002)}
+    rows = [
+        line.strip("| ").split(" | ") for line in short_table({0: one, 1: replace(one, differences=worse)}).splitlines()
+    ]
+    cells = {row[0]: row[1:] for row in rows[2:]}
+    assert cells["FD (PaSST) ↓"] == ["+0.50 to +0.50", "worse for every seed"]
+    assert cells["IB-score ↑"] == ["-1.50 to +0.50", "better or worse, by seed"]
+    assert cells["DeSync ↓"][0] == "+0.500 to +0.500 s"
+
+
+def test_the_readmes_rows_are_those_of_the_recorded_seeds():
+    recorded = json.loads((RESULTS / "seeds.json").read_text())["seeds"]
+    comparisons = {int(seed): Comparison.from_dict(values) for seed, values in recorded.items()}
+    shown = README.read_text().partition(BEGIN)[2].partition(END)[0].strip()
+    assert shown == short_table(comparisons).strip()
