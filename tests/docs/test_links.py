@@ -53,7 +53,7 @@ def built(folder: Path, **settings: object) -> Path:
 def test_the_documents_build_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
     site = built(tmp_path)
     pages = list(site.rglob("*.html"))
-    assert {page.name for page in pages} >= {f"{page.stem}.html" for page in PAGES if page.parent.name == "docs"}
+    assert {page.name for page in pages} >= {f"{page.stem}.html" for page in PAGES if page.parent == ROOT / "docs"}
     for page in pages:
         loaded = Loaded()
         loaded.feed(page.read_text(encoding="utf-8"))
