@@ -273,7 +273,7 @@ def test_the_command_line_says_that_an_archive_is_damaged(listing: Path, archive
     (archives / "vggsound_00.tar").write_bytes(_cut(whole))
     (archives / "._vggsound_00.tar").write_bytes(b"a Mac's companion")
     settings = ("annotation_clips=20", "preference_clips=100", "annotation_share=0.25")
-    command = ["prepare", "vggsound", "--list", str(listing), "--videos", str(archives)]
+    command = ["vggsound", "--list", str(listing), "--videos", str(archives)]
     command += ["--unpack", str(tmp_path / "unpacked"), "--output", str(tmp_path / "splits")]
     command += [part for setting in settings for part in ("--set", f"vggsound.{setting}")]
     told = CliRunner().invoke(app, command)
