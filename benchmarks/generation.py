@@ -1,12 +1,13 @@
 """Candidates a minute with the engine beside the plain way, measured in turns in one run, weights random.
 
-    python -m benchmarks.generation [--variant small_16k] [--steps 25] [--seconds 8] [--clips 2] [--rounds 2] [--threads 2]
+    python -m benchmarks.generation [--variant small_16k] [--steps 25] [--seconds 8] [--clips 2] [--rounds 2] [--threads
+    2]
 
 The plain way is float32: visual features for every candidate, one candidate at a time, a forward pass for each guidance
-branch, modulations for every latent step, the vocoder of the `bigvgan` package as it is. The engine draws N = 5 candidates
-of all clips at once with features once a clip, in float32 and in bfloat16. `--steps` and `--seconds` shorten the run; all
-parts are timed apart, and with fewer steps the rates are those of the paper's 25 steps, reckoned from the time a step
-took. Features are reckoned from two of CLIP's frames and one segment of the motion encoder.
+branch, modulations for every latent step, the vocoder of the `bigvgan` package as it is. The engine draws N = 5
+candidates of all clips at once with features once a clip, in float32 and in bfloat16. `--steps` and `--seconds` shorten
+the run; all parts are timed apart, and with fewer steps the rates are those of the paper's 25 steps, reckoned from the
+time a step took. Features are reckoned from two of CLIP's frames and one segment of the motion encoder.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def make_scores(folder: str, candidates: int) -> None:
 
 
 def run_stage(folder: Path) -> dict[str, float]:
-    """Seconds and peak resident memory (MiB) of the stage, start of the interpreter included, in a process of its own."""
+    """Seconds and peak resident memory (MiB) of the stage, start of the interpreter included, in a process of its
+    own."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.mining", "--stage", str(folder)], check=True, capture_output=True, text=True

@@ -2,8 +2,9 @@
 
     python -m benchmarks.scaling [--utilisation 0.4] [--video-cpu-s 0.75] [--start-s 120] [--write PAGE]
 
-The job is the paper's: 50,000 videos and 5 candidates each for pairs, 2,000 videos for ratings, 12,000 steps of DPO on 8
-pairs, and the evaluation of base and aligned model on VGGSound's test split, with MMAudio-L-44.1kHz on clips of 8 s. A
+The job is the paper's: 50,000 videos and 5 candidates each for pairs, 2,000 videos for ratings, 12,000 steps of DPO on
+8 pairs, and the evaluation of base and aligned model on VGGSound's test split, with MMAudio-L-44.1kHz on clips of 8 s.
+A
 stage takes the longest of what its GPU, its decoding or PESQ processes and its start need; what a stage moves to and
 from S3 is listed beside it. With `--write benchmarks/results/scaling.md` the tables in that page are replaced.
 """
@@ -39,7 +40,8 @@ CLIPS_PER_SHARD = {1: 256, 8: 256, 64: 64}
 
 @dataclass(frozen=True)
 class Gpu:
-    """A kind of GPU: its dense bfloat16 peak in TFLOP/s, seconds of AdamW on 1.03e9 weights a step, and our preset for it."""
+    """A kind of GPU: its dense bfloat16 peak in TFLOP/s, seconds of AdamW on 1.03e9 weights a step, and our preset for
+    it."""
 
     name: str
     peak: float
@@ -49,7 +51,8 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is assumed, not counted: the share of the peak that is reached, a video's decoding, and the start of a pod."""
+    """What is assumed, not counted: the share of the peak that is reached, a video's decoding, and the start of a
+    pod."""
 
     utilisation: float = 0.4
     video_cpu_s: float = 0.75

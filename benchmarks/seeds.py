@@ -3,8 +3,9 @@
     python -m benchmarks.seeds --seeds 0 1 2
 
 A seed decides everything: the world, the scorers' and the generator's pre-training, candidates, ratings, alignment. The
-loop of the seed in `params.yaml` is that of `make demo`, under `artifacts`; the others lie under `artifacts/seeds/<seed>`.
-Finished loops are kept. All results go to `benchmarks/results/`, four rows of them into the README.
+loop of the seed in `params.yaml` is that of `make demo`, under `artifacts`; the others lie under
+`artifacts/seeds/<seed>`. Finished loops are kept. All results go to `benchmarks/results/`, four rows of them into the
+README.
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ def main() -> None:
     (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     params = load_params(options.params)
     text = (
-        f"Base → aligned on {params.world.test_clips} held-out clips per seed at guidance scale {params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
-        "base with its paired 95% bootstrap interval over clips. The last rows say how loud the sounds are, the real ones in "
-        "brackets: levels are judged neither better nor worse. Made by `make seeds`; every seed run with these settings is here, and the settings were chosen on seed 0.\n\n"
+        f"Base → aligned on {params.world.test_clips} held-out clips per seed at guidance scale "
+        f"{params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
+        "base with its paired 95% bootstrap interval over clips. The last rows say how loud the sounds "
+        "are, the real ones in "
+        "brackets: levels are judged neither better nor worse. Made by `make seeds`; every seed run with "
+        "these settings is here, and the settings were chosen on seed 0.\n\n"
         + table(comparisons, pooled)
         + "\nBase → aligned at other guidance scales, "
         f"means over the seeds, {params.evaluate.curve_clips} clips each:\n\n" + curve_table(content["curves"])

@@ -1,11 +1,12 @@
-"""What sending the curves to MLflow costs the training: the same alignment without it, with it, and with a server that is away.
+"""What sending the curves to MLflow costs the training: the same alignment without it, with it, and with a server that
+is away.
 
     python -m benchmarks.tracking --artifacts artifacts --rounds 8
 
-Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. The three take turns, so that a busy machine slows
-all alike; what counts is the training's own time from its first step to its last, in which the sender starts, too. On a
-machine that others share this scatters more than what is looked for, so the kernel is asked as well how long the training's
-threads were ready to run and had no core. The server runs on the same machine.
+Needs the artifacts of a finished tiny loop; writes `results/tracking.md`. The three take turns, so that a busy machine
+slows all alike; what counts is the training's own time from its first step to its last, in which the sender starts,
+too. On a machine that others share this scatters more than what is looked for, so the kernel is asked as well how long
+the training's threads were ready to run and had no core. The server runs on the same machine.
 """
 
 from __future__ import annotations

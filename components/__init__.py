@@ -2,7 +2,8 @@
 
 | file | components |
 | --- | --- |
-| `run` | `check_run`, `take_models`, `take_set`, `take_existing`, `take_loop`, `fetch_model`, `plan_shards`, `summarize_run` |
+| `run` (what is given) | `check_run`, `take_models`, `take_set`, `take_existing`, `take_loop`, `fetch_model` |
+| `run` (around the stages) | `plan_shards`, `summarize_run` |
 | `tiny` | `world`, `pretrain`, `annotate` |
 | `data` | `prepare` |
 | `candidates` | `generate`, `score` |

@@ -19,7 +19,8 @@ def align(
     aligned: Output[Model],
     numbers: Output[Metrics],
 ) -> str:
-    """Curriculum Flow-DPO (paper 2.3) into the prefix `output`, which it returns; continues from checkpoints under `log`."""
+    """Curriculum Flow-DPO (paper 2.3) into the prefix `output`, which it returns; continues from checkpoints under
+    `log`."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.align import align as stage
 

@@ -17,7 +17,8 @@ def generate(
     shards: str = "",
     finished: list[str] = [],  # noqa: B006
 ) -> str:
-    """N candidates per clip (paper 2.2): the given shards, or what is still missing and the manifest; returns the prefix.
+    """N candidates per clip (paper 2.2): the given shards, or what is still missing and the manifest; returns the
+    prefix.
 
     `candidates` overrides the parameters' number unless it is 0. `finished` is what the workers returned: it only lets
     the call that completes the data set wait for them.

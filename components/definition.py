@@ -1,8 +1,8 @@
 """What all components share: an image of ours, and nothing installed when a pod starts.
 
 A component is a signature and one call of a stage: its values come as KFP gives them (an empty text means "not given"),
-`v2a_dpo.orchestration.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data goes by
-prefix, local or `s3://`; KFP's artifacts hold manifests, numbers, the report and where a model lies.
+`v2a_dpo.orchestration.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data
+goes by prefix, local or `s3://`; KFP's artifacts hold manifests, numbers, the report and where a model lies.
 
 KFP takes a component's source and its annotations as they are, so the files of components import nothing that the
 annotations do not need, and postpone no annotation.
@@ -35,7 +35,8 @@ def _tag() -> str:
 
 @dataclass(frozen=True)
 class Images:
-    """Where the images lie: the environment decides (V2A_DPO_IMAGE_REGISTRY, V2A_DPO_IMAGE_TAG) unless the caller does."""
+    """Where the images lie: the environment decides (V2A_DPO_IMAGE_REGISTRY, V2A_DPO_IMAGE_TAG) unless the caller
+    does."""
 
     registry: str = field(default_factory=_registry)
     #: A version, never `latest`: a run must be repeatable, and a node must not keep an old image under the same name.

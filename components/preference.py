@@ -42,7 +42,8 @@ def mine(
     ratings: str = "",
     rated_scores: str = "",
 ) -> str:
-    """Writes best-against-worst pairs (paper 2.2) with complexity and phase (2.3) to the prefix `output` and returns it."""
+    """Writes best-against-worst pairs (paper 2.2) with complexity and phase (2.3) to the prefix `output` and returns
+    it."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.mine import mine as stage
 

@@ -79,7 +79,8 @@ def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTu
 
 @component(ORCHESTRATION)
 def fetch_model(params: dict, model: str, output: str, fetched: Output[Model]) -> str:
-    """Returns where the model's folder is: `model` itself, or `output` for an address such as `models:/v2a-dpo@champion`."""
+    """Returns where the model's folder is: `model` itself, or `output` for an address such as
+    `models:/v2a-dpo@champion`."""
     from v2a_dpo.orchestration.fetch_model import fetch_model as stage
     from v2a_dpo.orchestration.task import run_stage
 

@@ -2,8 +2,8 @@
 
 The container has a read-only root file system, no network, no capabilities and user 1000; only /tmp and the test's own
 folder are writable. `world` renders videos there, `mine` makes preference pairs of 200 clips; the same two stages run
-here, and the captions, the events and the pairs must be equal. Then MLflow's server starts in it as the manifests say, and
-must answer under its own name and refuse another. Run by `make image-test`; needs docker or podman.
+here, and the captions, the events and the pairs must be equal. Then MLflow's server starts in it as the manifests say,
+and must answer under its own name and refuse another. Run by `make image-test`; needs docker or podman.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def container_command(
 
 
 def compare(folder: Path) -> str:
-    """What the container wrote to `folder` against what the same stages write here; raises SystemExit on a difference."""
+    """What the container wrote to `folder` against what the same stages write here; raises SystemExit on a
+    difference."""
     here, params = folder / "here", load_params(Path(__file__).parents[1] / CONFIG, SETTINGS)
     world(params, output=str(here / "world"))
     mine(params, scores=str(folder / "scores"), audioscore=str(folder / "audioscore"), output=str(here / "pairs"))

@@ -2,13 +2,12 @@
 
 | file | holds |
 | --- | --- |
-| `v2a_dpo.py` | the full loop, from videos to a promoted model |
+| `full_loop.py` | the full loop, from videos to a promoted model |
 | `candidates.py` | its first part alone: candidates for people to rate |
 | `evaluate.py` | any model, or candidates made anywhere, against a base |
 | `sweep.py` | Table 2: beta and curriculum threshold |
-| `parts.py`, `preference.py`, `release.py` | the steps they share: sets of candidates, pairs, systems, gate and registry |
-| `shards.py` | data sets made shard by shard, by many pods at the same time |
-| `presets.py`, `placement.py`, `alignment.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
+| `parts/` | the steps they share: sets of candidates, pairs, alignment, release, shards |
+| `presets.py`, `placement.py` | where tasks run: GPUs, nodes, volumes, secrets by reference, retries, timeouts |
 | `compilation.py` | names and compilation |
 
 Every prefix under a run's root is that of `v2a_dpo.artifacts.layout.Layout`, as on one machine.

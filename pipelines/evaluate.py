@@ -40,8 +40,8 @@ def evaluation(placement: Placement) -> Any:
                 fetch_model(params=params, model=base, output=at.path("models", "base")), "tracking"
             )
             before = make_base(
-                params=params, root=root, name="test-base", clips=clips, conditions=conditions, generator=value(fetched),
-                scorers=scorers,
+                params=params, root=root, name="test-base", clips=clips, conditions=conditions,
+                generator=value(fetched), scorers=scorers,
             ).outputs  # fmt: skip
             after = make_other(
                 params=params, root=root, clips=clips, conditions=conditions, model=model, candidates=candidates,

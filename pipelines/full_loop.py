@@ -17,12 +17,12 @@ from pipelines.placement import Placement
 def full_loop(placement: Placement) -> Any:
     """The whole loop: candidates, scores, ratings, AudioScore, pairs, alignment, evaluation, report, gate, registry.
 
-    Takes `params` (the content of a params file) and `root` (the prefix of all artifacts). Without more it runs the tiny
-    profile in its own procedural world. `videos` names a prefix with a folder a split (annotation, preference, test),
-    each with a `captions.csv`; `generator` and `scorers` the models' folders then. `ratings_csv` replaces the simulated
-    rater by people. `start_at` is videos, or candidates or pairs for a run that takes those of the finished run at
-    `data_root`. With `promotion` a model that passes the gates becomes champion if it also beats the present one.
-    Running the pipeline again makes only what is missing.
+    Takes `params` (the content of a params file) and `root` (the prefix of all artifacts). Without more it runs the
+    tiny profile in its own procedural world. `videos` names a prefix with one folder per split (annotation, preference,
+    test), each with a `captions.csv`; `generator` and `scorers` the models' folders then. `ratings_csv` replaces the
+    simulated rater by people. `start_at` is videos, or candidates or pairs for a run that takes those of the finished
+    run at `data_root`. With `promotion` a model that passes the gates becomes champion if it also beats the present
+    one. Running the pipeline again makes only what is missing.
     """
     make_sources, make_set, make_test = sources(placement), candidate_set(placement), held_out_set(placement)
     make_pairs, make_system, make_release = preference_pairs(placement), system(placement), release(placement)
@@ -138,8 +138,8 @@ def full_loop(placement: Placement) -> Any:
                 params=params, root=root, data_root=data_root, scorers=judges,
                 annotation_candidates=rated["candidates"], preference_candidates=mined["candidates"],
                 test_clips=test["clips"], base=base, aligned=value(aligned), evaluation=value(evaluated),
-                report=value(page), guidance=value(curve), audioscore=preference["audioscore"], pairs=preference["pairs"],
-                promotion=promotion,
+                report=value(page), guidance=value(curve), audioscore=preference["audioscore"],
+                pairs=preference["pairs"], promotion=promotion,
             )  # fmt: skip
 
     return v2a_dpo

@@ -1,10 +1,11 @@
-"""Where a pipeline's tasks run, fixed when it is compiled: Kubeflow cannot change GPU counts and nodes of a finished spec.
+"""Where a pipeline's tasks run, fixed when it is compiled: Kubeflow cannot change GPU counts and nodes of a finished
+spec.
 
 | preset | for | nodes |
 | --- | --- | --- |
 | `cpu` | the tiny profile and development clusters | any; no GPU anywhere |
 | `gpu` | the official models on single GPUs of 40 GB and more | labelled `nvidia.com/gpu.present=true` |
-| `gpu-large` | tens of thousands of videos; the paper's settings | H100 nodes with 80 GB, wide fan-out, alignment on all GPUs of a node |
+| `gpu-large` | tens of thousands of videos; the paper's settings | H100 nodes with 80 GB, a whole one for alignment |
 
 To adapt one, copy it with `dataclasses.replace` and name the copy in PRESETS.
 """

@@ -1,4 +1,5 @@
-"""The paper's Table 2 (section 3.2): beta and the curriculum threshold, one factor at a time, on top of a finished loop."""
+"""The paper's Table 2 (section 3.2): beta and the curriculum threshold, one factor at a time, on top of a finished
+loop."""
 
 from typing import Any
 
@@ -19,8 +20,8 @@ def sweep(placement: Placement) -> Any:
 
     Takes `params`, `root` (where results go), `loop_root` (a finished run of `v2a-dpo`, whose candidates, scores and
     AudioScore all cells share), `betas` and `thresholds`: complexity scores, or quantiles where `params` names one.
-    The cells are those of the paper: the beta and threshold of `params`, then the other betas at that threshold, then the
-    other thresholds at that beta. With `grid` they are every beta with every threshold.
+    The cells are those of the paper: the beta and threshold of `params`, then the other betas at that threshold, then
+    the other thresholds at that beta. With `grid` they are every beta with every threshold.
     `generator` and `scorers` are the models of that run, unless it was of the tiny profile.
     """
     make_cells = _cells(placement)

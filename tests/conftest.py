@@ -1,4 +1,5 @@
-"""What tests of several rooms need: small videos made on the spot, damaged ones, real footage, and a real S3 server (moto)."""
+"""What tests of several rooms need: small videos made on the spot, damaged ones, real footage, and a real S3 server
+(moto)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _SHARED = {"loop": "the finished loop"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file stay together for `--dist loadgroup`, files that share something too; whole loops come first."""
+    """Tests of one file stay together for `--dist loadgroup`, files that share something too; whole loops come
+    first."""
     group_of_file = {item.path: str(item.path) for item in items}
     for item in items:
         for name in getattr(item, "fixturenames", ()):
@@ -49,7 +51,8 @@ def _write_video(
     pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A video whose brightness rises by one level a frame, with a white square in its top left corner; `audio` is `[channels, S]`."""
+    """A video whose brightness rises by one level a frame, with a white square in its top left corner; `audio` is
+    `[channels, S]`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         video = container.add_stream(codec, rate=rate, options={"crf": "8"} if codec == "libx264" else {})

@@ -1,4 +1,5 @@
-"""Strict JSON schemas of custom resources, made from the OpenAPI schemas in `tests/golden/crds`: what an API server would refuse, refused here."""
+"""Strict JSON schemas of custom resources, made from the OpenAPI schemas in `tests/golden/crds`: what an API server
+would refuse, refused here."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ CRDS = Path(__file__).parent / "golden" / "crds"
 
 
 def strict_schema(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of one OpenAPI v3 schema of a CustomResourceDefinition, in which a field it does not name is an error.
+    """The JSON schema of one OpenAPI v3 schema of a CustomResourceDefinition, in which a field it does not name is an
+    error.
 
-    An API server drops unknown fields in silence, so a misspelt one has no effect; here it is refused. What JSON schema cannot say
-    (`x-kubernetes-*`: validation rules, list keys) is left out; an integer-or-string becomes a choice of both; an object of which
-    the resource says nothing at all (`metadata`, an empty policy) stays open.
+    An API server drops unknown fields in silence, so a misspelt one has no effect; here it is refused. What JSON schema
+    cannot say (`x-kubernetes-*`: validation rules, list keys) is left out; an integer-or-string becomes a choice of
+    both; an object of which the resource says nothing at all (`metadata`, an empty policy) stays open.
     """
     schema = {key: value for key, value in openapi.items() if not key.startswith("x-kubernetes-") and key != "default"}
     if openapi.get("x-kubernetes-int-or-string"):
@@ -45,7 +47,8 @@ def _validator(kind: str) -> tuple[str, Draft202012Validator]:
 
 
 def custom_resource_errors(manifest: dict[str, Any]) -> list[str]:
-    """What is wrong with `manifest`, one sentence a place; empty when it would be accepted. Its kind must have a file in `golden/crds`."""
+    """What is wrong with `manifest`, one sentence a place; empty when it would be accepted. Its kind must have a file
+    in `golden/crds`."""
     api_version, validator = _validator(manifest["kind"])
     errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
     if manifest.get("apiVersion") != api_version:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 
 class MLflowServer:
-    """A server with its database in `folder` and its files under `artifact_root`; it keeps its port when it starts again."""
+    """A server with its database in `folder` and its files under `artifact_root`; it keeps its port when it starts
+    again."""
 
     def __init__(self, folder: Path, *, database: Path, artifact_root: str, environment: dict[str, str]) -> None:
         self.folder = folder

@@ -16,7 +16,8 @@ def silent(description: str, done: int, total: int) -> None:
 
 
 class ProgressLines:
-    """Prints a line for a loop's end, and on the way at most one every `every_s` seconds: what a pod's log should hold."""
+    """Prints a line for a loop's end, and on the way at most one every `every_s` seconds: what a pod's log should
+    hold."""
 
     def __init__(self, *, every_s: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s

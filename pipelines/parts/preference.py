@@ -20,7 +20,8 @@ class Preference(NamedTuple):
 
 
 def preference_pairs(placement: Placement) -> Part:
-    """The part that makes the pairs, from people's ratings if there is a CSV of them, or takes those of an earlier run."""
+    """The part that makes the pairs, from people's ratings if there is a CSV of them, or takes those of an earlier
+    run."""
     score_all = score_shards(placement)
 
     @dsl.pipeline(name="preference-pairs", description="Scores, ratings, AudioScore and preference pairs")

@@ -12,15 +12,7 @@ from components.tiny import pretrain, world
 from pipelines.parts.shards import Prepared, candidate_shards, prepared_shards, score_shards
 from pipelines.parts.values import Part, layout
 from pipelines.placement import Placement
-
-
-class Sources(NamedTuple):
-    """Where a run's videos, the events in them, its base generator and its scorers lie."""
-
-    videos: str
-    events: str
-    generator: str
-    scorers: str
+from v2a_dpo.orchestration.existing import ClipSet, Sources
 
 
 def sources(placement: Placement) -> Part:
@@ -42,14 +34,6 @@ def sources(placement: Placement) -> Part:
         )
 
     return part
-
-
-class ClipSet(NamedTuple):
-    """Where the clips of a split, their conditions and their candidates lie."""
-
-    clips: str
-    conditions: str
-    candidates: str
 
 
 def candidate_set(placement: Placement) -> Part:

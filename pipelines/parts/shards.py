@@ -1,8 +1,8 @@
 """Data sets made shard by shard, by many pods at the same time: clips and conditions, candidates, scores.
 
-Each is a pipeline of three kinds of tasks: a plan deals the shards out, workers make theirs, and the call that completes
-the data set finds the workers' shards, makes what is missing, and writes the manifest. It runs where the workers do,
-because it may have to do the work of one.
+Each is a pipeline of three kinds of tasks: a plan deals the shards out, workers make theirs, and the call that
+completes the data set finds the workers' shards, makes what is missing, and writes the manifest. It runs where the
+workers do, because it may have to do the work of one.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,8 @@ def prepared_shards(placement: Placement) -> Part:
 
 
 def candidate_shards(placement: Placement) -> Part:
-    """The part that makes the candidates called `name` for all clips of `conditions`; `count` 0: as many as `params` say."""
+    """The part that makes the candidates called `name` for all clips of `conditions`; `count` 0: as many as `params`
+    say."""
 
     @dsl.pipeline(name="generate-shards", description="Candidates for all clips, shard by shard")
     def part(params: dict, root: str, name: str, conditions: str, generator: str, count: int = 0) -> str:

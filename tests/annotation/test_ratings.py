@@ -86,7 +86,8 @@ def test_a_missing_column_and_an_empty_file_are_refused(imported):
         (" Clip_ID , Sample,Rating ,RATER,source,\na,0.0,good,jo,human,\na,1.0,bad,jo,human,\n,,,,,\n\n", "utf-8"),
         ("clip id;sample;rating;rater;source\r\na;0,0;good;jo;human\r\na;1,0;bad;jo;human\r\n", "utf-8"),
         (
-            'remark,clip_id,sample,rating,rater,source\n"so ""tinny"", late",a,0,good,jo,human\n5" off,a,1,bad,jo,human\n',
+            'remark,clip_id,sample,rating,rater,source\n"so ""tinny"", late",a,0,good,jo,human\n5" '
+            "off,a,1,bad,jo,human\n",
             "utf-8",
         ),
         (

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "v2a_dpo"
-_PROGRAM = "import json, sys; from v2a_dpo.artifacts.code import code_of; print(json.dumps(dict(code_of(*sys.argv[1:]).functions)))"
+_PROGRAM = (
+    "import json, sys; from v2a_dpo.artifacts.code import code_of; "
+    "print(json.dumps(dict(code_of(*sys.argv[1:]).functions)))"
+)
 
 MINE = "v2a_dpo.stages.mine:mine"
 ENCODERS = "v2a_dpo.models.mmaudio.encoders:MMAudioEncoders"

@@ -1,4 +1,5 @@
-"""The real client of Kubeflow Pipelines against a server on loopback: upload, start, status, cancel, schedules, failures."""
+"""The real client of Kubeflow Pipelines against a server on loopback: upload, start, status, cancel, schedules,
+failures."""
 
 import logging
 import socket

@@ -28,7 +28,10 @@ def _table(tmp_path, text, name="captions.csv"):
 
 
 def test_vggsound_lists_are_read(videos, tmp_path):
-    text = '-abcdefghij,130,"male speech, man speaking",test\nF8Zt3mYlOqU,4,whale calling,train\nmissing0000,10,dog barking,test\n'
+    text = (
+        '-abcdefghij,130,"male speech, man speaking",test\nF8Zt3mYlOqU,4,whale '
+        "calling,train\nmissing0000,10,dog barking,test\n"
+    )
     first, second = read_clips(VideoFolder(str(videos)), _table(tmp_path, text), split="test")
     prompt = "male speech, man speaking"
     assert first == CaptionedClip("-abcdefghij_000130", f"{videos}/-abcdefghij_000130.mp4", 0.0, prompt, prompt, True)

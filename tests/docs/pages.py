@@ -23,7 +23,8 @@ def prose(page: Path) -> str:
 
 
 def console_lines(page: Path) -> list[str]:
-    """The commands of a page's console blocks, continued lines joined; where a block has prompts, the rest is output."""
+    """The commands of a page's console blocks, continued lines joined; where a block has prompts, the rest is
+    output."""
     found = []
     for body in blocks(page, "console"):
         lines = [line.strip() for line in body.replace("\\\n", " ").splitlines() if line.strip()]
@@ -33,7 +34,8 @@ def console_lines(page: Path) -> list[str]:
 
 
 def words(command: str) -> list[str]:
-    """The words of a command as the shell sees them, without what surrounds it: comments, `RUN=$(...)`, a path in front."""
+    """The words of a command as the shell sees them, without what surrounds it: comments, `RUN=$(...)`, a path in
+    front."""
     inner = re.fullmatch(r"\w+=\$\((.*)\)", command)
     found = shlex.split(inner[1] if inner else command, comments=True)
     while found and re.match(r"[A-Z_]+=", found[0]):

@@ -1,4 +1,5 @@
-"""KFP's local runner: every task a process of its own, started afresh or, cheaper, by a server that has torch loaded."""
+"""KFP's local runner: every task a process of its own, started afresh or, cheaper, by a server that has torch
+loaded."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def run(pipeline: Callable[..., PipelineTask], *, folder: Path, **arguments: obj
 
 
 def plant_killer(folder: Path, *, component: str, within: str) -> Path:
-    """Writes what kills a task of `component` inside the function `within` (a qualified name) into `folder`, for PYTHONPATH.
+    """Writes what kills a task of `component` inside the function `within` (a qualified name) into `folder`, for
+    PYTHONPATH.
 
     Returns the file that appears when a task was killed.
     """

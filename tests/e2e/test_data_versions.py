@@ -1,4 +1,5 @@
-"""A finished loop as a data version: committed, pushed to S3, pulled into a fresh clone, and compared with an experiment."""
+"""A finished loop as a data version: committed, pushed to S3, pulled into a fresh clone, and compared with an
+experiment."""
 
 import csv
 import io

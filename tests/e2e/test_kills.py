@@ -1,4 +1,5 @@
-"""Stages killed with SIGKILL at three moments, then finished: the artifacts equal the uninterrupted ones byte for byte."""
+"""Stages killed with SIGKILL at three moments, then finished: the artifacts equal the uninterrupted ones byte for
+byte."""
 
 import os
 import random

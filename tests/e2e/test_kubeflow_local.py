@@ -1,4 +1,5 @@
-"""Pipelines on Kubeflow's local runner with S3 and a real MLflow server: the numbers of `v2a-dpo run`, whatever happens."""
+"""Pipelines on Kubeflow's local runner with S3 and a real MLflow server: the numbers of `v2a-dpo run`, whatever
+happens."""
 
 import json
 import os

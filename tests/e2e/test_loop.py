@@ -1,4 +1,5 @@
-"""The whole loop for real, so small that its models learn next to nothing: what is tested is that everything fits together."""
+"""The whole loop for real, so small that its models learn next to nothing: what is tested is that everything fits
+together."""
 
 import json
 import shutil

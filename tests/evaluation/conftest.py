@@ -235,7 +235,8 @@ def curve(loop, evaluated):
 
 @pytest.fixture(scope="session")
 def learning(loop):
-    """Folders of AudioScore, pairs and alignment, the first two by their own stages; returns (audioscore, pairs, alignment)."""
+    """Folders of AudioScore, pairs and alignment, the first two by their own stages; returns (audioscore, pairs,
+    alignment)."""
     from v2a_dpo.stages.mine import mine
     from v2a_dpo.stages.train_audioscore import train_audioscore
 

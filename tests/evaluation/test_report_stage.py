@@ -126,7 +126,8 @@ def test_the_page_fits_the_window_and_nothing_complains(browser, page, width):
     assert browser.evaluate("innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     tall = browser.evaluate(
-        "[...document.querySelectorAll('svg, video, table, button')].filter(e => e.getClientRects().length === 0).length"
+        "[...document.querySelectorAll('svg, video, table, button')].filter(e => "
+        "e.getClientRects().length === 0).length"
     )
     assert tall == 0, "something is not drawn"
     browser.screenshot(page.with_name(f"{width}.png"))

@@ -16,7 +16,10 @@ from v2a_dpo.generation.engine import CandidateEngine
 from v2a_dpo.media.audio import decode_flac
 
 CLIPS = [f"clip{index}" for index in range(11)]
-CPU_FULL = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+CPU_FULL = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 9 bytes."
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,8 @@ def generated(drawing, conditions, *, clips_per_batch):
 
 
 def fail_when(monkeypatch, drawing, too_much, error):
-    """Lets the sampler run out of memory on batches of clip ids for which `too_much` holds; returns the sizes it met."""
+    """Lets the sampler run out of memory on batches of clip ids for which `too_much` holds; returns the sizes it
+    met."""
     sizes = []
     real = drawing.latents
 

@@ -75,9 +75,9 @@ def test_real_videos_need_models_and_ratings_unless_they_are_to_be_rated(tmp_pat
 
 
 def test_what_is_gone_cannot_be_taken(tmp_path):
-    with pytest.raises(UserError, match="nothing here"):
+    with pytest.raises(UserError, match="Not found"):
         take_existing(str(tmp_path / "gone"))
-    with pytest.raises(UserError, match="nothing here"):
+    with pytest.raises(UserError, match="Not found"):
         take_loop(loop_root=str(tmp_path), generator="", scorers="")
 
 

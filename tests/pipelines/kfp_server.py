@@ -1,7 +1,7 @@
 """A stand-in for the REST API of Kubeflow Pipelines: a real server on loopback that keeps what it is sent.
 
-It answers what `kfp.Client` asks (paths of version v2beta1), as a server of 2.17 does: nodes of the workflow carry no pod
-names, and moments that have not come are the beginning of 1970. A run moves on by one task with every look at it.
+It answers what `kfp.Client` asks (paths of version v2beta1), as a server of 2.17 does: nodes of the workflow carry no
+pod names, and moments that have not come are the beginning of 1970. A run moves on by one task with every look at it.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ class KubeflowServer(LoopbackServer):
         return 200, created
 
     def _nodes(self, looks: int) -> list[dict[str, Any]]:
-        """The workflow's nodes at the `looks`-th look: each task has a driver, a node of its name, and an executor in it."""
+        """The workflow's nodes at the `looks`-th look: each task has a driver, a node of its name, and an executor in
+        it."""
         nodes = [_node("root-driver", "SUCCEEDED"), _node("root", "RUNNING")]
         for position, name in enumerate(self.tasks[:looks]):
             over = position < looks - 1

@@ -17,7 +17,8 @@ from v2a_dpo.models.base import Conditions, VideoToAudioModel
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Latents `[2B, L, C]`, winners first, with what winner and loser of a pair share: conditions, time `[B]`, noise `[B, L, C]`."""
+    """Latents `[2B, L, C]`, winners first, with what winner and loser of a pair share: conditions, time `[B]`, noise
+    `[B, L, C]`."""
 
     latents: Tensor
     conditions: Conditions

@@ -45,10 +45,10 @@ def flow_dpo(policy_2B: Tensor, reference_2B: Tensor, *, beta: float) -> FlowDPO
 
         loss = - mean_B log sigmoid( -(beta / 2) [(e_w - e_w_ref) - (e_l - e_l_ref)] )
 
-    The errors are means over latent dimensions (`velocity_errors`); beta is constant in t; the four errors of a pair share
-    one t and one noise. The paper's printed Eq. 5 lacks the outer bracket: beta would weigh the winner alone, and the
-    loser would enter with the wrong sign. With policy = reference: z = 0, loss = ln 2, and the derivative by each winner's
-    error is +beta / (4 B), by each loser's -beta / (4 B).
+    The errors are means over latent dimensions (`velocity_errors`); beta is constant in t; the four errors of a pair
+    share one t and one noise. The paper's printed Eq. 5 lacks the outer bracket: beta would weigh the winner alone, and
+    the loser would enter with the wrong sign. With policy = reference: z = 0, loss = ln 2, and the derivative by each
+    winner's error is +beta / (4 B), by each loser's -beta / (4 B).
     """
     winner_difference_B, loser_difference_B = (policy_2B - reference_2B).chunk(2)
     z_B = -(beta / 2) * (winner_difference_B - loser_difference_B)

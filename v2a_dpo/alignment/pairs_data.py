@@ -35,7 +35,8 @@ _CACHE = "pairs-"
 
 @dataclass(frozen=True)
 class PairData:
-    """All pairs: their keys, phases, and memory-mapped latents `[P, 2, L, C]` (winner, loser) and conditions `[P, ...]`."""
+    """All pairs: their keys, phases, and memory-mapped latents `[P, 2, L, C]` (winner, loser) and conditions `[P,
+    ...]`."""
 
     clip_id: list[str]
     winner: np.ndarray
@@ -45,7 +46,8 @@ class PairData:
     conditions: dict[str, np.ndarray]
 
     def batch(self, pair: np.ndarray, visit: np.ndarray | Sequence[str], *, seed: int) -> PairBatch:
-        """The batch of these pairs; time (uniform in [0, 1)) and noise belong to (seed, pair, visit), whatever the batch."""
+        """The batch of these pairs; time (uniform in [0, 1)) and noise belong to (seed, pair, visit), whatever the
+        batch."""
         latents = torch.from_numpy(np.ascontiguousarray(self.latents[pair].swapaxes(0, 1))).float()
         conditions = {name: torch.from_numpy(values[pair]).float() for name, values in self.conditions.items()}
         times, noises = [], []

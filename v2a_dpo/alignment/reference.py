@@ -1,10 +1,10 @@
 """The frozen reference as two numbers a visit.
 
-Time and noise of a visit belong to (seed, pair, visit), so all that Flow-DPO ever needs of the reference is its error on
-the winner and on the loser of each visit. Before its first step the policy **is** the reference: these errors are computed
-then, with the very batches that training will see, and stored. So there is no second network in memory, a step costs one
-forward pass less, z is exactly 0 at step 0, and another run in the same log folder that differs in beta or learning
-rate alone finds them ready; a run with a log folder of its own, such as a cell of a sweep, computes them anew.
+Time and noise of a visit belong to (seed, pair, visit), so all that Flow-DPO ever needs of the reference is its error
+on the winner and on the loser of each visit. Before its first step the policy **is** the reference: these errors are
+computed then, with the very batches that training will see, and stored. So there is no second network in memory, a step
+costs one forward pass less, z is exactly 0 at step 0, and another run in the same log folder that differs in beta or
+learning rate alone finds them ready; a run with a log folder of its own, such as a cell of a sweep, computes them anew.
 """
 
 from __future__ import annotations

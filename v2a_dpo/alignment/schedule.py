@@ -1,4 +1,5 @@
-"""Which pair is visited when, and how fast the model learns: everything a function of the step alone, so that resuming is exact."""
+"""Which pair is visited when, and how fast the model learns: everything a function of the step alone, so that resuming
+is exact."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class VisitOrder:
 
 
 def split_pairs(clip_id: list[str], *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the held-out pairs: whole clips by a seeded hash of the clip id, at least one for training.
+    """Indices of the training and of the held-out pairs: whole clips by a seeded hash of the clip id, at least one for
+    training.
 
     A positive `share` holds out at least one clip when there are two. The held-out pairs come in the order of the hash,
     so that any first part of them is a fair sample of all pairs, however the pairs are ordered.
@@ -72,7 +74,8 @@ def visit_order(
 
 
 def _share_steps(pairs: dict[str, int], steps: int) -> dict[str, int]:
-    """Steps in proportion to pairs; a phase with pairs gets at least one while there are steps, one without gets none."""
+    """Steps in proportion to pairs; a phase with pairs gets at least one while there are steps, one without gets
+    none."""
     present = [name for name, count in pairs.items() if count]
     total = sum(pairs.values())
     shares: dict[str, int] = {}

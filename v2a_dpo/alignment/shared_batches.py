@@ -1,4 +1,5 @@
-"""The batches of a run, and each process's share of them: pairs and noise do not depend on how many processes there are."""
+"""The batches of a run, and each process's share of them: pairs and noise do not depend on how many processes there
+are."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ class Dataset:
         return read_quarantine(self.folder)
 
     def verify(self) -> list[str]:
-        """The names of the shards that are missing or whose data differ from the manifest's checksums, by reading all."""
+        """The names of the shards that are missing or whose data differ from the manifest's checksums, by reading
+        all."""
         return [entry.name for entry in self.shards if data_checksum(self.folder, entry.name) != entry.sha256]
 
 

@@ -60,7 +60,8 @@ def folder_fingerprint(uri: str | Path) -> str:
 
 
 def content_probe(uri: str | Path) -> str:
-    """A digest of a media file's size and of its first and last 64 KiB: tells files apart without reading them whole."""
+    """A digest of a media file's size and of its first and last 64 KiB: tells files apart without reading them
+    whole."""
     with open_input(uri) as file:
         size = file.seek(0, SEEK_END)
         file.seek(0)

@@ -38,8 +38,8 @@ def new_folder(uri: str | Path) -> Iterator[Path]:
     """A local folder to fill, which takes the place of `uri` when the block ends without an error.
 
     A local `uri` appears by one rename: a reader finds the old folder, the new one or, between the two renames, none,
-    never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written, or
-    when what is there holds anything but JSON, array and checksum files: nobody's other files are deleted.
+    never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written,
+    or when what is there holds anything but JSON, array and checksum files: nobody's other files are deleted.
     """
     with reported("written", uri):
         if is_remote(uri):
@@ -109,7 +109,8 @@ def _upload(folder: Path, uri: str | Path) -> None:
 
 @contextmanager
 def local_copy(uri: str | Path) -> Iterator[Path]:
-    """The files directly inside the folder `uri` in a local folder: the folder itself, or a download while the block runs."""
+    """The files directly inside the folder `uri` in a local folder: the folder itself, or a download while the block
+    runs."""
     if not is_remote(uri):
         yield local_path(uri)
         return

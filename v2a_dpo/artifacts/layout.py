@@ -22,7 +22,7 @@ class Layout:
 
     @property
     def world(self) -> str:
-        """The procedural videos of the tiny profile, a folder a split."""
+        """The procedural videos of the tiny profile, one folder per split."""
         return self.path("world")
 
     @property

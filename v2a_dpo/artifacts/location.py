@@ -148,7 +148,8 @@ def read_bytes(uri: str | Path) -> bytes:
 
 
 def file_sizes(uri: str | Path) -> dict[str, int]:
-    """The files directly inside the folder `uri`, by name, with their sizes in bytes; empty when there is no such folder.
+    """The files directly inside the folder `uri`, by name, with their sizes in bytes; empty when there is no such
+    folder.
 
     One listing, whatever the number of files. Raises UserError when the location cannot be reached.
     """

@@ -41,7 +41,8 @@ class TensorType:
 
 
 def tensor_field(name: str, tensor: TensorType) -> pa.Field:
-    """A column of fixed-shape tensors; dtype and shape stand in the field's metadata, so that any reader can decode it."""
+    """A column of fixed-shape tensors; dtype and shape stand in the field's metadata, so that any reader can decode
+    it."""
     metadata = {"dtype": tensor.dtype, "shape": json.dumps(list(tensor.shape), allow_nan=False)}
     return pa.field(name, pa.binary(tensor.num_bytes), nullable=False, metadata=metadata)
 
@@ -136,7 +137,8 @@ RATINGS = TableSchema(
     key=("clip_id", "sample", "rater"),
 )
 
-#: Winner and loser candidates of one clip; `source` is `audioscore`, `human` or `simulated`, `phase` is `easy` or `hard`.
+#: Winner and loser candidates of one clip; `source` is `audioscore`, `human` or `simulated`, `phase` is `easy` or
+#: `hard`.
 PAIRS = TableSchema(
     "pairs",
     1,

@@ -41,8 +41,8 @@ class _Part:
 def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
     """Puts the local `file` at the remote `uri`; a reader finds the old object, the new one, or none.
 
-    On S3, parts that an earlier, killed upload of the same content left are not sent again. Raises UserError when it cannot
-    be written after several tries.
+    On S3, parts that an earlier, killed upload of the same content left are not sent again. Raises UserError when it
+    cannot be written after several tries.
     """
     with reported("written", uri):
         if not uri.startswith("s3://"):
@@ -69,8 +69,8 @@ def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
 def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
     """Brings the object at the remote `uri` to the local `file`, which appears when it is whole and its checksums fit.
 
-    On S3, a fetch that was killed goes on where it was, if the object is still the same. Raises UserError when there is no
-    such object, or when what arrives twice is not what was stored.
+    On S3, a fetch that was killed goes on where it was, if the object is still the same. Raises UserError when there is
+    no such object, or when what arrives twice is not what was stored.
     """
     with reported("read", uri):
         if not uri.startswith("s3://"):

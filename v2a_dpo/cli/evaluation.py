@@ -12,7 +12,8 @@ EVALUATE = "Evaluate"
 Events = Annotated[
     str | None,
     file(
-        f"events.json, for the quality by the SIMULATED rater [default: {AT.events} in the tiny profile, otherwise none]"
+        f"events.json, for the quality by the SIMULATED rater [default: {AT.events} in the tiny profile, "
+        "otherwise none]"
     ),
 ]
 

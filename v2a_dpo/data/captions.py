@@ -92,7 +92,7 @@ def _parse(captions: str) -> list[dict[str, str]]:
     """The table's lines as our own columns, each with its `line` number."""
     lines = read_table(captions)
     if not lines:
-        raise UserError("This caption table is empty.", where=captions, remedy="Give one line a clip.")
+        raise UserError("This caption table is empty.", where=captions, remedy="Give one line per clip.")
     if len(lines[0].cells) == 4 and lines[0].cells[1].isdecimal():
         listed = [_row(line, ["youtube_id", "start", "label", "split"]) for line in lines]
         return [_with_prompt({**row, "clip_id": _vggsound_id(row)}) for row in listed]
@@ -123,7 +123,9 @@ def _parse(captions: str) -> list[dict[str, str]]:
             ),
         )
     if not rows:
-        raise UserError("This caption table has a header and no lines.", where=captions, remedy="Give one line a clip.")
+        raise UserError(
+            "This caption table has a header and no lines.", where=captions, remedy="Give one line per clip."
+        )
     return rows
 
 

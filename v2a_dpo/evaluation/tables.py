@@ -43,7 +43,8 @@ def shown_metrics(comparison: Comparison, *, rater: str) -> list[Metric]:
 
 
 def paper_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
-    """One row per system, base and aligned, and one column per metric, with intervals; the arrows say which way is better.
+    """One row per system, base and aligned, and one column per metric, with intervals; the arrows say which way is
+    better.
 
     The paper's Table 1 also has other systems' published rows and a column of parameter counts.
     """

@@ -1,1 +1,1 @@
-"""The generation engine: conditions of clips in, N candidates a clip out, at the speed of the hardware."""
+"""The generation engine: conditions of clips in, N candidates per clip out, at the speed of the hardware."""

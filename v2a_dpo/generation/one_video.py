@@ -40,8 +40,8 @@ class OneVideoGenerator:
     ) -> Soundtracks:
         """The sounds of the first `duration_s` seconds of `video` (path or URI); an empty `prompt` means no text.
 
-        The noise comes from `settings.seed` and `clip_id` alone, so that the same video under another name sounds the same.
-        Raises VideoMissing, VideoUnreadable or VideoTooShort when the video cannot be used.
+        The noise comes from `settings.seed` and `clip_id` alone, so that the same video under another name sounds the
+        same. Raises VideoMissing, VideoUnreadable or VideoTooShort when the video cannot be used.
         """
         frames = read_frames(video, self.model.frame_streams, duration_s=duration_s)
         sampler = CandidateSampler(self.model, settings, duration_s=duration_s, precision=self._precision)

@@ -74,7 +74,8 @@ class CandidateSampler:
             self._empty = model.embed(model.empty_conditions(duration_s).to(self.device))
 
     def noise(self, clip_ids: Sequence[str]) -> Tensor:
-        """The initial noise `[B * N, L, C]`: each row's own, whatever the batch (design: random numbers belong to rows)."""
+        """The initial noise `[B * N, L, C]`: each row's own, whatever the batch (design: random numbers belong to
+        rows)."""
         rows = [
             row_noise(self.latent_shape, self.settings.seed, clip_id, sample)
             for clip_id in clip_ids

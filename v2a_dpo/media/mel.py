@@ -38,7 +38,8 @@ MEL_44K = MelSettings(44_100, 2048, 512, 128, 0.0, 22_050.0, "e")
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram of waveforms in [-1, 1]: magnitudes, Slaney bands with Slaney area norm, floored logarithm."""
+    """Log-mel spectrogram of waveforms in [-1, 1]: magnitudes, Slaney bands with Slaney area norm, floored
+    logarithm."""
 
     window: Tensor
     basis: Tensor

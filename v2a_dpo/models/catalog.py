@@ -17,7 +17,8 @@ from v2a_dpo.models.base import VideoToAudioModel
 if TYPE_CHECKING:
     from v2a_dpo.models.mmaudio.cost import MMAudioCost
 
-#: Family -> module whose `load(folder)` returns the generator. Named by path so that a family is imported only when used.
+#: Family -> module whose `load(folder)` returns the generator. Named by path so that a family is imported only when
+#: used.
 FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tiny.generator"}
 
 _MMAUDIO = "v2a_dpo.models.mmaudio"
@@ -43,8 +44,8 @@ def velocity_code(folder: str | Path) -> tuple[str, ...]:
 def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioModel:
     """The generator saved in the local model `folder`, on `device`, in evaluation mode and without gradients.
 
-    `auto` takes the first GPU if there is one. Raises UserError when the folder holds no model of a known family, or when
-    checksums were recorded in it and a file is not what it was.
+    `auto` takes the first GPU if there is one. Raises UserError when the folder holds no model of a known family, or
+    when checksums were recorded in it and a file is not what it was.
     """
     module = import_module(FAMILIES[_family(folder)])
     if has_checksums(Path(folder)):

@@ -1,8 +1,8 @@
 """Reduced precision for inference: autocast, and weights rounded once for it.
 
-Autocast over float32 weights keeps time embeddings, rotary positions and norms exact, but rounds a billion weights again
-at every step. Rounding the weights of linear layers and convolutions beforehand, under the same autocast, gives the same
-numbers bit for bit without that work and in half the memory.
+Autocast over float32 weights keeps time embeddings, rotary positions and norms exact, but rounds a billion weights
+again at every step. Rounding the weights of linear layers and convolutions beforehand, under the same autocast, gives
+the same numbers bit for bit without that work and in half the memory.
 """
 
 from __future__ import annotations

@@ -178,7 +178,8 @@ class SynchformerVisual(nn.Module):
             ) from error
 
     def tokens(self, segments_BTCHW: Tensor) -> Tensor:
-        """The transformer's output `[B, 1 + time x patches, D]` for segments, class token first, before the last norm."""
+        """The transformer's output `[B, 1 + time x patches, D]` for segments, class token first, before the last
+        norm."""
         patches = self.patch_embed_3d(segments_BTCHW.transpose(1, 2))
         positions = self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]
         class_token = (self.cls_token + self.pos_embed[:, :1]).expand(patches.shape[0], -1, -1)

@@ -1,4 +1,5 @@
-"""Before the first pod with a GPU starts: what a pipeline run was given is looked at, and what is wrong is said at once."""
+"""Before the first pod with a GPU starts: what a pipeline run was given is looked at, and what is wrong is said at
+once."""
 
 from __future__ import annotations
 
@@ -31,9 +32,11 @@ def check_run(
     to_be_rated: bool = False,
     progress: Progress = silent,
 ) -> str:
-    """The prefix of the clips, conditions and candidates: `root`, or `data_root` for a run that starts from existing ones.
+    """The prefix of the clips, conditions and candidates: `root`, or `data_root` for a run that starts from existing
+    ones.
 
-    Keeps what was asked for as `run-request.json` under `root`. A run whose candidates are `to_be_rated` needs no ratings yet. Raises UserError that names the mistake when something is missing.
+    Keeps what was asked for as `run-request.json` under `root`. A run whose candidates are `to_be_rated` needs no
+    ratings yet. Raises UserError that names the mistake when something is missing.
     """
     if root.endswith("/") or (data_root or "").endswith("/"):
         raise UserError("The prefix ends with a slash.", where="root, data_root", remedy="Leave the slash out.")
@@ -52,7 +55,8 @@ def check_run(
         raise UserError(
             "Nobody rated the candidates: only the tiny profile's own videos can be rated by the simulated rater.",
             where="ratings_csv",
-            remedy="Make the candidates with the pipeline `candidates`, have people rate them, then run this with their CSV file.",
+            remedy="Make the candidates with the pipeline `candidates`, have people rate them, then run "
+            "this with their CSV file.",
         )
     if ratings_csv is not None and not exists(ratings_csv):
         raise UserError("There is no such file of ratings.", where=ratings_csv, remedy="Check ratings_csv.")
@@ -90,7 +94,7 @@ def _check_sources(
         needed += [join(videos, split, "captions.csv") for split in SPLITS]
     for location in needed:
         if not exists(location):
-            raise UserError("There is nothing here.", where=location, remedy="Check the run's arguments.")
+            raise UserError("Not found.", where=location, remedy="Check the run's arguments.")
 
 
 def _check_data(at: Layout, *, pairs: bool) -> None:

@@ -1,6 +1,7 @@
-"""What a pipeline run takes as it finds it, instead of making it."""
+"""What a pipeline run takes as it is, instead of making it.
 
-from __future__ import annotations
+No annotation is postponed here: KFP reads the fields of `Sources` and `ClipSet` as types.
+"""
 
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ class Sources(NamedTuple):
 def take_existing(location: str) -> str:
     """The `location`, after a look whether there is anything; raises UserError when there is not."""
     if not exists(location):
-        raise UserError("There is nothing here.", where=location, remedy="Start the run at an earlier step.")
+        raise UserError("Not found.", where=location, remedy="Start the run at an earlier step.")
     print(f"Taken as it is: {location}", flush=True)
     return location
 

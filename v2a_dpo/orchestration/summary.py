@@ -1,4 +1,5 @@
-"""After a pipeline run, however it ended: what came of it, kept beside its artifacts and sent to whoever waits for it."""
+"""After a pipeline run, however it ended: what came of it, kept beside its artifacts and sent to whoever waits for
+it."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class RunSummary:
 
 
 def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSummary:
-    """Writes `run-summary.json` under `root`, tells the webhook in V2A_DPO_WEBHOOK if it is set, and returns the summary.
+    """Writes `run-summary.json` under `root`, tells the webhook in V2A_DPO_WEBHOOK if it is set, and returns the
+    summary.
 
     Reads only what is there, so it works after a failure too. A webhook that does not answer is reported in the log.
     """

@@ -92,7 +92,8 @@ def collect_sweep(
     output: str,
     progress: Progress = silent,
 ) -> str:
-    """The table of all cells as Markdown, a row a cell and first the base; also in `output` as CSV and, with intervals, JSON.
+    """The table of all cells as Markdown, a row a cell and first the base; also in `output` as CSV and, with intervals,
+    JSON.
 
     `pairs` and `evaluations` are the folders that `mine` and `evaluate` wrote, in the order of `cells`: of the first
     comes the share of pairs that are easy.

@@ -1,7 +1,8 @@
 """How a workflow engine runs a stage: plain values in, progress as log lines, and small descriptions of the result out.
 
 An engine knows texts, numbers and structures of them, and hands small files from step to step. Here they become what a
-stage takes; no engine is imported. The data themselves stay where the stage puts them: only what describes them travels.
+stage takes; no engine is imported. The data themselves stay where the stage puts them: only what describes them
+travels.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ def run_stage(
 ) -> Any:
     """What `stage` returns for these parameters and arguments.
 
-    An empty text among `arguments` means "not given"; `shards` is one of the texts of `plan_shards`. `data`, `model` and
-    `page` name the data set, the model folder (empty: the one returned) or the file to show, and the artifact for it;
-    `numbers` the artifact for its numbers, and a JSON file that holds them, or an empty text for those of its summary.
+    An empty text among `arguments` means "not given"; `shards` is one of the texts of `plan_shards`. `data`, `model`
+    and `page` name the data set, the model folder (empty: the one returned) or the file to show, and the artifact for
+    it; `numbers` the artifact for its numbers, and a JSON file that holds them, or an empty text for those of its
+    summary.
     """
     values = {name: None if value == "" else value for name, value in arguments.items()}
     shards = arguments.get("shards") or ""

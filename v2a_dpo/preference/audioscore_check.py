@@ -44,8 +44,10 @@ def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool
     held_out = metrics["held_out"]
     if held_out["accuracy"] <= held_out["majority_accuracy"] and not allow_weak:
         raise UserError(
-            f"This AudioScore is right on {held_out['accuracy']:.3f} of {held_out['ratings']} held-out ratings, and always "
-            f"answering the commonest label is on {held_out['majority_accuracy']:.3f}: it has learned nothing to mine by.",
+            f"This AudioScore is right on {held_out['accuracy']:.3f} of {held_out['ratings']} held-out "
+            "ratings, and always "
+            f"answering the commonest label is on {held_out['majority_accuracy']:.3f}: it has learned "
+            "nothing to mine by.",
             where=join(folder, METRICS_FILE),
             remedy="Rate more clips, with Good and Bad among them; or set mine.allow_weak_audioscore=true, "
             "for example where the labels are very unequal but pair_accuracy is high.",

@@ -171,7 +171,8 @@ def split_threshold(pairs: pa.Table, threshold: Threshold) -> float:
     rated = 1 - pc.mean(pc.equal(pairs["source"], AUDIOSCORE)).as_py()
     if rated > threshold.quantile:
         raise UserError(
-            f"{threshold.quantile:g} of all pairs are to be hard, but {rated:.3f} of them come from ratings and always are.",
+            f"{threshold.quantile:g} of all pairs are to be hard, but {rated:.3f} of them come from "
+            "ratings and always are.",
             where="mine.threshold.quantile",
             remedy=f"Set it above {rated:.3f}, give mine.threshold.value instead, or mine more clips.",
         )

@@ -16,7 +16,8 @@ from v2a_dpo.weights.provenance import LicenceFlags
 _ALLOWED = {
     "allowed": "allowed",
     "forbidden": "**forbidden**: weights inside are licensed for non-commercial use only",
-    "unknown": "**unknown**: some bundled weights have no stated licence, or scorers that are not free chose the pairs; "
+    "unknown": "**unknown**: some bundled weights have no stated licence, or scorers that are not free "
+    "chose the pairs; "
     "treat the model as not for commercial use",
 }
 
@@ -79,7 +80,8 @@ def _method(params: Params, role: str) -> str:
     order = "easy pairs first" if align.curriculum else "all pairs mixed"
     return (
         f"Flow-DPO with beta {align.beta:g}, learning rate {align.learning_rate:g}, {align.steps} steps of "
-        f"{align.batch_size} pairs, {order}; pairs are the best and the worst of {params.generate.candidates} candidates "
+        f"{align.batch_size} pairs, {order}; pairs are the best and the worst of "
+        f"{params.generate.candidates} candidates "
         f"per clip by AudioScore over five scores ({params.score.scorers} scorers). See docs/paper.md."
     )
 

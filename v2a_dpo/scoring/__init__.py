@@ -1,1 +1,1 @@
-"""The five scores of a candidate, one file a score, all behind one small interface."""
+"""The five scores of a candidate: one file per score, one small interface for all."""

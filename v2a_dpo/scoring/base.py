@@ -1,4 +1,5 @@
-"""What every scorer offers. Letters in tensor names: B clips, N candidates of each, S audio samples, D dimensions, K classes."""
+"""What every scorer offers. Letters in tensor names: B clips, N candidates of each, S audio samples, D dimensions, K
+classes."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from v2a_dpo.media.frames import FrameStream
 
 @dataclass(frozen=True)
 class Missing:
-    """A score that does not apply or could not be computed, with the reason: stored as null, never as a made-up number."""
+    """A score that does not apply or could not be computed, with the reason: stored as null, never as a made-up
+    number."""
 
     reason: str
 

@@ -11,12 +11,14 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.scoring.base import AudioTagger, Scorer
 from v2a_dpo.scoring.pesq import SpeechQuality
 
-#: Kind -> module with `load_scorers(folder)` and `load_taggers(folder)`. Named by path so that a kind is imported only when used.
+#: Kind -> module with `load_scorers(folder)` and `load_taggers(folder)`. Named by path so that a kind is imported only
+#: when used.
 KINDS = {"tiny": "v2a_dpo.tiny.scoring"}
 
 
 def load_scorers(kind: str, folder: str, *, pesq_workers: int = 1) -> dict[str, Scorer]:
-    """The five scorers by name, in the order of the paper: four of `kind` from `folder`, and PESQ, which needs no weights.
+    """The five scorers by name, in the order of the paper: four of `kind` from `folder`, and PESQ, which needs no
+    weights.
 
     Raises UserError when `kind` is unknown or the folder is incomplete.
     """

@@ -14,5 +14,6 @@ def check_sound(sound_s: float, *, clip_s: float, where: str) -> None:
         raise UserError(
             f"The sounds last {sound_s:.2f} s, the clip {clip_s:.2f} s.",
             where=where,
-            remedy="Give the clips that the candidates were made for; clips of another prepare.duration_s need new candidates.",
+            remedy="Give the clips that the candidates were made for; clips of another "
+            "prepare.duration_s need new candidates.",
         )

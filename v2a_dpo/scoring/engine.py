@@ -36,7 +36,8 @@ class _Candidates:
 
 
 class CandidateScorer:
-    """Scores candidates of the clips in `clips` (clip id -> row of the clips table), `clips_per_batch` clips at a time."""
+    """Scores candidates of the clips in `clips` (clip id -> row of the clips table), `clips_per_batch` clips at a
+    time."""
 
     def __init__(
         self, scorers: Mapping[str, Scorer], clips: Mapping[str, Mapping[str, Any]], *, clips_per_batch: int

@@ -34,7 +34,8 @@ class InceptionContribution:
 
 
 def class_log_probabilities(tagger: AudioTagger, audio_BS: Tensor, sample_rate: int) -> Tensor:
-    """Log-probabilities `[B, K]` in double precision of sounds whose mean is subtracted, as in the published evaluations."""
+    """Log-probabilities `[B, K]` in double precision of sounds whose mean is subtracted, as in the published
+    evaluations."""
     with torch.inference_mode():
         _, logits_BK = tagger.tag(audio_BS - audio_BS.mean(dim=-1, keepdim=True), sample_rate)
     return logits_BK.double().cpu().log_softmax(dim=-1)

@@ -21,8 +21,8 @@ _NOT_TAKEN = "params"
 class LimitedRequests:
     """An ASGI application that takes JSON bodies of at most `max_body_bytes` and keeps errors short.
 
-    Too large a body is 413 before it is in memory, another content type 415; an error of the application inside keeps its
-    status, and its message is cut and carries no stack trace.
+    Too large a body is 413 before it is in memory, another content type 415; an error of the application inside keeps
+    its status, and its message is cut and carries no stack trace.
     """
 
     def __init__(self, app: App, *, max_body_bytes: int) -> None:
@@ -64,7 +64,8 @@ class LimitedRequests:
         if too_large and b"expect" in headers:
             return None  # the client waits for leave to send
         body, received, more = bytearray(), 0, True
-        # Many clients read no answer before they have sent all: what is too much is thrown away as it comes, for a while.
+        # Many clients read no answer before they have sent all: what is too much is thrown away as it comes, for a
+        # while.
         while more and received <= _THROWN_AWAY * self._max_body_bytes:
             message = await receive()
             piece, more = message.get("body", b""), message.get("more_body", False)

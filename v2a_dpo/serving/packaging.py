@@ -31,8 +31,8 @@ _OUTPUTS = {"audio": "binary", "sample_rate": "long", "video": "binary", "seed":
 def package_model(folder: Path, target: Path, settings: ServingSettings, *, linked: bool = False) -> None:
     """Writes the model in the local `folder` to the new folder `target` in MLflow's form.
 
-    `linked` puts links in the place of the weights: enough to upload or to serve from, without a second copy on the disk.
-    Raises UserError when `folder` holds no model or a damaged one, or `target` is not empty.
+    `linked` puts links in the place of the weights: enough to upload or to serve from, without a second copy on the
+    disk. Raises UserError when `folder` holds no model or a damaged one, or `target` is not empty.
     """
     from mlflow import pyfunc
     from mlflow.models import Model

@@ -64,7 +64,8 @@ class VideoRequest:
         content = _content(row["video"]) if "video" in row else None
         if content is not None and len(content) > settings.max_upload_bytes:
             raise RequestRefused(
-                f"The video is too large: {len(content) / (1 << 20):.1f} MiB, at most {settings.max_upload_mib:g} are taken.",
+                f"The video is too large: {len(content) / (1 << 20):.1f} MiB, at most "
+                f"{settings.max_upload_mib:g} are taken.",
                 status=413,
             )
         default_s = min(settings.duration_s, settings.max_duration_s)

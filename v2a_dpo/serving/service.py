@@ -40,7 +40,8 @@ class GenerationService:
         return GenerationService(generator, checked)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """For each row the sound (`audio`, FLAC bytes, at `sample_rate`) and the `video` (mp4 bytes) with it; all or none.
+        """For each row the sound (`audio`, FLAC bytes, at `sample_rate`) and the `video` (mp4 bytes) with it; all or
+        none.
 
         Raises RequestRefused with a message for the sender, whatever went wrong.
         """

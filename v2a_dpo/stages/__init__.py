@@ -1,1 +1,1 @@
-"""One module a stage: it reads artifacts, calls the library and writes artifacts, whoever drives it."""
+"""One module per stage: it reads artifacts, calls the library and writes artifacts, whoever drives it."""

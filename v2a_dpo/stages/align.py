@@ -45,11 +45,11 @@ def align(
 
     A run there that differs in what decides on the weights is refused; with `start_anew` it is moved aside.
 
-    `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a folder for the training log, the
-    summary, and during training the checkpoints; for a remote one the work lies in a scratch folder under the temporary
-    directory and is mirrored to it, so that another machine can go on. With `live` the log's records go to MLflow every
-    `interval_s` seconds; `on_record` receives each of them. Processes started by `torchrun` or `accelerate launch` share
-    the batches; only the main one reports progress and records. A finished run is not repeated.
+    `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a folder for the training log,
+    the summary, and during training the checkpoints; for a remote one the work lies in a scratch folder under the
+    temporary directory and is mirrored to it, so that another machine can go on. With `live` the log's records go to
+    MLflow every `interval_s` seconds; `on_record` receives each of them. Processes started by `torchrun` or `accelerate
+    launch` share the batches; only the main one reports progress and records. A finished run is not repeated.
     """
     processes = join_processes(params.generator.device)
     check_batch_divides(params.align.batch_size, processes)

@@ -131,7 +131,8 @@ def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Tab
         ),
         difference_table(
             comparison,
-            caption=f"Aligned minus base ({settings}): paired differences on the same clips{noise}, {percent} bootstrap "
+            caption=f"Aligned minus base ({settings}): paired differences on the same clips{noise}, "
+            f"{percent} bootstrap "
             f"intervals. {besides}",
             rater=rater,
         ),

@@ -85,7 +85,8 @@ def generate(
 def _sampler(
     params: Params, model: VideoToAudioModel, settings: SamplingSettings, *, compiled: bool | Literal["auto"]
 ) -> CandidateSampler:
-    """The sampler of `model`, whose network it takes over, in the precision of the parameters; `auto` compiles on GPUs."""
+    """The sampler of `model`, whose network it takes over, in the precision of the parameters; `auto` compiles on
+    GPUs."""
     device, precision = next(model.network.parameters()).device, getattr(torch, params.generator.precision)
     model.prepare_for_sampling(precision)
     return CandidateSampler(

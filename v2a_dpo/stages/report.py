@@ -88,7 +88,8 @@ def report(
         findings=sections.findings(comparison, rater=rater),
         sections=parts,
         gallery=gallery,
-        gallery_explanation="One silent video and three soundtracks a clip; switching goes on at the same moment. The clips "
+        gallery_explanation="One silent video and three soundtracks a clip; switching goes on at the "
+        "same moment. The clips "
         "are spread evenly over the ranking by change, from the best to the worst, so the worst case is among them.",
         settings=settings(summary),
     )

@@ -1,4 +1,5 @@
-"""The tiny world's latent codec: PCA of mel patches one way, phase reconstruction the other way; nothing to train by gradient."""
+"""The tiny world's latent codec: PCA of mel patches one way, phase reconstruction the other way; nothing to train by
+gradient."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def _patches(mel_BMT: Tensor) -> Tensor:
 
 
 def linear_magnitude(log_mel_BMT: Tensor) -> Tensor:
-    """The non-negative spectrum `[B, bins, T]` whose mel bins are nearly the given ones: a spread and one correction."""
+    """The non-negative spectrum `[B, bins, T]` whose mel bins are nearly the given ones: a spread and one
+    correction."""
     basis = mel_basis(log_mel_BMT.device)
     mel = mel_magnitude(log_mel_BMT)
     spread = basis / basis.sum(dim=1, keepdim=True).clamp_min(1e-6)
@@ -102,8 +104,8 @@ def linear_magnitude(log_mel_BMT: Tensor) -> Tensor:
 
 
 def invert_log_mel(log_mel_BMT: Tensor, *, iterations: int = _PHASE_ITERATIONS) -> Tensor:
-    """Audio `[B, HOP * T]` with about the given log-mel: accelerated Griffin-Lim (Perraudin et al. 2013) from phases that
-    advance with each spectral peak's own frequency (Beauregard et al. 2015), so that few iterations do."""
+    """Audio `[B, HOP * T]` with about the given log-mel: accelerated Griffin-Lim (Perraudin et al. 2013) from phases
+    that advance with each spectral peak's own frequency (Beauregard et al. 2015), so that few iterations do."""
     magnitude = linear_magnitude(log_mel_BMT)
     taper = window(magnitude.device)
     energy = taper.square().sum().sqrt()
@@ -122,7 +124,8 @@ def invert_log_mel(log_mel_BMT: Tensor, *, iterations: int = _PHASE_ITERATIONS) 
 
 
 def peak_phases(magnitude_BFT: Tensor) -> Tensor:
-    """Phases `[B, bins, T]`: each bin follows its nearest spectral peak, whose frequency a parabola through three bins gives."""
+    """Phases `[B, bins, T]`: each bin follows its nearest spectral peak, whose frequency a parabola through three bins
+    gives."""
     log_magnitude = magnitude_BFT.clamp_min(1e-6).log()
     left, centre, right = log_magnitude[:, :-2], log_magnitude[:, 1:-1], log_magnitude[:, 2:]
     curvature = (left - 2 * centre + right).clamp_max(-1e-3)

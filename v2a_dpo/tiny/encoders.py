@@ -30,7 +30,8 @@ TINY_SYNC_STREAM = FrameStream("sync", float(FRAME_RATE), NETWORK_SIZE, NETWORK_
 
 
 class TinyEncoders(nn.Module):
-    """Turns frames and prompts into the raw features `clip`, `sync` and `text` of the tiny generator, 32 channels each."""
+    """Turns frames and prompts into the raw features `clip`, `sync` and `text` of the tiny generator, 32 channels
+    each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +79,8 @@ class TinyEncoders(nn.Module):
         return functional.layer_norm(features.transpose(1, 2), (FEATURE_SIZE,))
 
     def _contrasted(self, frames_BTCHW: Tensor) -> Tensor:
-        """Each frame's features beside their difference from the clip's mean: a still background would hide the events."""
+        """Each frame's features beside their difference from the clip's mean: a still background would hide the
+        events."""
         features = self.frames(frames_BTCHW)
         both = torch.cat([features, features - features.mean(dim=1, keepdim=True)], dim=2)
         return self.contrast(both.transpose(1, 2)).transpose(1, 2)

@@ -20,7 +20,8 @@ _AUDIO_CHUNK = 1024
 
 
 def write_clip_mp4(path: Path, events: ClipEvents, *, size: int = VIDEO_SIZE) -> None:
-    """Writes the clip as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound; appears by an atomic rename."""
+    """Writes the clip as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound; appears by an atomic
+    rename."""
     partial = path.with_name(f".{path.name}.partial")
     with av.open(str(partial), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FRAME_RATE, options=h264_options(crf=18))

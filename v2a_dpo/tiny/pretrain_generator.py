@@ -56,7 +56,8 @@ class PretrainData:
 
 
 def prepare(settings: PretrainSettings) -> tuple[TinyModel, PretrainData]:
-    """An untrained generator with trained encoders and a fitted codec, and the latents and conditions to train it on."""
+    """An untrained generator with trained encoders and a fitted codec, and the latents and conditions to train it
+    on."""
     clip_events = make_split(settings.seed, "pretrain", settings.num_clips)
     clips = render_arrays(clip_events)
     damaged = []
@@ -82,7 +83,8 @@ def prepare(settings: PretrainSettings) -> tuple[TinyModel, PretrainData]:
 
 
 def _conditions(model: TinyModel, frames: Tensor, prompts: list[str]) -> Conditions:
-    """Raw conditions of clips whose frames at 25 fps are in memory; the `clip` stream takes every third or fourth frame."""
+    """Raw conditions of clips whose frames at 25 fps are in memory; the `clip` stream takes every third or fourth
+    frame."""
     rates = [stream.rate for stream in model.frame_streams]
     picks = [[int(number * 25 / rate + 0.999) for number in range(int(DURATION_S * rate))] for rate in rates]
     parts = []
@@ -94,7 +96,8 @@ def _conditions(model: TinyModel, frames: Tensor, prompts: list[str]) -> Conditi
 
 
 def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: _Progress | None = None) -> TinyModel:
-    """The pre-trained generator, saved in `folder`; a killed run goes on from its checkpoint and ends with the same weights."""
+    """The pre-trained generator, saved in `folder`; a killed run goes on from its checkpoint and ends with the same
+    weights."""
     model, data = prepare(settings)
     network = model.network.train()
     optimizer = torch.optim.AdamW(
@@ -132,7 +135,8 @@ def flow_matching_loss(model: TinyModel, data: PretrainData, settings: PretrainS
     rows = torch.from_numpy(generator.permutation(data.latents.shape[0])[: settings.batch_size])
     latents_BLC = data.latents[rows]
     noise_BLC = normal(latents_BLC.shape, generator)
-    # Uniform times, not MMAudio's logit-normal ones: near pure noise is where a short training must learn the conditions.
+    # Uniform times, not MMAudio's logit-normal ones: near pure noise is where a short training must learn the
+    # conditions.
     t_B = uniform((rows.numel(),), generator)
     conditions = _drop_conditions(model, data.conditions.rows(data.clip_of_recording[rows]), generator)
     velocity = model.velocity(interpolate(latents_BLC, noise_BLC, t_B), t_B, model.embed(conditions))

@@ -41,7 +41,8 @@ class TaggerNetwork(nn.Module):
         self.head = nn.Linear(48 if trunk == "spectrogram" else 64, len(CLASSES))
 
     def tag_mel(self, mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
-        """The embedding `[B, D]` before the last layer and the class logits `[B, K]`, in the order of `world.CLASSES`."""
+        """The embedding `[B, D]` before the last layer and the class logits `[B, K]`, in the order of
+        `world.CLASSES`."""
         embedding = self.trunk(mel_BMT)
         return embedding, self.head(functional.silu(embedding))
 
@@ -87,7 +88,8 @@ class AudioVideo(nn.Module):
 
 
 class Synchronisation(nn.Module):
-    """Tells by how much a sound is late, as Synchformer does: features correlated over a grid of lags, then a softmax."""
+    """Tells by how much a sound is late, as Synchformer does: features correlated over a grid of lags, then a
+    softmax."""
 
     #: Feature steps a second; one step is one lag of the grid.
     rate = 32

@@ -123,7 +123,8 @@ def event_sound(label: str, pitch: float, generator: np.random.Generator) -> Sam
 
 
 def render_audio(events: ClipEvents, *, start_s: float = 0.0, duration_s: float = DURATION_S) -> Samples:
-    """The clip's true sound from `start_s` on, in [-1, 1] at 16 kHz; a longer window shows quiet room noise around it."""
+    """The clip's true sound from `start_s` on, in [-1, 1] at 16 kHz; a longer window shows quiet room noise around
+    it."""
     generator = np.random.default_rng([events.appearance_seed, 1])
     num_samples = round(duration_s * SAMPLE_RATE)
     audio = (ROOM_NOISE_RMS * generator.standard_normal(num_samples)).astype(np.float32)
@@ -149,7 +150,8 @@ class DamageRates:
 
 
 def damage_events(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> ClipEvents:
-    """The events that a damaged sound obeys: shifted .12-.5 s, of a wrong class, with one event too few or too many, or mistuned."""
+    """The events that a damaged sound obeys: shifted .12-.5 s, of a wrong class, with one event too few or too many, or
+    mistuned."""
     draws = generator.uniform(size=4)
     times = list(events.event_times_s)
     if draws[0] < rates.shifted:

@@ -65,7 +65,8 @@ def prepare_scorer_data(clip_events: Sequence[ClipEvents], *, seed: int) -> Scor
 
 
 def _extended_mel(events: ClipEvents) -> Tensor:
-    """The log-mel of the clip with a margin on both sides, so that shifting it never pads it with a tell-tale constant."""
+    """The log-mel of the clip with a margin on both sides, so that shifting it never pads it with a tell-tale
+    constant."""
     audio = render_audio(events, start_s=-_MARGIN_S, duration_s=DURATION_S + 2 * _MARGIN_S)
     return log_mel(torch.from_numpy(audio)[None])[0].half()
 

@@ -1,7 +1,9 @@
-"""Training records on their way to MLflow while training goes on: a process of its own sends them, at the lowest priority.
+"""Training records on their way to MLflow while training goes on: a process of its own sends them, at the lowest
+priority.
 
 All that training pays is a line in a pipe: it neither imports MLflow nor waits for a server, and the sender takes only
-processor time that nobody else wants. The training log is the spool: what could not be sent is there, and is sent later.
+processor time that nobody else wants. The training log is the spool: what could not be sent is there, and is sent
+later.
 """
 
 from __future__ import annotations
@@ -63,10 +65,11 @@ class LiveMetrics:
 def send_as_they_come(
     lines: BinaryIO, target: LiveTarget, *, backlog: Sequence[Mapping[str, Any]], interval_s: float
 ) -> None:
-    """Sends the records of `lines` (JSON Lines) to the run of `target` every `interval_s` seconds, and when the lines end.
+    """Sends the records of `lines` (JSON Lines) to the run of `target` every `interval_s` seconds, and when the lines
+    end.
 
-    `backlog` are records of an earlier process. Each time the machine's load goes with them. Records that cannot be sent when
-    the lines end are left to the caller, who has the log.
+    `backlog` are records of an earlier process. Each time the machine's load goes with them. Records that cannot be
+    sent when the lines end are left to the caller, who has the log.
     """
     arrived: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     ended = threading.Event()
@@ -98,8 +101,8 @@ def send_as_they_come(
 
 
 def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    # A process group of its own: Ctrl-C is for the training, and what was written until then is still sent. Not a session,
-    # for Linux groups processes by session, and lets a group of the lowest priority have as much as any other.
+    # A process group of its own: Ctrl-C is for the training, and what was written until then is still sent. Not a
+    # session, for Linux groups processes by session, and lets a group of the lowest priority have as much as any other.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)  # noqa: S603
     os.setpriority(os.PRIO_PROCESS, process.pid, _LOWEST_PRIORITY)
     return process

@@ -1,9 +1,9 @@
 """Training records into one MLflow run, each exactly once, whatever happens to the server or to this process.
 
 A record's numbers go in one request together with the metric `step`, and a request is one transaction of the server's
-database. So the history of `step` says which records are there, and it is read back before anything is sent: at the start, and
-again after every request whose answer did not come. A request that is repeated by the HTTP client has the same time stamps
-(those of the records), and the database knows its numbers already.
+database. So the history of `step` says which records are there, and it is read back before anything is sent: at the
+start, and again after every request whose answer did not come. A request that is repeated by the HTTP client has the
+same time stamps (those of the records), and the database knows its numbers already.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _METRICS_A_REQUEST = 1000
 
 @dataclass(frozen=True)
 class LiveTarget:
-    """Which run records belong to: `key` is made up once and kept beside the records; the rest is for creating the run."""
+    """Which run records belong to: `key` is made up once and kept beside the records; the rest is for creating the
+    run."""
 
     key: str
     identity: str

@@ -32,7 +32,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> list[MetricPoint]:
-    """The numbers in nested `values` as metrics named by their path, such as `base/ib_score/low`; the rest is left out."""
+    """The numbers in nested `values` as metrics named by their path, such as `base/ib_score/low`; the rest is left
+    out."""
     points: list[MetricPoint] = []
     for key, value in values.items():
         name = f"{prefix}{key}"

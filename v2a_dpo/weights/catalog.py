@@ -1,4 +1,5 @@
-"""Every official file that the project reads: its source, licence, size and checksum, and how its content is laid out."""
+"""Every official file that the project reads: its source, licence, size and checksum, and how its content is laid
+out."""
 
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ _MMAUDIO_LEGACY = frozenset({"t_embed.freqs", "latent_rot", "clip_rot"})
 class OfficialFile:
     """One released file.
 
-    `md5` is None where nobody publishes one; the first import then records the checksum. `size_mib` is that of its numbers in
-    float32, which upstream states rounded up; None for a file that holds more than its weights. `layout` is the import
-    path `module:function` of what returns the accepted layouts of `variant`; without it `layouts/<name>.json` holds the one.
-    The weights may lie below one of the keys `containers`, with `prefix` in front of their names; `dropped` keys are left out.
+    `md5` is None where nobody publishes one; the first import then records the checksum. `size_mib` is that of its
+    numbers in float32, which upstream states rounded up; None for a file that holds more than its weights. `layout` is
+    the import path `module:function` of what returns the accepted layouts of `variant`; without it
+    `layouts/<name>.json` holds the one. The weights may lie below one of the keys `containers`, with `prefix` in front
+    of their names; `dropped` keys are left out.
     """
 
     name: str
@@ -38,7 +40,8 @@ class OfficialFile:
     containers: tuple[str, ...] = ()
     prefix: str = ""
     dropped: frozenset[str] = frozenset()
-    #: For generators the import path of what returns the `config.json` of `variant`, which makes the weights a model folder.
+    #: For generators the import path of what returns the `config.json` of `variant`, which makes the weights a model
+    #: folder.
     model_config: str | None = None
 
 

@@ -71,7 +71,8 @@ def _refusal(message: str) -> str:
 def state_dict(content: Any, file: OfficialFile, *, where: str) -> dict[str, Tensor]:
     """The weights inside the `content` of an official file, by the names that the networks use.
 
-    Taken out of their container, without prefix, without dropped keys, in float32. Raises WrongFileError naming what is no tensor.
+    Taken out of their container, without prefix, without dropped keys, in float32. Raises WrongFileError naming what is
+    no tensor.
     """
     state = content
     for container in file.containers:

@@ -31,7 +31,8 @@ class _IncompleteError(ConnectionError):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server may stay silent, how many attempts in a row may bring nothing, and the pause after the first."""
+    """How long a server may stay silent, how many attempts in a row may bring nothing, and the pause after the
+    first."""
 
     timeout_s: float = 60.0
     attempts: int = 5
@@ -47,9 +48,9 @@ def download(
 ) -> None:
     """Fetches `url` into the file `target`, which appears whole or not at all.
 
-    What an earlier, interrupted call brought is kept beside it (`<name>.partial`) and continued by a range request, unless the
-    server's file has changed meanwhile. `progress` gets MiB done and in total. Raises UserError when the server
-    refuses, keeps silent, or the disk is full.
+    What an earlier, interrupted call brought is kept beside it (`<name>.partial`) and continued by a range request,
+    unless the server's file has changed meanwhile. `progress` gets MiB done and in total. Raises UserError when the
+    server refuses, keeps silent, or the disk is full.
     """
     if not url.startswith(("https://", "http://")):
         raise UserError("Only http and https addresses are fetched.", where=url, remedy="Check the address.")

@@ -1,4 +1,5 @@
-"""From the official source into `WEIGHTS_DIR`: download, then the same checks and conversion as a file fetched by hand."""
+"""From the official source into `WEIGHTS_DIR`: download, then the same checks and conversion as a file fetched by
+hand."""
 
 from __future__ import annotations
 

@@ -39,9 +39,10 @@ def import_file(
 ) -> WeightsRecord:
     """Puts the official file at `path` into `store`, converted, and returns its record.
 
-    `name` says which one it is where the file's own name does not. The checksum must be the published one or, where there is
-    none, that of an earlier import; `allow_unverified` takes another one, as long as every key and shape fits, and the record
-    then says so. Raises UserError that names the checksum, key or shape that differs, and the file it looks like.
+    `name` says which one it is where the file's own name does not. The checksum must be the published one or, where
+    there is none, that of an earlier import; `allow_unverified` takes another one, as long as every key and shape fits,
+    and the record then says so. Raises UserError that names the checksum, key or shape that differs, and the file it
+    looks like.
     """
     file = official_file(name) if name else file_named_like(path)
     accept_licence(file, noncommercial=accept_noncommercial)
@@ -112,7 +113,8 @@ def _fitting_state(path: Path, file: OfficialFile) -> dict[str, Tensor]:
 
 
 def _identified(content: object, file: OfficialFile) -> OfficialFile | None:
-    """The other official file that a checkpoint's content has the layout of, taken out of whatever container it is in."""
+    """The other official file that a checkpoint's content has the layout of, taken out of whatever container it is
+    in."""
     for other in FILES.values():
         try:
             found = shapes_of(state_dict(content, other, where=""))

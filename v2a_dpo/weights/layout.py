@@ -32,7 +32,8 @@ def shapes_of(state: Mapping[str, Tensor]) -> TensorLayout:
 
 
 def differences(found: TensorLayout, expected: TensorLayout) -> list[str]:
-    """One sentence a kind of difference, each with how many keys it concerns and the first of them; empty when there is none."""
+    """One sentence a kind of difference, each with how many keys it concerns and the first of them; empty when there is
+    none."""
     sentences = []
     missing = [key for key in expected if key not in found]
     if missing:

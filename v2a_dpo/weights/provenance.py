@@ -38,7 +38,8 @@ class LicenceFlags:
 
 
 def licence_flags(config: Mapping[str, Any], *, scorers: str) -> LicenceFlags:
-    """The flags of the generator whose folder's `config.json` says `config`, with pairs chosen by `official` or `tiny` scorers.
+    """The flags of the generator whose folder's `config.json` says `config`, with pairs chosen by `official` or `tiny`
+    scorers.
 
     Alignment changes the weights and leaves `config.json` as it is, so the origin shows in it before and after.
     """

@@ -91,7 +91,8 @@ class Store:
         if missing:
             files = ", ".join(f"{name} ({FILES[name].file_name})" for name in missing)
             remedy = (
-                f"Run `v2a-dpo weights fetch {' '.join(missing)}`, or, without a network, fetch each file by hand and run "
+                f"Run `v2a-dpo weights fetch {' '.join(missing)}`, or, without a network, fetch each "
+                "file by hand and run "
                 "`v2a-dpo weights import FILE`; WEIGHTS_DIR names another folder."
             )
             raise UserError(f"Official weights are missing: {files}.", where=str(self.root), remedy=remedy)

@@ -1,4 +1,5 @@
-"""An alignment whose log is on S3: a machine that disappears, a service that does, and what an upload leaves half done."""
+"""An alignment whose log is on S3: a machine that disappears, a service that does, and what an upload leaves half
+done."""
 
 import signal
 import tempfile

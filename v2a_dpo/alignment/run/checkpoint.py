@@ -1,8 +1,8 @@
 """Checkpoints that make a resumed run equal to one that was never stopped.
 
-A checkpoint is a folder `checkpoint-<step>` that appears by one rename, with the weights, the optimizer's state, the step,
-and how long the log was. Nothing else has a state: order, time, noise, learning rate and reference errors are functions of
-the step. Whose checkpoint it is stands beside it, in the record of the run.
+A checkpoint is a folder `checkpoint-<step>` that appears by one rename, with the weights, the optimizer's state, the
+step, and how long the log was. Nothing else has a state: order, time, noise, learning rate and reference errors are
+functions of the step. Whose checkpoint it is stands beside it, in the record of the run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Position:
 
 
 def save_checkpoint(folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """The checkpoint of `position`, written into `folder`; older ones are deleted then. Raises UserError when the disk is full."""
+    """The checkpoint of `position`, written into `folder`; older ones are deleted then. Raises UserError when the disk
+    is full."""
     checkpoint = folder / f"{PREFIX}{position.step:08d}"
     with new_folder(checkpoint) as partial:
         _save(dict(network.state_dict()), partial / "weights.safetensors")

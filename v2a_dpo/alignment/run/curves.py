@@ -70,7 +70,8 @@ def live_run(tracking: Tracking, log: str | None) -> TrackedRun | None:
 
 @contextmanager
 def live_curves(params: Params, log: str, *, interval_s: float) -> Iterator[Callable[[Record], None]]:
-    """A receiver of training records that go to MLflow every `interval_s` seconds, and the rest at the end of the block.
+    """A receiver of training records that go to MLflow every `interval_s` seconds, and the rest at the end of the
+    block.
 
     The run is that of an earlier, interrupted attempt, or a new one. A server that is away does not stop the training:
     the log keeps the records, and `sync` sends them.

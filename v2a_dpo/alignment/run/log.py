@@ -14,7 +14,8 @@ from v2a_dpo.artifacts.location import reported
 
 Record = Mapping[str, Any]
 
-#: Files in a run's folder: the log; the run's identity; its summary, once it is finished; the MLflow run of its records.
+#: Files in a run's folder: the log; the run's identity; its summary, once it is finished; the MLflow run of its
+#: records.
 LOG, RUN, SUMMARY, TARGET = "log.jsonl", "run.json", "summary.json", "tracking.json"
 
 

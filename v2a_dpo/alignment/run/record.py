@@ -104,7 +104,8 @@ class AlignmentSummary:
 
 @dataclass(frozen=True)
 class Run:
-    """An alignment: its identity, the changes of code despite which it was kept, and its summary once it is finished."""
+    """An alignment: its identity, the changes of code despite which it was kept, and its summary once it is
+    finished."""
 
     identity: Identity
     kept_changes: list[str] = field(default_factory=list)

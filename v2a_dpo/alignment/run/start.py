@@ -126,7 +126,8 @@ class _Existing:
         return [] if self.run is None else self.run.identity.changed_code(identity)
 
     def kept(self, run: Run, changed: list[str]) -> Run:
-        """The `run`, kept despite the `changed` definitions, which its record lists then; with its summary if finished."""
+        """The `run`, kept despite the `changed` definitions, which its record lists then; with its summary if
+        finished."""
         if not set(changed) <= set(run.kept_changes):
             run = replace(run, kept_changes=sorted({*run.kept_changes, *changed}))
             write_run(run, self.log)

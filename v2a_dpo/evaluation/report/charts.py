@@ -85,7 +85,8 @@ class _Frame:
         keys = "".join(f'<li class="{css_class}">{escape(name)}</li>' for name, css_class in legend if name)
         return (
             f'<figure class="chart"><figcaption>{title}</figcaption>'
-            f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{title}">{_grid(self)}{"".join(self.parts)}'
+            f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" '
+            f'aria-label="{title}">{_grid(self)}{"".join(self.parts)}'
             f"</svg>{f'<ul class=legend>{keys}</ul>' if keys else ''}</figure>"
         )
 

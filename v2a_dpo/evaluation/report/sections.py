@@ -122,7 +122,8 @@ def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, 
     return ReportSection(
         "guidance",
         "Guidance curve",
-        f"Guidance repairs much of what alignment repairs, so one scale does not tell the story. {clips} clips a point, "
+        f"Guidance repairs much of what alignment repairs, so one scale does not tell the story. {clips} "
+        "clips a point, "
         "the same noise everywhere; shaded are the bootstrap intervals.",
         charts,
     )
@@ -161,7 +162,8 @@ def audioscore_section(metrics: Mapping[str, Any]) -> ReportSection:
         "AudioScore",
         f"The preference classifier, trained on ratings ({sources}) and measured on {held_out['ratings']} ratings of "
         f"held-out clips: accuracy {held_out['accuracy']:.3f} (always the commonest label: "
-        f"{held_out['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is slightly optimistic.",
+        f"{held_out['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is "
+        "slightly optimistic.",
         [_confusion(held_out["confusion"], labels), calibration, learning, _ablation(metrics)],
     )
 
@@ -189,7 +191,10 @@ def _ablation(metrics: Mapping[str, Any]) -> str:
         rows.append(f'<tr><th scope="row">without {escape(score)}</th><td>{accuracy:.3f}</td><td>{change}</td></tr>')
     head = '<tr><td></td><th scope="col">accuracy</th><th scope="col">change</th></tr>'
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<figure class="chart"><figcaption>What each score is worth ({escape(metrics["ablation"]["method"])})</figcaption>{table}</figure>'
+    return (
+        '<figure class="chart"><figcaption>What each score is worth '
+        f"({escape(metrics['ablation']['method'])})</figcaption>{table}</figure>"
+    )
 
 
 def pairs_section(summary: Mapping[str, Any]) -> ReportSection:
@@ -216,7 +221,8 @@ def pairs_section(summary: Mapping[str, Any]) -> ReportSection:
     return ReportSection(
         "pairs",
         "Preference pairs",
-        f"Best against worst of {summary['candidates']} candidates of {summary['clips']} clips. The curriculum trains on "
+        f"Best against worst of {summary['candidates']} candidates of {summary['clips']} clips. The "
+        "curriculum trains on "
         f"pairs above {summary['threshold']:.3f} first. Rated pairs have complexity 0 and are always hard.",
         [chart, table],
     )

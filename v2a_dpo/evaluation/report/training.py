@@ -62,8 +62,10 @@ def training_section(log: Sequence[TrainingRecord]) -> ReportSection:
     return ReportSection(
         "training",
         "Training curves",
-        f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(held_out)}At the start policy and reference are equal: "
-        f"the loss is ln 2 = {math.log(2):.4f}. It may stay above while accuracy rises, because the pairs that remain wrong "
+        f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(held_out)}At the start policy "
+        "and reference are equal: "
+        f"the loss is ln 2 = {math.log(2):.4f}. It may stay above while accuracy rises, because the "
+        "pairs that remain wrong "
         f"are confidently wrong.{_alarms(log)}",
         charts,
     )

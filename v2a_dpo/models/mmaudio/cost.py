@@ -24,8 +24,8 @@ from v2a_dpo.models.vocoder import Vocoder
 
 Network = TypeVar("Network", bound=nn.Module)
 
-#: Bytes a trained parameter takes in either precision: weight, gradient and AdamW's two moments in float32; or weight and
-#: gradient in bfloat16, and the master weight and the moments in float32.
+#: Bytes a trained parameter takes in either precision: weight, gradient and AdamW's two moments in float32; or weight
+#: and gradient in bfloat16, and the master weight and the moments in float32.
 TRAINED_BYTES = 16
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -34,7 +34,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Operations:
     """Floating-point operations by part, for one clip of one duration."""
 
-    #: One velocity call for one candidate in one guidance branch, modulations on the distinct synchronisation rows only.
+    #: One velocity call for one candidate in one guidance branch, modulations on the distinct synchronisation rows
+    #: only.
     velocity: int
     #: The network's own embedding of a clip's conditions.
     embedding: int
@@ -62,7 +63,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of the velocity network, those of them that are trained, of its LoRA adapter, and of the frozen parts."""
+    """Parameters of the velocity network, those of them that are trained, of its LoRA adapter, and of the frozen
+    parts."""
 
     network: int
     trainable: int
@@ -77,7 +79,8 @@ def _on_meta(build: Callable[[], Network]) -> Network:
 
 
 def _leave_activations_out(vocoder: Vocoder) -> None:
-    """Takes the anti-aliased activations out: their filters (1.5% of the vocoder) run in other ways on other devices."""
+    """Takes the anti-aliased activations out: their filters (1.5% of the vocoder) run in other ways on other
+    devices."""
     for module in list(vocoder.generator.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, AntiAliasedActivation):
@@ -95,7 +98,8 @@ def _parameters(module: nn.Module) -> int:
 
 
 class MMAudioCost:
-    """The costs of a variant with the released encoders and the codec called `codec`, for clips of `duration_s` seconds."""
+    """The costs of a variant with the released encoders and the codec called `codec`, for clips of `duration_s`
+    seconds."""
 
     def __init__(self, config: MMAudioConfig, codec: str, *, duration_s: float = 8.0) -> None:
         self.config = config

@@ -25,7 +25,8 @@ def nearest_exact_index(source_length: int, target_length: int, *, device: torch
 class TimeEmbedding(nn.Module):
     """Embeds upstream time t in [0, 1] as `[B, hidden_size]`: cosines, then sines, then two linear layers.
 
-    The frequencies reach 10^4 in the second generation, so the table stays float32 whatever type the network is cast to.
+    The frequencies reach 10^4 in the second generation, so the table stays float32 whatever type the network is cast
+    to.
     """
 
     def __init__(self, config: MMAudioConfig) -> None:

@@ -1,4 +1,5 @@
-"""MMAudio's velocity network: checkpoint-compatible with the official files, in upstream time (t = 0 noise, t = 1 data).
+"""MMAudio's velocity network: checkpoint-compatible with the official files, in upstream time (t = 0 noise, t = 1
+data).
 
 Letters in tensor names: B batch, U distinct conditions, L latent length, C latent channels, D hidden size,
 T feature length.
@@ -133,9 +134,9 @@ class MMAudioNetwork(nn.Module):
     ) -> Tensor:
         """The velocity data - noise `[B, L, C]` at upstream time `t_U` (0 noise, 1 data) of normalised latents.
 
-        Time and embedded conditions have one row per latent. With `condition_index_B` (int64) they have U rows and latent
-        i takes row `condition_index_B[i]`: the candidates of a clip, and all null branches of a batch, then share the
-        work on their conditions.
+        Time and embedded conditions have one row per latent. With `condition_index_B` (int64) they have U rows and
+        latent i takes row `condition_index_B[i]`: the candidates of a clip, and all null branches of a batch, then
+        share the work on their conditions.
         """
         length, head_size, device = latents_BLC.shape[1], self.config.head_size, latents_BLC.device
         whole = RowIndex(condition_index_B, None)

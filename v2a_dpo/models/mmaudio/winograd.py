@@ -1,9 +1,9 @@
 """Convolutions of kernel 3 along time with fewer multiplications, for processors that are short of them.
 
 Winograd's minimal filtering makes two neighbouring outputs from four products instead of six, F(2,3), or four outputs
-from six products instead of twelve, F(4,3) (Lavin and Gray 2016, section 4, in one dimension). The result is the same up to
-rounding. F(4,3) needs float32; in bfloat16 F(2,3) loses less than a bit. Three quarters of MMAudio's work are such convolutions.
-On a GPU the products are cheap and the sums around them are not: there nothing is gained.
+from six products instead of twelve, F(4,3) (Lavin and Gray 2016, section 4, in one dimension). The result is the same
+up to rounding. F(4,3) needs float32; in bfloat16 F(2,3) loses less than a bit. Three quarters of MMAudio's work are
+such convolutions. On a GPU the products are cheap and the sums around them are not: there nothing is gained.
 """
 
 from __future__ import annotations
