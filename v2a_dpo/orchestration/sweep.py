@@ -92,7 +92,7 @@ def collect_sweep(
     output: str,
     progress: Progress = silent,
 ) -> str:
-    """The table of all cells as Markdown, a row a cell and first the base; also in `output` as CSV and, with intervals,
+    """The table of all cells as Markdown, one row per cell after the base; also in `output` as CSV and, with intervals,
     JSON.
 
     `pairs` and `evaluations` are the folders that `mine` and `evaluate` wrote, in the order of `cells`: of the first

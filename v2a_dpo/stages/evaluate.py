@@ -132,8 +132,7 @@ def _tables(comparison: Comparison, summary: dict[str, Any]) -> tuple[Table, Tab
         difference_table(
             comparison,
             caption=f"Aligned minus base ({settings}): paired differences on the same clips{noise}, "
-            f"{percent} bootstrap "
-            f"intervals. {besides}",
+            f"{percent} bootstrap intervals. {besides}",
             rater=rater,
         ),
         level_table(comparison, caption=f"Levels ({settings}): means over clips, neither better nor worse. {besides}"),

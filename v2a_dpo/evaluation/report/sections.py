@@ -123,7 +123,7 @@ def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, 
         "guidance",
         "Guidance curve",
         f"Guidance repairs much of what alignment repairs, so one scale does not tell the story. {clips} "
-        "clips a point, "
+        "clips per point, "
         "the same noise everywhere; shaded are the bootstrap intervals.",
         charts,
     )
