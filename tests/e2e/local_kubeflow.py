@@ -3,6 +3,7 @@ loaded."""
 
 from __future__ import annotations
 
+import builtins
 import multiprocessing
 import os
 import runpy
@@ -63,6 +64,8 @@ def run(pipeline: Callable[..., PipelineTask], *, folder: Path, **arguments: obj
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         patch.setattr(sys, "executable", shlex.quote(sys.executable))  # KFP puts it into a shell command as it is
+        # KFP replaces `print` in each of its threads, and the last one to end may leave its own behind.
+        patch.setattr(builtins, "print", print)
         return dict(pipeline(**arguments).outputs)
 
 
