@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.generation import make_model
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.generation import sampler as engine
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
@@ -126,9 +127,7 @@ def main() -> None:
         "runs": in_turns(options),
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "decoding.json").write_text(
-        json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    write_json(options.output / "decoding.json", result)
     (options.output / "decoding.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

@@ -11,7 +11,6 @@ resamples of its own; the time is the processor's, so that other work on the mac
 from __future__ import annotations
 
 import argparse
-import json
 import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy starts its threads
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.evaluation.bootstrap import resample_counts, resample_indices
 from v2a_dpo.evaluation.frechet import resampled_frechet_distances
@@ -129,7 +129,7 @@ def main() -> None:
         **measure(options),
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "frechet.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(options.output / "frechet.json", result)
     (options.output / "frechet.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

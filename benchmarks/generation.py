@@ -13,7 +13,6 @@ time a step took. Features are reckoned from two of CLIP's frames and one segmen
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -27,6 +26,7 @@ from typing import Any
 import torch
 from bigvgan.alias_free_activation.torch.act import Activation1d
 
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.flow import sample_euler
 from v2a_dpo.generation.batches import automatic_batch_size
@@ -300,7 +300,7 @@ def main() -> None:
     }
     options.output.mkdir(parents=True, exist_ok=True)
     stem = f"generation-{options.variant}"
-    (options.output / f"{stem}.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(options.output / f"{stem}.json", result)
     (options.output / f"{stem}.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

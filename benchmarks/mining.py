@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.artifacts.schema import SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -157,7 +158,7 @@ def main() -> None:
             "naive_loop": naive_loop(folder),
         }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "mining.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(options.output / "mining.json", result)
     (options.output / "mining.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from v2a_dpo.artifacts.text_table import column_names, read_table
+from v2a_dpo.artifacts.text_table import column_names, read_table, write_csv
 from v2a_dpo.errors import UserError
 
 
@@ -116,3 +116,14 @@ def test_names_of_columns_are_compared_without_capitals_and_spaces(table, tmp_pa
     (header,) = read_table(str(tmp_path / "table.csv"))
     with pytest.raises(UserError, match=r"Line 2 has two columns rating.*table\.csv"):
         column_names(header, "table.csv")
+
+
+def test_a_written_table_reads_back_cell_by_cell(tmp_path):
+    uri = str(tmp_path / "new" / "table.csv")
+    write_csv(uri, ["name", "text"], [["a", 'with "quotes", commas\nand lines'], [1.5, None]])
+    assert (tmp_path / "new" / "table.csv").read_bytes().startswith(b"name,text\na,")
+    assert [row.cells for row in read_table(uri)] == [
+        ["name", "text"],
+        ["a", 'with "quotes", commas\nand lines'],
+        ["1.5", ""],
+    ]

@@ -13,12 +13,15 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from v2a_dpo.artifacts.location import read_bytes
+from v2a_dpo.artifacts.location import read_bytes, write_atomically
 from v2a_dpo.errors import UserError
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -58,6 +61,15 @@ def read_table(uri: str) -> list[TableLine]:
         else TableLine(row.number, row.cells[:width] + _without_empty_end(row.cells[width:]))
         for row in rows
     ]
+
+
+def write_csv(uri: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table separated by commas to the file at `uri` in one step; None becomes an empty cell."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(uri, table.getvalue().encode())
 
 
 def column_names(header: TableLine, uri: str) -> list[str]:

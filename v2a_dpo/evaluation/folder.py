@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ import pyarrow as pa
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
+from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.evaluation.metrics import Comparison
@@ -59,7 +59,7 @@ class EvaluationFolder:
 
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
-        content: dict[str, Any] = json.loads(self.text(self.METRICS))
+        content: dict[str, Any] = read_json(self.path(self.METRICS))
         return content
 
     def comparison(self) -> Comparison:
@@ -68,7 +68,7 @@ class EvaluationFolder:
 
     def summary(self) -> dict[str, Any]:
         """The settings of the evaluation."""
-        content: dict[str, Any] = json.loads(self.text(self.SUMMARY))
+        content: dict[str, Any] = read_json(self.path(self.SUMMARY))
         return content
 
     def per_clip(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -77,11 +77,11 @@ class EvaluationFolder:
 
     def write_comparison(self, comparison: Comparison) -> None:
         """Writes `metrics.json`."""
-        self._write(self.METRICS, comparison.to_dict())
+        write_json(self.path(self.METRICS), comparison.to_dict())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes `summary.json`."""
-        self._write(self.SUMMARY, summary)
+        write_json(self.path(self.SUMMARY), summary)
 
     def write_tables(self, markdown: str) -> None:
         """Writes `table.md`."""
@@ -100,21 +100,14 @@ class EvaluationFolder:
             keep=keep,
         )
 
-    def _write(self, name: str, content: Any) -> None:
-        _write_json(self.path(name), content)
-
 
 def read_curve(folder: str) -> list[dict[str, Any]]:
     """The guidance curve in the folder that the guidance stage wrote: one flat record per scale and system."""
-    content: list[dict[str, Any]] = json.loads(read_bytes(join(folder, CURVE)))
+    content: list[dict[str, Any]] = read_json(join(folder, CURVE))
     return content
 
 
 def write_curve(folder: str, records: Sequence[Mapping[str, Any]]) -> str:
     """Writes the guidance curve to `folder` and returns its path or URI."""
-    _write_json(join(folder, CURVE), records)
+    write_json(join(folder, CURVE), records)
     return join(folder, CURVE)
-
-
-def _write_json(uri: str, content: Any) -> None:
-    write_atomically(uri, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -3,12 +3,12 @@ once."""
 
 from __future__ import annotations
 
-import json
 from typing import Literal, get_args
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.layout import SPLITS, Layout
-from v2a_dpo.artifacts.location import exists, join, write_atomically
+from v2a_dpo.artifacts.location import exists, join
 from v2a_dpo.config import Params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
@@ -72,7 +72,7 @@ def check_run(
         "scorers": scorers,
         "ratings_csv": ratings_csv,
     }
-    write_atomically(join(root, REQUEST_FILE), (json.dumps(request, indent=2, allow_nan=False) + "\n").encode())
+    write_json(join(root, REQUEST_FILE), request)
     progress("Checking", 1, 1)
     return found
 

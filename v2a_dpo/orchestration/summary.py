@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.artifacts.layout import SPLITS, Layout
-from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
+from v2a_dpo.artifacts.location import exists, join
 from v2a_dpo.artifacts.manifest import MANIFEST
 from v2a_dpo.evaluation.folder import EvaluationFolder
 
@@ -72,18 +73,14 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=finished,
         differences=evaluation.metrics()["difference"] if finished["evaluation"] else {},
-        gates_passed=_read(found["decision"])["passed"] if finished["decision"] else None,
-        registration=_read(found["registration"]) if finished["registration"] else None,
+        gates_passed=read_json(found["decision"])["passed"] if finished["decision"] else None,
+        registration=read_json(found["registration"]) if finished["registration"] else None,
         report=found["report"] if finished["report"] else None,
     )
-    write_atomically(join(root, SUMMARY_FILE), (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode())
+    write_json(join(root, SUMMARY_FILE), asdict(summary))
     if webhook := os.environ.get(WEBHOOK_VARIABLE):
         _notify(webhook, summary)
     return summary
-
-
-def _read(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
 
 
 def _notify(webhook: str, summary: RunSummary) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import read_json, write_json
+from v2a_dpo.artifacts.location import join, write_atomically
+from v2a_dpo.artifacts.text_table import write_csv
 from v2a_dpo.config import Params, override_params, params_from, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.folder import EvaluationFolder
@@ -120,24 +119,19 @@ def collect_sweep(
         for name, share, values in rows
     ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *shown)) + "\n"
-    numbers = io.StringIO()
-    writer = csv.writer(numbers, lineterminator="\n")
-    writer.writerow(["cell", "easy_share", *(metric.key for metric in columns)])
-    writer.writerows(
-        [name, share, *(values[metric.key]["value"] for metric in columns)] for name, share, values in rows
-    )
     everything = {cell: {"easy_share": share, **metrics[cell]} for cell, share in zip(cells, easy, strict=True)}
-    for name, content in (
-        (CSV_FILE, numbers.getvalue()),
-        (TABLE_FILE, table),
-        (JSON_FILE, json.dumps(everything, indent=2, allow_nan=False) + "\n"),
-    ):
-        write_atomically(join(output, name), content.encode())
+    write_csv(
+        join(output, CSV_FILE),
+        ["cell", "easy_share", *(metric.key for metric in columns)],
+        ([name, share, *(values[metric.key]["value"] for metric in columns)] for name, share, values in rows),
+    )
+    write_atomically(join(output, TABLE_FILE), table.encode())
+    write_json(join(output, JSON_FILE), everything)
     progress("Collecting", len(metrics), len(metrics))
     return table
 
 
 def _easy_share(pairs: str) -> float:
     """The share of easy pairs among those in the folder `pairs`, by the summary beside it."""
-    phases = json.loads(read_bytes(f"{pairs.rstrip('/')}-summary.json"))["phases"]
+    phases = read_json(f"{pairs.rstrip('/')}-summary.json")["phases"]
     return float(phases.get(EASY, 0) / sum(phases.values()))

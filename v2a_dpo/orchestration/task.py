@@ -13,6 +13,7 @@ from dataclasses import asdict
 from inspect import signature
 from typing import Any, Protocol
 
+from v2a_dpo.artifacts.json_files import read_json
 from v2a_dpo.artifacts.location import file_sizes, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST, read_manifest
 from v2a_dpo.config import params_from
@@ -58,7 +59,7 @@ def run_stage(
     if page is not None:
         _write(page[1], read_bytes(page[0]))
     if numbers is not None:
-        numbers[1].metadata.update(flat_numbers(json.loads(read_bytes(numbers[0])) if numbers[0] else asdict(result)))
+        numbers[1].metadata.update(flat_numbers(read_json(numbers[0]) if numbers[0] else asdict(result)))
     return result
 
 

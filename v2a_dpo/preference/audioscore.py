@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from v2a_dpo.artifacts.folder import new_folder
+from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.artifacts.location import join, read_bytes
 from v2a_dpo.artifacts.schema import LABELS, SCORE_NAMES
 from v2a_dpo.errors import UserError
@@ -71,7 +72,7 @@ class AudioScore:
             "missing_indicators": self.missing_indicators,
         }
         files = {
-            "config.json": (json.dumps(config, indent=2, allow_nan=False) + "\n").encode(),
+            "config.json": json_text(config).encode(),
             "model.safetensors": save({item.name: getattr(self, item.name) for item in fields(self)}),
             **(extra or {}),
         }

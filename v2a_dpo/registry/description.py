@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from v2a_dpo.artifacts.json_files import json_text, read_json
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.registry.evidence import CARD, GATE, LINEAGE, TEST_SET_TAG
@@ -40,7 +40,7 @@ def describe_version(
     """Describes `model` from its configuration, the `evaluation` folder, its lineage and the gates' decision."""
     folder = EvaluationFolder(evaluation)
     comparison, summary = folder.comparison(), folder.summary()
-    config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(model.folder / "config.json")
     licence = licence_flags(config, scorers=params.score.scorers)
     card = model_card(
         params,
@@ -56,7 +56,7 @@ def describe_version(
     texts = {**evaluated, CARD: card, LINEAGE: lineage.to_text()}
     if decision is not None and model.role == "aligned":
         tags[GATE_TAG] = "passed" if decision.passed else "; ".join(decision.failures)[:_LONGEST_TAG]
-        texts[GATE] = json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n"
+        texts[GATE] = json_text(decision.to_dict())
     return VersionDescription(tags, texts)
 
 

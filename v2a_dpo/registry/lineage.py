@@ -13,6 +13,7 @@ from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
+from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.artifacts.location import exists, join, list_names
 from v2a_dpo.artifacts.manifest import MANIFEST
 
@@ -42,7 +43,7 @@ class Lineage:
 
     def to_text(self) -> str:
         """The lineage as JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json_text(asdict(self))
 
     @staticmethod
     def from_text(text: str) -> Lineage:

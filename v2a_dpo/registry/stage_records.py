@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.json_files import read_json
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST
 from v2a_dpo.evaluation.folder import CURVE, EvaluationFolder
@@ -71,7 +72,7 @@ def stage_records(loop: LoopArtifacts) -> dict[str, StageRecord]:
         records["train-audioscore"] = _audioscore(join(loop.audioscore, "metrics.json"))
     if loop.pairs is not None:
         summary = f"{loop.pairs.rstrip('/')}-summary.json"
-        content = _read_json(summary)
+        content = read_json(summary)
         content.pop("histogram")
         records["mine"] = StageRecord(numbers(content), *_data([loop.pairs], "pairs"))
         records["mine"].files["summary.json"] = _read_text(summary)
@@ -122,7 +123,7 @@ def interval_points(metrics: Mapping[str, Any]) -> Iterator[MetricPoint]:
 
 
 def _audioscore(uri: str) -> StageRecord:
-    content = _read_json(uri)
+    content = read_json(uri)
     history = content.pop("history")
     columns = {name: values for name, values in history.items() if isinstance(values, list)}
     steps = range(max(map(len, columns.values()), default=0))
@@ -149,10 +150,6 @@ def _data(folders: Sequence[str], context: str) -> tuple[list[DataInput], dict[s
         inputs.append(DataInput(name, folder, dataset.fingerprint, context, dvc_md5))
         manifests[f"manifests/{name}.json"] = _read_text(join(folder, MANIFEST))
     return inputs, manifests
-
-
-def _read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
 
 
 def _read_text(uri: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from v2a_dpo.artifacts.location import write_atomically
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import BootstrapSettings
@@ -20,6 +18,6 @@ def gate(params: Params, *, evaluation: str, output: str, progress: Progress = s
     """
     comparison = EvaluationFolder(evaluation).comparison()
     decision = decide(params.gates, comparison, reference="base", least=BootstrapSettings.of(params))
-    write_atomically(output, (json.dumps(decision.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+    write_json(output, decision.to_dict())
     progress("Deciding", 1, 1)
     return decision

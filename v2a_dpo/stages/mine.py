@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +13,8 @@ import pyarrow.compute as pc
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
-from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import read_json, write_json
+from v2a_dpo.artifacts.location import join
 from v2a_dpo.artifacts.schema import AUDIOSCORE, PAIRS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
@@ -138,8 +138,8 @@ def mine(
     )
     file = f"{output.rstrip('/')}-summary.json"
     if built.other_code.shards:  # what is kept is what the file tells of, not what this code would have mined
-        return MiningSummary(**json.loads(read_bytes(file)))
-    write_atomically(file, (json.dumps(asdict(summary), indent=2, allow_nan=False) + "\n").encode())
+        return MiningSummary(**read_json(file))
+    write_json(file, asdict(summary))
     return summary
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from v2a_dpo.alignment.run.log import LOG
-from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.alignment.run.log import LOG, read_log
+from v2a_dpo.artifacts.json_files import read_json
+from v2a_dpo.artifacts.location import join
+from v2a_dpo.artifacts.text_table import write_csv
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import read_curve
 from v2a_dpo.preference.audioscore import METRICS_FILE
@@ -30,10 +29,10 @@ def plots(
 
     `alignment`, `audioscore` and `guidance` are the folders that these stages wrote.
     """
-    records = [json.loads(line) for line in read_bytes(join(alignment, LOG)).splitlines()]
+    records = read_log(join(alignment, LOG))
     _write(join(output, "alignment.csv"), ALIGNMENT, [record for record in records if "loss" in record])
     _write(join(output, "alignment-held-out.csv"), HELD_OUT, [row for row in records if "held_out_loss" in row])
-    history = json.loads(read_bytes(join(audioscore, METRICS_FILE)))["history"]
+    history = read_json(join(audioscore, METRICS_FILE))["history"]
     losses = zip(history["training_loss"], history["held_out_loss"], strict=True)
     rows = [dict(zip(AUDIOSCORE, (step, *pair), strict=True)) for step, pair in enumerate(losses)]
     _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
@@ -55,8 +54,4 @@ def _wide(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dic
 
 
 def _write(uri: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, extrasaction="ignore", restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(uri, table.getvalue().encode())
+    write_csv(uri, columns, ([row.get(name) for name in columns] for row in rows))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from v2a_dpo.artifacts.location import write_atomically
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
@@ -47,5 +45,5 @@ def promote(
     with failures_reported(registry.tracking.uri):
         promotion = promote_version(params, registry, stored, override=override, reason=reason)
     if output is not None:
-        write_atomically(output, (json.dumps(promotion.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+        write_json(output, promotion.to_dict())
     return promotion

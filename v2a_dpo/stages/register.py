@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from v2a_dpo.artifacts.location import read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.gates import GateDecision
@@ -41,7 +40,7 @@ def register(
     the file with the gates' decision, which the aligned version then carries; it is registered either way. The same
     artifacts are neither logged nor registered twice. Raises UserError when MLflow cannot be reached.
     """
-    decision = None if gate is None else GateDecision.from_dict(json.loads(read_bytes(gate)))
+    decision = None if gate is None else GateDecision.from_dict(read_json(gate))
     settings = ServingSettings.of(params)
     registration = register_loop(
         params,
@@ -62,5 +61,5 @@ def register(
         packaged=lambda folder: packaged_folder(folder, settings),
         progress=progress,
     )
-    write_atomically(output, (json.dumps(asdict(registration), indent=2, allow_nan=False) + "\n").encode())
+    write_json(output, asdict(registration))
     return registration

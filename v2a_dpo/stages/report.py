@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from v2a_dpo.alignment.run.log import LOG, read_log
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import read_json
+from v2a_dpo.artifacts.location import join, write_atomically
 from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder, read_curve
@@ -23,7 +23,7 @@ from v2a_dpo.evaluation.report.gallery import choose_clips, clip_figure
 from v2a_dpo.evaluation.report.media import GalleryMedia
 from v2a_dpo.evaluation.report.page import Page, ReportSection, render
 from v2a_dpo.evaluation.report.summary import notes, settings
-from v2a_dpo.evaluation.report.training import TrainingRecord, training_section
+from v2a_dpo.evaluation.report.training import training_section
 from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.tables import shown_metrics
 from v2a_dpo.progress import Progress, silent
@@ -74,11 +74,11 @@ def report(
         parts.append(sections.curve_section(curve, chosen=scales, rater=rater))
     parts.append(sections.scores_section(_scores(base, aligned), clips=comparison.clips))
     if alignment is not None:
-        parts.append(training_section(_read_log(join(alignment, "log.jsonl"))))
+        parts.append(training_section(read_log(join(alignment, LOG))))
     if audioscore is not None:
-        parts.append(sections.audioscore_section(_read_json(join(audioscore, "metrics.json"))))
+        parts.append(sections.audioscore_section(read_json(join(audioscore, "metrics.json"))))
     if pairs is not None:
-        parts.append(sections.pairs_section(_read_json(f"{pairs.rstrip('/')}-summary.json")))
+        parts.append(sections.pairs_section(read_json(f"{pairs.rstrip('/')}-summary.json")))
     page = Page(
         title="Preference alignment of a video-to-audio model",
         subtitle=f"Base and aligned model on {comparison.clips} held-out clips, guidance scale "
@@ -137,11 +137,3 @@ def _scores(*systems: System) -> dict[str, dict[str, NDArray[np.floating]]]:
         first = table.filter(pc.equal(table["sample"], 0))
         scores[name] = {score: first[score].cast(pa.float64()).to_numpy() for score in _SCORES}
     return scores
-
-
-def _read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
-
-
-def _read_log(uri: str) -> list[TrainingRecord]:
-    return [json.loads(line) for line in read_bytes(uri).decode().splitlines() if line]

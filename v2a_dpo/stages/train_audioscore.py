@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
@@ -76,7 +76,7 @@ def train_audioscore(
             "best_step": trained.best_step,
         },
     }
-    trained.audioscore.save(output, {METRICS_FILE: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()})
+    trained.audioscore.save(output, {METRICS_FILE: json_text(metrics).encode()})
     progress("Training AudioScore", 2, 2)
     return AudioScoreSummary(
         len(rated.label), measures["accuracy"], metrics["held_out"]["majority_accuracy"], trained.best_step

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from v2a_dpo.artifacts.fingerprint import file_checksum
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.layout import SPLITS
-from v2a_dpo.artifacts.location import exists, join, list_names, write_atomically
+from v2a_dpo.artifacts.location import exists, join, list_names
+from v2a_dpo.artifacts.text_table import write_csv
 from v2a_dpo.config import Params
 from v2a_dpo.data.vggsound.archives import ArchiveIndex, archive_sizes, read_archive
 from v2a_dpo.data.vggsound.files import clip_id_of, videos_in
@@ -123,23 +122,23 @@ def vggsound(
     )
     for name, clips in chosen.items():
         rows = ([clip.clip_id, files[clip.clip_id], clip.label, clip.label] for clip in clips)
-        _write_table(join(output, f"{name}.csv"), ["clip_id", "video", "prompt", "label"], rows)
-    _write_table(
+        write_csv(join(output, f"{name}.csv"), ["clip_id", "video", "prompt", "label"], rows)
+    write_csv(
         join(output, "missing.csv"),
         ["clip_id", "label", "official_split"],
         ([clip.clip_id, clip.label, clip.official_split] for clip in missing.values()),
     )
-    _write_table(
+    write_csv(
         join(output, "excluded.csv"),
         ["clip_id", "label", "reason"],
         ([item.clip_id, item.label, item.reason] for item in candidates.excluded),
     )
-    _write_table(
+    write_csv(
         join(output, "bad-lines.csv"),
         ["line", "text", "reason"],
         ([str(bad.line), bad.text, bad.reason] for bad in official.bad_lines),
     )
-    _write_table(
+    write_csv(
         join(output, "damaged-archives.csv"),
         ["archive", "reason", "readable_clips"],
         ([name, index.damage, str(len(index.clips))] for name, index in damaged.items()),
@@ -149,7 +148,7 @@ def vggsound(
         "parameters": settings.model_dump(mode="json"),
         "lists": {PurePosixPath(uri).name: file_checksum(uri) for uri in lists},
     }
-    write_atomically(join(output, "splits.json"), (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    write_json(join(output, "splits.json"), record)
     return summary
 
 
@@ -213,11 +212,3 @@ def _check(chosen: Mapping[str, Sequence[ListedClip]], videos: str) -> None:
                 else "Check the path."
             ),
         )
-
-
-def _write_table(uri: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_atomically(uri, table.getvalue().encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -13,10 +11,14 @@ from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.artifacts.location import write_atomically
+from v2a_dpo.artifacts.text_table import write_csv
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.world import ClipEvents, make_split
+
+#: The caption table of the procedural videos.
+_COLUMNS = ("clip_id", "video", "prompt", "label", "has_speech")
 
 
 def world(params: Params, *, output: str, progress: Progress = silent) -> str:
@@ -43,7 +45,7 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
             for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
                 progress("Rendering", done, len(missing))
         for split, clips in clip_events.items():
-            write_atomically(folder / split / "captions.csv", _captions(clips))
+            write_csv(folder / split / "captions.csv", _COLUMNS, map(_caption, clips))
         everything = {events.clip_id: events.to_dict() for clips in clip_events.values() for events in clips}
         write_atomically(folder / "events.json", (json.dumps(everything, indent=1, allow_nan=False) + "\n").encode())
     return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
@@ -55,12 +57,5 @@ def _render(job: tuple[Path, ClipEvents]) -> None:
     write_clip_mp4(path, events)
 
 
-def _captions(clips: list[ClipEvents]) -> bytes:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["clip_id", "video", "prompt", "label", "has_speech"])
-    for events in clips:
-        writer.writerow(
-            [events.clip_id, f"{events.clip_id}.mp4", events.prompt, events.label, str(events.has_speech).lower()]
-        )
-    return table.getvalue().encode()
+def _caption(events: ClipEvents) -> list[str]:
+    return [events.clip_id, f"{events.clip_id}.mp4", events.prompt, events.label, str(events.has_speech).lower()]

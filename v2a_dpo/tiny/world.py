@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from v2a_dpo.artifacts.location import read_bytes
+from v2a_dpo.artifacts.json_files import read_json
 from v2a_dpo.errors import UserError
 
 DURATION_S = 2.0
@@ -138,4 +137,4 @@ def make_split(seed: int, split: str, count: int) -> list[ClipEvents]:
 
 def read_events(uri: str) -> dict[str, ClipEvents]:
     """Clip id -> events, from the world's `events.json` at `uri`. Raises UserError when the file is missing."""
-    return {clip_id: ClipEvents.from_dict(values) for clip_id, values in json.loads(read_bytes(uri)).items()}
+    return {clip_id: ClipEvents.from_dict(values) for clip_id, values in read_json(uri).items()}

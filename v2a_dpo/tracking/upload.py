@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
 from v2a_dpo.tracking.failures import failures_reported
@@ -46,7 +47,7 @@ class LiveTarget:
 
     def to_text(self) -> str:
         """The target as JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json_text(asdict(self))
 
     @staticmethod
     def from_text(text: str) -> LiveTarget:

@@ -5,7 +5,6 @@ The conversion happens once. Nothing half-made is ever seen: the folder appears 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from importlib import import_module
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from v2a_dpo.artifacts.folder import new_folder
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.weights.catalog import FILES, OfficialFile, file_named_like, official_file
@@ -147,7 +147,7 @@ def _write(
         if file.model_config is not None:
             module, function = file.model_config.split(":")
             config = getattr(import_module(module), function)(file.variant)
-            (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            write_json(folder / "config.json", config)
         record = WeightsRecord(
             name=file.name,
             source_file=path.name,

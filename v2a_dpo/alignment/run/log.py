@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from v2a_dpo.artifacts.location import reported
+from v2a_dpo.artifacts.location import read_bytes, reported
 
 Record = Mapping[str, Any]
 
@@ -50,9 +50,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log, in order."""
-    return parse_log(path.read_bytes())
+def read_log(uri: str | Path) -> list[dict[str, Any]]:
+    """The records of the log at `uri`, in order. Raises UserError when it is missing."""
+    return parse_log(read_bytes(uri))
 
 
 def parse_log(content: bytes) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 from v2a_dpo.alignment.run.log import RUN, SUMMARY, Record
 from v2a_dpo.artifacts.code import Code
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
+from v2a_dpo.artifacts.json_files import json_text, write_json
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.config import AlignConfig
 
@@ -118,7 +119,7 @@ class Run:
 
     def to_text(self) -> str:
         """The run as JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json_text(asdict(self))
 
     @staticmethod
     def from_text(text: str) -> Run:
@@ -147,5 +148,5 @@ def read_run(log: str) -> Run:
 def finish_run(summary: AlignmentSummary, log: str, output: str) -> AlignmentSummary:
     """Writes the summary, which makes the run a finished one, and returns it with the run's `kept_changes`."""
     content = {"output": folder_fingerprint(output), "summary": asdict(summary)}
-    write_atomically(join(log, SUMMARY), (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_json(join(log, SUMMARY), content)
     return replace(summary, kept_changes=read_run(log).kept_changes)

@@ -6,7 +6,6 @@ differences, or moves it aside on request: nothing is deleted.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,8 @@ from v2a_dpo.alignment.run.checkpoint import PREFIX
 from v2a_dpo.alignment.run.log import LOG, RUN, SUMMARY, TARGET
 from v2a_dpo.alignment.run.record import AlignmentSummary, Identity, Run, read_run, write_run
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
-from v2a_dpo.artifacts.location import join, list_names, read_bytes, tree_names
+from v2a_dpo.artifacts.json_files import read_json
+from v2a_dpo.artifacts.location import join, list_names, tree_names
 from v2a_dpo.artifacts.moving import move
 from v2a_dpo.errors import UserError
 
@@ -93,7 +93,7 @@ class _Existing:
         """The content of the summary file, when the run is finished."""
         if SUMMARY not in self.names:
             return None
-        content: dict[str, Any] = json.loads(read_bytes(join(self.log, SUMMARY)))
+        content: dict[str, Any] = read_json(join(self.log, SUMMARY))
         return content
 
     @property

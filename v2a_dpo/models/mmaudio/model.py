@@ -6,7 +6,6 @@ Letters in tensor names: B batch, U distinct conditions, L latent length, C late
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.models.base import Conditions, Use, VideoToAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
@@ -173,9 +173,8 @@ class MMAudioModel(VideoToAudioModel):
 
         The frozen encoders and the codec come from the official files and are not copied.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         config = {"family": self.family, "sample_rate": self.sample_rate, "network": asdict(self.network.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(folder / "config.json", config)
         state = {key: value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
         save_file(state, str(folder / "model.safetensors"))
 
