@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import isfunction, signature
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.test_dvc import ROOT
 from v2a_dpo.artifacts.layout import SPLITS
+from v2a_dpo.cli import data, evaluation, preference, release
 from v2a_dpo.cli.main import app
 from v2a_dpo.config import load_params
 from v2a_dpo.orchestration.loop import plan
@@ -143,3 +145,19 @@ def test_every_default_path_is_shown_and_has_a_root():
     shown = CliRunner().invoke(app, ["mine", "--help"], env={"COLUMNS": "200"}).stdout
     assert "[default: ROOT/scores/preference]" in shown
     assert "[default: artifacts]" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        command
+        for module in (data, preference, evaluation, release)
+        for command in vars(module).values()
+        if isfunction(command) and command.__annotations__.get("return") == "Stage"
+    ],
+    ids=lambda command: command.__name__,
+)
+def test_the_options_of_a_command_are_parameters_of_its_stage(command):
+    options = dict.fromkeys(signature(command).parameters)
+    stage = command(**options)
+    signature(stage).bind("params", **options, progress=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -19,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from v2a_dpo.errors import UserError
@@ -79,6 +81,19 @@ def show_error(error: UserError) -> None:
         err.print(Panel(body, title="v2a-dpo", title_align="left", border_style="red"))
     else:
         print("\n".join(["Error: " + error.what, *body.plain.split("\n")[1:]]), file=sys.stderr)
+
+
+def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of text; an empty header is not shown."""
+    result = Table(*header, title=title, show_header=any(header))
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def show(table: Table) -> None:
+    """Prints a table on standard output, folded to the terminal's width and whole where there is none."""
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def peak_memory() -> str:

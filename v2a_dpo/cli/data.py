@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from v2a_dpo.cli.console import peak_memory
-from v2a_dpo.cli.options import AT, Call, file, folder, register
+from v2a_dpo.cli.options import AT, Call, Stage, file, folder, register
 from v2a_dpo.errors import UserError
 
 DATA = "Data"
@@ -22,28 +22,24 @@ Name = Annotated[
 ]
 
 
-def world(
-    call: Call, output: Annotated[str, folder("Output for videos, captions and event times")] = AT.world
-) -> object:
+def world(output: Annotated[str, folder("Output for videos, captions and event times")] = AT.world) -> Stage:
     """Render the tiny profile's procedural videos, captions and event times.
 
     Example: v2a-dpo world
     """
     from v2a_dpo.stages.world import world as stage
 
-    return stage(call.params, output=output, progress=call.progress)
+    return stage
 
 
-def pretrain(
-    call: Call, output: Annotated[str, folder("Output for `scorers` and `generator`")] = AT.pretrained
-) -> object:
+def pretrain(output: Annotated[str, folder("Output for `scorers` and `generator`")] = AT.pretrained) -> Stage:
     """Train the tiny profile's frozen scorers and its base generator.
 
     Example: v2a-dpo pretrain
     """
     from v2a_dpo.stages.pretrain import pretrain as stage
 
-    return stage(call.params, output=output, progress=call.progress)
+    return stage
 
 
 def vggsound(
@@ -97,7 +93,6 @@ def vggsound(
 
 
 def prepare(
-    call: Call,
     split: Annotated[str, typer.Option(help="The clips' split; SPLIT of the default paths.")] = "preference",
     videos: Annotated[str, folder("The videos")] = AT.path("world", "SPLIT"),
     captions: Annotated[
@@ -110,23 +105,14 @@ def prepare(
     generator: Annotated[str, folder("The generator that computes the conditions")] = AT.base,
     clips: Annotated[str, folder("Output for the clips")] = AT.clips("SPLIT"),
     conditions: Annotated[str, folder("Output for the conditions")] = AT.conditions("SPLIT"),
-) -> object:
+) -> Stage:
     """Read videos and captions into a clips table and cached conditions; bad files go to quarantine.
 
     Example: v2a-dpo prepare --split mine --videos clips --captions clips/captions.tsv
     """
     from v2a_dpo.stages.prepare import prepare as stage
 
-    return stage(
-        call.params,
-        videos=videos,
-        captions=captions,
-        split=split,
-        generator=generator,
-        clips=clips,
-        conditions=conditions,
-        progress=call.progress,
-    )
+    return stage
 
 
 def generate(
@@ -168,7 +154,7 @@ def generate(
     from v2a_dpo.orchestration.devices import generate_on_devices
     from v2a_dpo.stages.generate import generate as stage
 
-    generator = generator or (call.at.aligned if name == "test-aligned" else call.at.base)
+    generator = generator or (call.layout.aligned if name == "test-aligned" else call.layout.base)
     candidates = candidates or (1 if video or name.startswith("test-") else None)
     sampling: dict[str, Any] = {"candidates": candidates, "guidance_scale": guidance_scale, "use_text": use_text}
     if (video is None) != (out_folder is None):
@@ -219,33 +205,31 @@ def score(
 
 
 def annotate(
-    call: Call,
     candidates: Annotated[str, folder("The candidates to rate")] = AT.candidates("annotation"),
     events: Annotated[str, file("The procedural world's events.json")] = AT.events,
     output: Annotated[str, folder("Output for the ratings")] = AT.ratings,
-) -> object:
+) -> Stage:
     """Rate candidates Good, Medium or Bad with the SIMULATED rater of the tiny profile.
 
     Example: v2a-dpo annotate
     """
     from v2a_dpo.stages.annotate import annotate as stage
 
-    return stage(call.params, candidates=candidates, events=events, output=output, progress=call.progress)
+    return stage
 
 
 def import_ratings(
-    call: Call,
     csv: Annotated[str, file("A table with the columns clip_id,sample,rating,rater,source")],
     candidates: Annotated[str, folder("The rated candidates")] = AT.candidates("annotation"),
     output: Annotated[str, folder("Output for the ratings")] = AT.ratings,
-) -> object:
+) -> Stage:
     """Import human ratings from a CSV file.
 
     Example: v2a-dpo import-ratings --csv ratings.csv
     """
     from v2a_dpo.stages.import_ratings import import_ratings as stage
 
-    return stage(call.params, csv=csv, candidates=candidates, output=output)
+    return stage
 
 
 def add_to(app: typer.Typer) -> None:

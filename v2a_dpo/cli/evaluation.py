@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.options import AT, ROOT, Call, Root, file, folder, register
+from v2a_dpo.cli.options import AT, ROOT, Call, Root, Stage, file, folder, register
 
 EVALUATE = "Evaluate"
 Events = Annotated[
@@ -80,7 +80,7 @@ def guidance(
 
 def _events(call: Call, events: str | None) -> str | None:
     """The file given, or in the tiny profile that of the world."""
-    return call.at.events if events is None and call.params.generator.family == "tiny" else events
+    return call.layout.events if events is None and call.params.generator.family == "tiny" else events
 
 
 def report(
@@ -96,26 +96,18 @@ def report(
 
 
 def plots(
-    call: Call,
     alignment: Annotated[str, folder("Log of the alignment")] = AT.alignment,
     audioscore: Annotated[str, folder("The preference classifier")] = AT.audioscore,
     guidance: Annotated[str, folder("The guidance curve")] = AT.guidance,
     output: Annotated[str, folder("Output for the tables")] = AT.plots,
-) -> object:
+) -> Stage:
     """Write the loop's curves as CSV tables, which `dvc plots show` draws.
 
     Example: v2a-dpo plots
     """
     from v2a_dpo.stages.plots import plots as stage
 
-    return stage(
-        call.params,
-        alignment=alignment,
-        audioscore=audioscore,
-        guidance=guidance,
-        output=output,
-        progress=call.progress,
-    )
+    return stage
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,17 +1,20 @@
 """What the commands share: parameters, default paths, progress bars, and how a result is printed.
 
-A command is a function of a `Call` and of its own options. `AT` names the default paths: the words in capitals stand
-for the options of that name, so that `AT.clips("SPLIT")` is `ROOT/clips/SPLIT`, with `--root` and `--split` put in.
+A command is a function of its options. A parameter that is a dataclass stands for a group of options, its fields; one
+that is a `Call` gives parameters and progress. A command that returns a `Stage` is no more than its options: the stage
+is called with them. `AT` names the default paths: the words in capitals stand for the options of that name, so that
+`AT.clips("SPLIT")` is `ROOT/clips/SPLIT`, with `--root` and `--split` put in.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 import typer
 
@@ -44,6 +47,8 @@ Root = Annotated[
 PARAMS_FILE = "params.yaml"
 ROOT = "artifacts"
 AT = Layout("ROOT")
+#: A stage that is called with the parameters, the options by name, and `progress`; what it returns is printed.
+Stage: TypeAlias = Callable[..., object]
 
 
 def folder(help_text: str, *names: str, **settings: Any) -> typer.models.OptionInfo:
@@ -63,18 +68,21 @@ class Call:
     params: Params
     progress: ProgressBars
     #: The artifacts under `--root`.
-    at: Layout
+    layout: Layout
 
 
-def register(app: typer.Typer, panel: str, *commands: Callable[..., object], keep_artifacts: bool = False) -> None:
+def register(
+    app: typer.Typer, panel: str | None, *commands: Callable[..., object], keep_artifacts: bool = False
+) -> None:
     """Adds commands to a panel of the help; with `keep_artifacts` they have that option.
 
-    A command whose first parameter is a `Call` gets `--params` and `--set`, one with default paths gets `--root`. It
-    prints what the function returns. An optional input (`... | None`) for which no path is given counts only if there
-    is something at its default path.
+    A command of a `Call` or a `Stage` gets `--params` and `--set`, one with default paths gets `--root`. What it
+    returns is printed, by the first process if several share the work. An optional input (`... | None`) for which no
+    path is given counts only if there is something at its default path. The function `list_` is the command `list`.
     """
     for command in commands:
-        app.command(rich_help_panel=panel)(_typer_command(command, keep_artifacts=keep_artifacts))
+        name = command.__name__.rstrip("_").replace("_", "-")
+        app.command(name, rich_help_panel=panel)(_typer_command(command, keep_artifacts=keep_artifacts))
 
 
 def read_params(path: str, overrides: list[str] | None, *, keep_artifacts: bool = False) -> Params:
@@ -97,44 +105,67 @@ def read_params(path: str, overrides: list[str] | None, *, keep_artifacts: bool 
 
 def _typer_command(function: Callable[..., object], *, keep_artifacts: bool) -> Callable[..., None]:
     """The function that Typer reads and calls: with the shared options in its signature."""
-    own = list(inspect.signature(function, eval_str=True).parameters.values())
-    takes_call = bool(own) and own[0].annotation is Call
-    own = own[takes_call:]
+    signature = inspect.signature(function, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.annotation is not Call]
+    takes_call, is_stage = len(own) < len(signature.parameters), signature.return_annotation == Stage
+    options = [option for each in own for option in _options(each)]
     shared: dict[str, tuple[object, object]] = {}
-    if any("ROOT" in str(each.default) for each in own) and "root" not in [each.name for each in own]:
+    if any("ROOT" in str(each.default) for each in options) and "root" not in [each.name for each in options]:
         shared["root"] = (Root, ROOT)
-    if takes_call:
+    if takes_call or is_stage:
         shared |= {"params": (ParamsFile, PARAMS_FILE), "overrides": (Overrides, None)}
     if keep_artifacts:
         shared["keep_artifacts"] = (KeepArtifacts, False)
 
     def run(context: typer.Context, **given: Any) -> None:
-        root = given.get("root", ROOT)
-        values = _with_default_paths(context, own, given, root)
-        if not takes_call:
-            result = function(**values)
+        root = given.get("root") or ROOT
+        values = _with_default_paths(context, options, given, root)
+        arguments = {each.name: _argument(each, values) for each in own}
+        if "params" not in shared:
+            result = function(**arguments)
         else:
             params = read_params(given["params"], given["overrides"], keep_artifacts=given.get("keep_artifacts", False))
             with ProgressBars() as progress:
-                result = function(Call(params, progress, Layout(root)), **values)
-        if result is not None:
+                calls = [Call(params, progress, Layout(root))] if takes_call else []
+                result = function(*calls, **arguments)
+                if is_stage:
+                    result = result(params, **arguments, progress=progress)  # type: ignore[operator]
+        if result is not None and os.environ.get("RANK", "0") == "0":
             typer.echo(result)
 
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("context", kind, annotation=typer.Context)]
-    parameters += [each.replace(kind=kind) for each in own]
+    parameters += [each.replace(kind=kind) for each in options]
     parameters += [inspect.Parameter(name, kind, annotation=a, default=d) for name, (a, d) in shared.items()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     return run
 
 
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and is_dataclass(annotation)
+
+
+def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """The options that a parameter of a command stands for: itself, or the fields of its group."""
+    group = parameter.annotation
+    return list(inspect.signature(group, eval_str=True).parameters.values()) if _is_group(group) else [parameter]
+
+
+def _argument(parameter: inspect.Parameter, values: dict[str, Any]) -> Any:
+    """What a command gets for a parameter: the option's value, or the group made of its fields' values."""
+    group = parameter.annotation
+    if not _is_group(group):
+        return values[parameter.name]
+    return group(**{field.name: values[field.name] for field in fields(group)})
+
+
 def _with_default_paths(
-    context: typer.Context, own: list[inspect.Parameter], given: dict[str, Any], root: str
+    context: typer.Context, options: list[inspect.Parameter], given: dict[str, Any], root: str
 ) -> dict[str, Any]:
-    """The values of a command's own options, the words in capitals of those not given replaced."""
+    """The values of a command's own options; in defaults the words in capitals are replaced."""
     words, values = {"ROOT": root}, {}
-    for each in own:
+    for each in options:
         value = given[each.name]
         source = context.get_parameter_source(each.name)
         if source is not None and source.name == "DEFAULT":

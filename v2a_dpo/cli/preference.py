@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.options import AT, Call, folder, register
+from v2a_dpo.cli.options import AT, Stage, folder, register
 
 TRAIN = "Train"
 
@@ -17,22 +16,20 @@ _CONDITIONS = [AT.conditions(split) for split in _SPLITS]
 
 
 def train_audioscore(
-    call: Call,
     scores: Annotated[str, folder("Scores of the rated candidates")] = AT.scores("annotation"),
     ratings: Annotated[str, folder("Their ratings")] = AT.ratings,
     output: Annotated[str, folder("Output for the classifier")] = AT.audioscore,
-) -> object:
+) -> Stage:
     """Train AudioScore, the Good / Medium / Bad classifier over five scores.
 
     Example: v2a-dpo train-audioscore
     """
     from v2a_dpo.stages.train_audioscore import train_audioscore as stage
 
-    return stage(call.params, scores=scores, ratings=ratings, output=output, progress=call.progress)
+    return stage
 
 
 def mine(
-    call: Call,
     scores: Annotated[str, folder("Scores of the candidates to pair")] = AT.scores("preference"),
     audioscore: Annotated[str, folder("The trained AudioScore")] = AT.audioscore,
     output: Annotated[str, folder("Output for the pairs")] = AT.pairs,
@@ -40,26 +37,17 @@ def mine(
     rated_scores: Annotated[
         str | None, folder("Scores of the rated candidates, to choose among equal ratings")
     ] = AT.scores("annotation"),
-) -> object:
+) -> Stage:
     """Mine best-against-worst pairs by P(Good) and P(Bad), with complexity and curriculum phase.
 
     Example: v2a-dpo mine
     """
     from v2a_dpo.stages.mine import mine as stage
 
-    return stage(
-        call.params,
-        scores=scores,
-        audioscore=audioscore,
-        output=output,
-        ratings=ratings,
-        rated_scores=rated_scores,
-        progress=call.progress,
-    )
+    return stage
 
 
 def align(
-    call: Call,
     pairs: Annotated[str, folder("The preference pairs")] = AT.pairs,
     candidates: Annotated[list[str], folder("Candidates of the pairs; repeatable")] = _CANDIDATES,
     conditions: Annotated[list[str], folder("Conditions of their clips; repeatable")] = _CONDITIONS,
@@ -71,7 +59,7 @@ def align(
         bool,
         typer.Option("--start-anew", help="Move a different earlier run aside and start anew, instead of refusing."),
     ] = False,
-) -> object:
+) -> Stage:
     """Align the generator by curriculum Flow-DPO; resumes exactly after a stop. Nothing of an earlier run is deleted.
 
     Runs on several GPUs, too: torchrun --nproc-per-node 8 -m v2a_dpo.cli align (or accelerate launch -m).
@@ -80,19 +68,7 @@ def align(
     """
     from v2a_dpo.stages.align import align as stage
 
-    summary = stage(
-        call.params,
-        pairs=pairs,
-        candidates=candidates,
-        conditions=conditions,
-        generator=generator,
-        output=output,
-        log=log,
-        start_anew=start_anew,
-        live=live,
-        progress=call.progress,
-    )
-    return summary if os.environ.get("RANK", "0") == "0" else None  # one of several processes prints
+    return stage
 
 
 def sync_curves(log: Annotated[str, folder("The log folder of an alignment")] = AT.alignment) -> object:

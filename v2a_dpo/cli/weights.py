@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from v2a_dpo.cli.console import ProgressBars, err
+from v2a_dpo.cli.console import ProgressBars, err, show, table
 from v2a_dpo.errors import UserError
+
+if TYPE_CHECKING:
+    from v2a_dpo.weights.store import Store
 
 WEIGHTS = "Weights"
 _GIB = 1 << 30
@@ -36,14 +36,18 @@ def list_weights() -> None:
     from v2a_dpo.weights.store import Store
 
     store = Store.default()
-    table = Table("Name", "File", "For", "Licence", "MiB", "In WEIGHTS_DIR", title=f"Weights in {store.root}")
-    for file in FILES.values():
-        record = store.record(file.name)
-        state = "no" if record is None else f"yes, {record.trust}"
-        licence = file.licence + (" (non-commercial)" if file.noncommercial else "")
-        size = "not known" if file.size_mib is None else f"{file.size_mib:.0f}"
-        table.add_row(file.name, file.file_name, file.role, licence, size, state)
-    _show(table)
+    rows = [
+        (
+            file.name,
+            file.file_name,
+            file.role,
+            file.licence + (" (non-commercial)" if file.noncommercial else ""),
+            "not known" if file.size_mib is None else f"{file.size_mib:.0f}",
+            _state(store, file.name),
+        )
+        for file in FILES.values()
+    ]
+    show(table(f"Weights in {store.root}", ["Name", "File", "For", "Licence", "MiB", "In WEIGHTS_DIR"], rows))
 
 
 @weights.command("fetch")
@@ -154,45 +158,40 @@ def model_info(
     cost = cost_of(name, duration_s=duration_s)
     sizes, operations = cost.sizes(lora_rank=lora_rank), cost.operations()
 
-    facts = Table("", "", title=f"{name}, clips of {duration_s:g} s", show_header=False)
-    facts.add_row("parameters", f"{sizes.network:,}")
-    facts.add_row("of these trained", f"{sizes.trainable:,}")
-    facts.add_row(f"LoRA adapter of rank {lora_rank}", f"{sizes.lora:,}")
-    facts.add_row("frozen encoders and codec", f"{sizes.frozen:,}")
-    facts.add_row("latent", f"{cost.latent_length} x {cost.config.latent_channels}")
-    facts.add_row("one velocity call", _gflop(operations.velocity))
-    facts.add_row("features, once per clip", _gflop(operations.features + operations.embedding))
-    facts.add_row("autoencoder and vocoder", _gflop(operations.decoding))
-    facts.add_row(f"one candidate, {steps} guided steps", _gflop(operations.candidate(steps=steps)))
-    _show(facts)
-
-    memory = Table("GiB", *_PRECISIONS, title="Memory: weights, gradients and optimizer")
-    figures = [cost.memory(precision, lora_rank=lora_rank) for precision in _PRECISIONS]
-    memory.add_row("inference, all parts", *(_gib(each.inference) for each in figures))
-    memory.add_row("LoRA", *(_gib(each.lora) for each in figures))
-    memory.add_row("full training", *(_gib(each.full_training) for each in figures))
-    memory.add_row("training, additional per pair", *(_gib(2 * each.activations_a_row) for each in figures))
-    _show(memory)
-
+    facts = {
+        "parameters": f"{sizes.network:,}",
+        "of these trained": f"{sizes.trainable:,}",
+        f"LoRA adapter of rank {lora_rank}": f"{sizes.lora:,}",
+        "frozen encoders and codec": f"{sizes.frozen:,}",
+        "latent": f"{cost.latent_length} x {cost.config.latent_channels}",
+        "one velocity call": _gflop(operations.velocity),
+        "features, once per clip": _gflop(operations.features + operations.embedding),
+        "autoencoder and vocoder": _gflop(operations.decoding),
+        f"one candidate, {steps} guided steps": _gflop(operations.candidate(steps=steps)),
+    }
+    show(table(f"{name}, clips of {duration_s:g} s", ["", ""], facts.items()))
+    memory = [cost.memory(precision, lora_rank=lora_rank) for precision in _PRECISIONS]
+    parts = {
+        "inference, all parts": [each.inference for each in memory],
+        "LoRA": [each.lora for each in memory],
+        "full training": [each.full_training for each in memory],
+        "training, additional per pair": [2 * each.activations_a_row for each in memory],
+    }
+    rows = [(part, *(f"{num_bytes / _GIB:.2f}" for num_bytes in sizes)) for part, sizes in parts.items()]
+    show(table("Memory: weights, gradients and optimizer", ["GiB", *_PRECISIONS], rows))
     store = Store.default()
-    files = Table("File needed", f"In {store.root}", title="Files")
-    for needed in NEEDED[name]:
-        record = store.record(needed)
-        files.add_row(needed, "no" if record is None else f"yes, {record.trust}")
-    _show(files)
+    files = [(needed, _state(store, needed)) for needed in NEEDED[name]]
+    show(table("Files", ["File needed", f"In {store.root}"], files))
 
 
-def _show(table: Table) -> None:
-    """Prints a table on standard output, folded to the terminal's width and whole where there is none."""
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+def _state(store: Store, name: str) -> str:
+    """Whether a file is imported, and how far it is trusted."""
+    record = store.record(name)
+    return "no" if record is None else f"yes, {record.trust}"
 
 
 def _gflop(operations: int) -> str:
     return f"{operations / 1e9:,.1f} GFLOP"
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / _GIB:.2f}"
 
 
 def add_to(app: typer.Typer) -> None:

@@ -7,29 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from v2a_dpo.cli.console import err
+from v2a_dpo.cli.console import err, show, table
 from v2a_dpo.cli.kubeflow.options import (
     DEFAULT_NAMESPACE,
-    DEFAULT_PRESET,
-    DEFAULT_SERVICE_ACCOUNT,
-    CertificateFile,
-    ExistingVersion,
-    ImageRegistry,
-    ImageTag,
-    Inputs,
-    Namespace,
+    Compilation,
+    DryRun,
     PipelineName,
-    Preset,
-    RootPrefix,
+    Request,
     RunId,
-    ServerHost,
-    ServiceAccount,
-    TokenFile,
-    connect,
+    Server,
 )
 from v2a_dpo.cli.kubeflow.schedules import schedule
-from v2a_dpo.cli.kubeflow.submission import compile_to, compiled_pipeline, submission_of
-from v2a_dpo.cli.options import PARAMS_FILE, Overrides, ParamsFile
+from v2a_dpo.cli.options import Call, register
 from v2a_dpo.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,24 +29,21 @@ CLUSTER = "Cluster"
 SUCCEEDED = "SUCCEEDED"
 
 pipeline = typer.Typer(no_args_is_help=True, help="Runs on Kubeflow Pipelines: compile, submit, watch and cancel them.")
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the submission; contacts no server.")]
-Experiment = Annotated[str | None, typer.Option(help="Experiment in Kubeflow [default: registry.experiment].")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")]
+PollInterval = Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")]
 
 
-@pipeline.command("compile")
-def compile_command(
+def compile_(
+    compilation: Compilation,
     name: PipelineName = "v2a-dpo",
     output: Annotated[str | None, typer.Option(metavar="FILE", help="The YAML file [default: PIPELINE.yaml].")] = None,
-    preset: Preset = DEFAULT_PRESET,
     manifests: Annotated[
         bool, typer.Option("--manifests", help="Kubernetes resources for GitOps instead of a file to upload.")
     ] = False,
     namespace: Annotated[
         str, typer.Option(envvar="KFP_NAMESPACE", help="Namespace of the resources with --manifests.")
     ] = DEFAULT_NAMESPACE,
-    image_registry: ImageRegistry = None,
-    image_tag: ImageTag = None,
-) -> None:
+) -> object:
     """Write a pipeline's YAML: to upload, or as Pipeline and PipelineVersion resources.
 
     Examples:
@@ -66,41 +52,21 @@ def compile_command(
 
     v2a-dpo pipeline compile evaluate --manifests --namespace v2a-dpo --output build/evaluate-manifests.yaml
     """
-    path = compile_to(
-        output or f"{name}.yaml",
-        name,
-        preset=preset,
-        image_registry=image_registry,
-        image_tag=image_tag,
-        manifests=manifests,
-        namespace=namespace,
-    )
-    typer.echo(path)
+    return compilation.write(name, output or f"{name}.yaml", manifests=manifests, namespace=namespace)
 
 
-@pipeline.command()
 def submit(
+    call: Call,
+    compilation: Compilation,
+    request: Request,
+    server: Server,
     name: PipelineName = "v2a-dpo",
-    root: RootPrefix = None,
-    inputs: Inputs = None,
-    preset: Preset = DEFAULT_PRESET,
     run_name: Annotated[
         str | None, typer.Option("--name", help="The run's name [default: pipeline, profile and time].")
     ] = None,
-    experiment: Experiment = None,
-    service_account: ServiceAccount = DEFAULT_SERVICE_ACCOUNT,
-    existing_version: ExistingVersion = None,
-    image_registry: ImageRegistry = None,
-    image_tag: ImageTag = None,
     dry_run: DryRun = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")] = False,
-    poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")] = 10.0,
-    host: ServerHost = None,
-    namespace: Namespace = None,
-    token_file: TokenFile = None,
-    ca_file: CertificateFile = None,
-    params: ParamsFile = PARAMS_FILE,
-    overrides: Overrides = None,
+    wait: Wait = False,
+    poll_s: PollInterval = 10.0,
 ) -> None:
     """Upload a pipeline if it changed, and start a run of it.
 
@@ -110,69 +76,47 @@ def submit(
 
     v2a-dpo pipeline submit v2a-dpo --preset cpu --root s3://bucket/loops/tiny --set align.beta=200 --wait
     """
-    submission = submission_of(
-        compiled_pipeline(name, preset=preset, image_registry=image_registry, image_tag=image_tag),
-        root=root,
-        inputs=inputs,
-        params=params,
-        overrides=overrides,
-        experiment=experiment,
-        run_name=run_name,
-        service_account=service_account,
-        existing_version=existing_version,
-    )
+    submission = request.submission(compilation.compiled(name), call.params, run_name=run_name)
     if dry_run:
         typer.echo(submission.description(), nl=False)
         return
-    client = connect(host, namespace, token_file, ca_file)
+    client = server.connect()
     version = client.version(submission)
     err.print(f"{submission.version}: {'uploaded' if version.is_new else 'already there'}")
     run_id = client.start(submission, version)
     typer.echo(run_id)
     err.print(f"{submission.run_name}: {client.page_of(run_id)}")
-    if not wait:
+    if wait:
+        _follow(client, run_id, poll_s=poll_s)
+    else:
         err.print(f"Follow it: v2a-dpo pipeline status {run_id} --wait")
-        return
-    _follow(client, run_id, poll_s=poll_s)
 
 
-@pipeline.command()
 def status(
+    server: Server,
     run_id: Annotated[
         str | None, typer.Argument(metavar="RUN", help="A run's id [default: list the latest runs].")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run; status 1 if it does not succeed.")] = False,
-    poll_s: Annotated[float, typer.Option("--poll", min=0.01, help="Polling interval in seconds with --wait.")] = 10.0,
-    host: ServerHost = None,
-    namespace: Namespace = None,
-    token_file: TokenFile = None,
-    ca_file: CertificateFile = None,
+    wait: Wait = False,
+    poll_s: PollInterval = 10.0,
 ) -> None:
     """Show a run's tasks with their states and durations, or the latest runs.
 
     Example: v2a-dpo pipeline status 2f9c1e7a-5d1b-4f0e-9a43-6b1d0c8e7f21
     """
-    from rich.table import Table
-
-    from v2a_dpo.cli.kubeflow.progress import show, task_table
-
-    client = connect(host, namespace, token_file, ca_file)
+    client = server.connect()
     if run_id is None:
-        table = Table("Run", "Name", "State", "Created (UTC)", title="Latest runs")
-        for run in client.runs():
-            created = "" if run.created is None else run.created.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-            table.add_row(run.run_id, run.name, run.state, created)
-        show(table)
-        return
-    if wait:
+        rows = [
+            (run.run_id, run.name, run.state, f"{run.created.astimezone(UTC):%Y-%m-%d %H:%M}" if run.created else "")
+            for run in client.runs()
+        ]
+        show(table("Latest runs", ["Run", "Name", "State", "Created (UTC)"], rows))
+    elif wait:
         _follow(client, run_id, poll_s=poll_s)
-        return
-    found = client.status(run_id)
-    show(task_table(found))
-    _explain_failure(found)
+    else:
+        _show_status(client.status(run_id))
 
 
-@pipeline.command()
 def logs(
     run_id: RunId,
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="A task [default: those that failed].")] = None,
@@ -201,56 +145,50 @@ def logs(
             remedy=f"Tasks with pods: {tasks}. The log of a deleted pod is only in the cluster's log store, if any.",
         )
     if follow and len(selected) > 1:
-        raise UserError(
-            f"{len(selected)} pods cannot be followed at once.",
-            where="--follow",
-            remedy="Leave --follow out, or use kubectl logs.",
-        )
+        what = f"{len(selected)} pods cannot be followed at once."
+        raise UserError(what, where="--follow", remedy="Leave --follow out, or use kubectl logs.")
     for pod in selected:
         err.print(f"== {pod.title}")
         for line in reader.lines(pod, tail=tail or None, follow=follow):
             typer.echo(line)
 
 
-@pipeline.command()
-def cancel(
-    run_id: RunId,
-    host: ServerHost = None,
-    namespace: Namespace = None,
-    token_file: TokenFile = None,
-    ca_file: CertificateFile = None,
-) -> None:
+def cancel(run_id: RunId, server: Server) -> str:
     """Stop a run; finished artifacts are kept, and a new run with the same root continues from them.
 
     Example: v2a-dpo pipeline cancel 2f9c1e7a-5d1b-4f0e-9a43-6b1d0c8e7f21
     """
-    found = connect(host, namespace, token_file, ca_file).cancel(run_id)
-    typer.echo(f"{found.name}: {found.state}")
+    run = server.connect().cancel(run_id)
+    return f"{run.name}: {run.state}"
 
 
 def _follow(client: PipelineClient, run_id: str, *, poll_s: float) -> None:
     """Waits for a run and exits with status 1 unless it succeeds; Ctrl-C stops the waiting, not the run."""
-    from v2a_dpo.cli.kubeflow.progress import follow, show, task_table
+    from v2a_dpo.cli.kubeflow.progress import follow
 
     try:
-        found = follow(client, run_id, poll_s=poll_s)
+        run = follow(client, run_id, poll_s=poll_s)
     except KeyboardInterrupt:
         err.print(f"The run continues. To stop it: v2a-dpo pipeline cancel {run_id}")
         raise typer.Exit(130) from None
-    show(task_table(found))
-    _explain_failure(found)
-    if found.state != SUCCEEDED:
+    _show_status(run)
+    if run.state != SUCCEEDED:
         raise typer.Exit(1)
 
 
-def _explain_failure(found: RunStatus) -> None:
-    if found.error:
-        err.print(found.error)
-    for task in found.failed_tasks:
-        err.print(f"Log of {task}: v2a-dpo pipeline logs {found.run_id} {task}")
+def _show_status(run: RunStatus) -> None:
+    """Prints a run's tasks, its error, and how to read the logs of the tasks that failed."""
+    from v2a_dpo.cli.kubeflow.progress import task_table
+
+    show(task_table(run))
+    if run.error:
+        err.print(run.error)
+    for task in run.failed_tasks:
+        err.print(f"Log of {task}: v2a-dpo pipeline logs {run.run_id} {task}")
 
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands of this module."""
+    register(pipeline, None, compile_, submit, status, logs, cancel)
     pipeline.add_typer(schedule, name="schedule")
     app.add_typer(pipeline, name="pipeline", rich_help_panel=CLUSTER)

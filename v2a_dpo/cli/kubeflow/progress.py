@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -97,11 +95,6 @@ def task_table(status: RunStatus) -> Table:
         counts = f"{task.finished} of {task.started}" if task.started else ""
         table.add_row(task.name, task.state, counts, start, duration(task.duration_s(now=now)), style=colour)
     return table
-
-
-def show(table: Table) -> None:
-    """Prints a table on standard output, 160 columns wide where there is no terminal."""
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def duration(seconds: float | None) -> str:
