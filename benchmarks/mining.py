@@ -37,7 +37,7 @@ CANDIDATES_PER_CLIP, CLIPS_PER_SHARD = 5, 256
 NAIVE_CANDIDATES = 20_000
 #: What mining asks of an AudioScore before it uses it: these scores are random, and so is the classifier.
 SCORERS = "random"
-MEASURES = {"inputs": {"scorers": SCORERS}, "held_out": {"ratings": 0, "accuracy": 1.0, "majority_accuracy": 0.0}}
+MEASURES = {"inputs": {"scorers": SCORERS}, "validation": {"ratings": 0, "accuracy": 1.0, "majority_accuracy": 0.0}}
 
 
 def make_classifier() -> AudioScore:

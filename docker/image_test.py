@@ -33,7 +33,7 @@ SETTINGS = ["world.annotation_clips=1", "world.preference_clips=2", "world.test_
 NUM_CLIPS, CANDIDATES = 200, 5
 #: What mining asks of an AudioScore before it uses it: these scores are random, and so is the classifier.
 SCORERS = "random"
-MEASURES = {"inputs": {"scorers": SCORERS}, "held_out": {"ratings": 0, "accuracy": 1.0, "majority_accuracy": 0.0}}
+MEASURES = {"inputs": {"scorers": SCORERS}, "validation": {"ratings": 0, "accuracy": 1.0, "majority_accuracy": 0.0}}
 
 K8S = Path(__file__).parents[1] / "k8s"
 #: Starts the command that it is given and prints, by name, the status with which the server answers a question.

@@ -14,7 +14,7 @@ def test_the_defaults_are_the_papers():
     params = Params()
     assert (params.generate.candidates, params.align.beta, params.align.learning_rate) == (5, 600.0, 5e-6)
     assert (params.align.steps, params.align.batch_size, params.align.warmup_steps) == (12_000, 8, 1000)
-    assert (params.align.held_out, params.generate.guidance_scale) == (0.0, 4.5)
+    assert (params.align.validation_share, params.generate.guidance_scale) == (0.0, 4.5)
     assert params.mine.threshold == Threshold(value=0.7)
     assert (params.vggsound.annotation_clips, params.vggsound.preference_clips) == (2000, 50_000)
 
@@ -33,7 +33,7 @@ def test_the_presets_of_the_papers_generators_train_as_the_paper_says(preset):
     assert params.align.learning_rate == 5e-6
     assert params.align.warmup_steps == 1000
     assert params.align.curriculum
-    assert params.align.held_out == 0, "the paper trains on all pairs"
+    assert params.align.validation_share == 0, "the paper trains on all pairs"
     assert (params.vggsound.annotation_clips, params.vggsound.preference_clips) == (2000, 50_000)
 
 

@@ -133,7 +133,9 @@ class AudioScoreConfig(Section):
     weight_decay: float = Field(0.05, ge=0, description="of AdamW; the paper gives none")
     max_steps: Count = Field(400, description="full-batch steps; early stopping usually ends sooner")
     patience: Count = Field(40, description="steps without a better validation loss before stopping")
-    held_out: Fraction = Field(0.25, description="share of the rated clips kept out of training, for validation")
+    validation_share: Fraction = Field(
+        0.25, description="share of the rated clips kept out of training, for validation"
+    )
     missing_indicators: bool = Field(
         False, description="one additional 0/1 input per score that marks it as missing (not in the paper)"
     )
@@ -187,7 +189,7 @@ class AlignConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW; the paper gives none")
     gradient_clip: Positive = Field(1.0, description="largest norm of the gradient; the paper gives none")
     curriculum: bool = Field(True, description="easy pairs first (paper 2.3); false shuffles all pairs")
-    held_out: Fraction = Field(
+    validation_share: Fraction = Field(
         0.0,
         description="share of clips whose pairs are kept out of training and only measure implicit accuracy; 0 trains "
         "on all pairs, as in the paper",

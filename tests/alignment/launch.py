@@ -20,7 +20,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.stages.align import align
 
 SETTINGS = {
-    "beta": 100, "learning_rate": 5e-5, "steps": 14, "batch_size": 4, "warmup_steps": 4, "held_out": 0.15,
+    "beta": 100, "learning_rate": 5e-5, "steps": 14, "batch_size": 4, "warmup_steps": 4, "validation_share": 0.15,
     "validate_every": 5, "checkpoint_every": 4,
 }  # fmt: skip
 PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, prepare={"duration_s": DURATION_S}, align=SETTINGS)

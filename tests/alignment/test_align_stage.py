@@ -23,7 +23,7 @@ from v2a_dpo.evaluation.report.training import training_section
 from v2a_dpo.stages.align import align
 
 SETTINGS = {
-    "beta": 100, "learning_rate": 5e-5, "steps": 14, "batch_size": 3, "warmup_steps": 4, "held_out": 0.15,
+    "beta": 100, "learning_rate": 5e-5, "steps": 14, "batch_size": 3, "warmup_steps": 4, "validation_share": 0.15,
     "validate_every": 5, "checkpoint_every": 4,
 }  # fmt: skip
 PARAMS = Params(generator={"family": "tiny", "device": "cpu"}, prepare={"duration_s": DURATION_S}, align=SETTINGS)
@@ -89,11 +89,11 @@ def test_the_policy_starts_as_the_reference_and_learns_to_prefer_winners(uninter
     _, log = uninterrupted
     assert (log[0]["margin"], log[0]["margin_abs_p90"], log[0]["implicit_accuracy"]) == (0.0, 0.0, 0.5)
     assert log[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
-    assert log[0]["held_out_margin"] == 0.0
-    assert log[-1]["held_out_implicit_accuracy"] > 0.9
-    assert log[-1]["held_out_margin"] > 1
-    assert log[-1]["held_out_loss"] < 0.3
-    assert log[-1]["held_out_winner_difference"] < log[-1]["held_out_loser_difference"]
+    assert log[0]["validation_margin"] == 0.0
+    assert log[-1]["validation_implicit_accuracy"] > 0.9
+    assert log[-1]["validation_margin"] > 1
+    assert log[-1]["validation_loss"] < 0.3
+    assert log[-1]["validation_winner_difference"] < log[-1]["validation_loser_difference"]
 
 
 def test_the_log_has_one_record_a_step_easy_phase_first(uninterrupted):
@@ -102,7 +102,7 @@ def test_the_log_has_one_record_a_step_easy_phase_first(uninterrupted):
     phases = [record["phase"] for record in log[:-1]]
     assert phases == ["easy"] * phases.count("easy") + ["hard"] * phases.count("hard")
     assert 0 < phases.count("hard") < phases.count("easy")
-    assert [record["step"] for record in log if "held_out_implicit_accuracy" in record] == [0, 5, 10, 14]
+    assert [record["step"] for record in log if "validation_implicit_accuracy" in record] == [0, 5, 10, 14]
     assert log[3]["learning_rate"] == log[13]["learning_rate"] == 5e-5
     assert log[0]["learning_rate"] == 1.25e-5
     assert all(record["gradient_norm"] > 0 for record in log[:-1])
@@ -146,23 +146,23 @@ def test_a_finished_run_leaves_model_log_and_summary_and_is_not_done_again(probl
     summary = align(PARAMS, **problem.arguments("uninterrupted"), progress=lambda *event: seen.append(event))
     assert seen == []
     assert summary.steps_by_phase == {"easy": 9, "hard": 5}
-    assert (summary.training_pairs, summary.held_out_pairs) == (20, 4)
-    assert summary.before["held_out_implicit_accuracy"] == 0.5
+    assert (summary.training_pairs, summary.validation_pairs) == (20, 4)
+    assert summary.before["validation_implicit_accuracy"] == 0.5
     assert "0.500 ->" in str(summary)
 
 
-def test_a_run_without_held_out_pairs_trains_on_all_of_them_and_measures_none(problem):
+def test_a_run_without_validation_pairs_trains_on_all_of_them_and_measures_none(problem):
     """The paper's presets hold nothing out."""
-    params = PARAMS.model_copy(update={"align": PARAMS.align.model_copy(update={"held_out": 0.0, "steps": 3})})
+    params = PARAMS.model_copy(update={"align": PARAMS.align.model_copy(update={"validation_share": 0.0, "steps": 3})})
     summary = align(params, **problem.arguments("all pairs"))
-    assert (summary.training_pairs, summary.held_out_pairs) == (24, 0)
+    assert (summary.training_pairs, summary.validation_pairs) == (24, 0)
     assert (summary.before, summary.after) == (None, None)
     assert str(summary) == "Aligned on 24 pairs in 2 easy, 1 hard steps"
     log = log_of(problem, "all pairs")
     assert [record["step"] for record in log] == [0, 1, 2]
     section = training_section(log)
-    assert "held-out" not in section.explanation
-    assert "Held out" not in "".join(section.blocks)
+    assert "validation" not in section.explanation
+    assert "Validation" not in "".join(section.blocks)
 
 
 def test_another_beta_trains_anew_but_reuses_the_reference(problem, uninterrupted):
@@ -186,11 +186,11 @@ def test_too_high_a_learning_rate_stops_with_advice(problem):
     assert not (problem.root / "diverging" / "aligned").exists()
 
 
-@pytest.mark.parametrize("held_out", [0.15, 0.0])
-def test_the_last_measurement_is_judged_and_a_diverged_model_is_not_saved(problem, held_out):
+@pytest.mark.parametrize("validation", [0.15, 0.0])
+def test_the_last_measurement_is_judged_and_a_diverged_model_is_not_saved(problem, validation):
     """The only step starts from the reference, so that nothing but the last measurement sees what it did."""
-    changes = {"learning_rate": 0.1, "warmup_steps": 0, "steps": 1, "held_out": held_out}
-    run = f"diverged at the end {held_out}"
+    changes = {"learning_rate": 0.1, "warmup_steps": 0, "steps": 1, "validation_share": validation}
+    run = f"diverged at the end {validation}"
     with pytest.raises(UserError, match=r"diverged at step 1: the error on .*winners is [\d.]+ times the reference's"):
         align(with_settings(**changes), **problem.arguments(run))
     assert not (problem.root / run / "aligned").exists()
@@ -198,7 +198,7 @@ def test_the_last_measurement_is_judged_and_a_diverged_model_is_not_saved(proble
 
 
 def test_weights_that_are_not_finite_are_neither_a_checkpoint_nor_a_model(problem):
-    changes = {"learning_rate": 1e37, "weight_decay": 1e3, "warmup_steps": 0, "steps": 1, "held_out": 0.0}
+    changes = {"learning_rate": 1e37, "weight_decay": 1e3, "warmup_steps": 0, "steps": 1, "validation_share": 0.0}
     with pytest.raises(UserError, match=r"diverged at step 1: weights of .* are not finite"):
         align(with_settings(**changes), **problem.arguments("not finite"))
     assert not (problem.root / "not finite" / "aligned").exists()
@@ -209,10 +209,14 @@ def test_weights_that_are_not_finite_are_neither_a_checkpoint_nor_a_model(proble
 def test_a_gradient_is_clipped_to_the_norm_that_the_settings_name(problem, share):
     """After one step AdamW's first moment is a tenth of the clipped gradient."""
     with pytest.raises(KeyboardInterrupt):
-        align(with_settings(steps=1, held_out=0.0), **problem.arguments("gradient norm"), on_record=interrupt_at(0))
+        align(
+            with_settings(steps=1, validation_share=0.0),
+            **problem.arguments("gradient norm"),
+            on_record=interrupt_at(0),
+        )
     (first,) = log_of(problem, "gradient norm")
     run = f"gradient clip {share}"
-    changes = {"steps": 1, "held_out": 0.0, "gradient_clip": share * first["gradient_norm"]}
+    changes = {"steps": 1, "validation_share": 0.0, "gradient_clip": share * first["gradient_norm"]}
     moments = {}
 
     def keep(what, done, total):
@@ -233,7 +237,7 @@ def test_the_speed_in_the_log_is_that_of_the_whole_step(problem, monkeypatch):
         return step(self, closure)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", slow)
-    align(with_settings(steps=1, held_out=0.0), **problem.arguments("slow"))
+    align(with_settings(steps=1, validation_share=0.0), **problem.arguments("slow"))
     (record,) = read_log(problem.root / "slow" / "alignment" / "log.jsonl")
     assert record["pairs_per_s"] < PARAMS.align.batch_size / 0.2
 

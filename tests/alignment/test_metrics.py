@@ -12,8 +12,8 @@ from v2a_dpo.alignment.metrics import (
     alarms,
     batch_record,
     check_step_zero,
-    held_out_record,
     stop_if_diverged,
+    validation_record,
 )
 from v2a_dpo.alignment.run.log import TrainingLog, read_log
 from v2a_dpo.config import AlignConfig
@@ -33,29 +33,29 @@ def test_a_record_tells_policy_and_reference_apart():
     assert record == pytest.approx(expected, abs=1e-6)
 
 
-def test_held_out_measures_do_not_depend_on_how_pairs_are_batched():
+def test_validation_measures_do_not_depend_on_how_pairs_are_batched():
     policy, reference = torch.rand(12), torch.rand(12)
     rows = [[0, 1, 2, 6, 7, 8], [3, 4, 9, 10], [5, 11]]
-    split = held_out_record([policy[r] for r in rows], [reference[r] for r in rows], beta=5.0)
-    assert split == pytest.approx(held_out_record([policy], [reference], beta=5.0))
+    split = validation_record([policy[r] for r in rows], [reference[r] for r in rows], beta=5.0)
+    assert split == pytest.approx(validation_record([policy], [reference], beta=5.0))
 
 
 def test_alarms_ring_for_a_saturated_sigmoid_and_a_forgotten_winner():
     assert alarms(FINE) == []
     assert alarms(FINE | {"margin_abs_p90": 10.5}) == ["sigmoid saturated"]
-    held_out = {"held_out_winner_error": 0.91, "held_out_winner_error_reference": 0.6}
-    assert alarms(FINE | held_out) == ["winner error grew by half"]
-    assert alarms(FINE | held_out | {"held_out_winner_error": 0.89}) == []
+    validation = {"validation_winner_error": 0.91, "validation_winner_error_reference": 0.6}
+    assert alarms(FINE | validation) == ["winner error grew by half"]
+    assert alarms(FINE | validation | {"validation_winner_error": 0.89}) == []
 
 
 @pytest.mark.parametrize("change", [
-    {"loss": math.nan}, {"gradient_norm": math.inf}, {"held_out_loss": math.nan},
-    {"held_out_loss": 0.0, "held_out_loser_error": math.inf},
-    {"held_out_winner_error": 4.1, "held_out_winner_error_reference": 1.0},
+    {"loss": math.nan}, {"gradient_norm": math.inf}, {"validation_loss": math.nan},
+    {"validation_loss": 0.0, "validation_loser_error": math.inf},
+    {"validation_winner_error": 4.1, "validation_winner_error_reference": 1.0},
     {"winner_error": 4.1, "winner_error_reference": 1.0},
 ])  # fmt: skip
 def test_a_diverged_run_is_stopped_with_advice(change):
-    stop_if_diverged(FINE | {"held_out_winner_error": 3.9, "held_out_winner_error_reference": 1.0}, CONFIG)
+    stop_if_diverged(FINE | {"validation_winner_error": 3.9, "validation_winner_error_reference": 1.0}, CONFIG)
     with pytest.raises(AlignmentDivergedError, match=r"step 7.*align.learning_rate"):
         stop_if_diverged(FINE | change, CONFIG)
 

@@ -44,7 +44,7 @@ def test_two_processes_give_the_log_of_one_up_to_rounding(alone, together):
 
 def test_two_processes_start_exactly_at_the_reference(together):
     first = timeless(together / "alignment" / "log.jsonl")[0]
-    assert (first["margin"], first["margin_abs_p90"], first["held_out_margin"]) == (0.0, 0.0, 0.0)
+    assert (first["margin"], first["margin_abs_p90"], first["validation_margin"]) == (0.0, 0.0, 0.0)
 
 
 def test_two_processes_give_the_weights_and_reference_errors_of_one_up_to_rounding(problem, alone, together):

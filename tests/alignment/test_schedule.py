@@ -68,26 +68,26 @@ def test_a_phase_with_pairs_gets_a_step_and_an_empty_one_none(hard, steps, expec
     assert visits.pair.shape == (steps, 2)
 
 
-def test_held_out_pairs_are_never_visited():
-    training, held_out = split_pairs([f"clip{i}" for i in range(100)], share=0.05, seed=0)
-    assert len(held_out) == 5
-    assert set(training) | set(held_out) == set(range(100))
+def test_validation_pairs_are_never_visited():
+    training, validation = split_pairs([f"clip{i}" for i in range(100)], share=0.05, seed=0)
+    assert len(validation) == 5
+    assert set(training) | set(validation) == set(range(100))
     visits = visit_order(PHASES, training, steps=200, batch_size=8, seed=0, curriculum=True)
     assert set(visits.pair.ravel()) == set(training)
 
 
-def test_the_first_held_out_pairs_are_a_fair_sample_however_the_pairs_are_ordered():
+def test_the_first_validation_pairs_are_a_fair_sample_however_the_pairs_are_ordered():
     """As many pairs as in the paper, the rated ones first, as mining writes them."""
     clips = [f"rated{i}" for i in range(2000)] + [f"mined{i}" for i in range(46_000)]
-    _, held_out = split_pairs(clips, share=0.05, seed=0)
-    measured = [clips[pair] for pair in held_out[:512]]
+    _, validation = split_pairs(clips, share=0.05, seed=0)
+    measured = [clips[pair] for pair in validation[:512]]
     rated = sum(clip.startswith("rated") for clip in measured) / len(measured)
     assert rated == pytest.approx(2000 / 48_000, abs=0.02)
     turned = clips[::-1]
     _, of_turned = split_pairs(turned, share=0.05, seed=0)
-    assert [turned[pair] for pair in of_turned] == [clips[pair] for pair in held_out]
+    assert [turned[pair] for pair in of_turned] == [clips[pair] for pair in validation]
     _, of_another_seed = split_pairs(clips, share=0.05, seed=1)
-    assert len(set(held_out) & set(of_another_seed)) < 300
+    assert len(set(validation) & set(of_another_seed)) < 300
 
 
 @pytest.mark.parametrize(("clips", "share", "expected"), [(1, 0.5, 0), (10, 0.01, 1), (10, 0.0, 0), (2, 0.99, 1)])

@@ -105,7 +105,7 @@ def test_an_experiment_with_another_beta_is_compared_in_metrics_and_plots(pulled
     changed = rows["beta-200"]
     before = rows["main"]
     assert (float(before["align.beta"]), float(changed["align.beta"])) == (600, 200)
-    metric = next(name for name in changed if name.endswith("after.held_out_loss"))
+    metric = next(name for name in changed if name.endswith("after.validation_loss"))
     assert float(before[metric]) != float(changed[metric])
     difference = json.loads(pulled.dvc("metrics", "diff", "--json", "main", "beta-200"))
     assert "artifacts/alignment/summary.json" in difference

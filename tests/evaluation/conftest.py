@@ -277,8 +277,8 @@ def alignment_log(num_steps):
         done = step / num_steps
         record = {"step": step, "alarms": []}
         if step % 20 == 0:
-            record |= {"held_out_loss": 0.69 - 0.1 * done, "held_out_implicit_accuracy": 0.5 + 0.25 * done}
-            record |= {"held_out_margin": 2 * done}
+            record |= {"validation_loss": 0.69 - 0.1 * done, "validation_implicit_accuracy": 0.5 + 0.25 * done}
+            record |= {"validation_margin": 2 * done}
         if step < num_steps:
             record |= {
                 "phase": "easy" if step < 97 else "hard",

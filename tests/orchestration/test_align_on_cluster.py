@@ -61,7 +61,7 @@ def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, pro
     (job,) = server.created
     assert job["spec"]["runtimeRef"]["name"] == "v2a-dpo-torch"
     assert any("Aligning: 14 of 14" in line for line in said)
-    assert (summary.training_pairs, summary.held_out_pairs) == (20, 4)
+    assert (summary.training_pairs, summary.validation_pairs) == (20, 4)
 
     local = problem.arguments("beside the job")
     align(PARAMS, **local)

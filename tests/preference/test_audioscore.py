@@ -101,38 +101,38 @@ def test_standardisation_ignores_missing_scores_and_constant_columns():
 
 
 def test_training_learns_the_informative_score_and_ablating_it_costs_accuracy():
-    training, held_out = rated(80, seed=0), rated(30, seed=1)
-    trained = fit(training, held_out, CONFIG, seed=0)
-    accuracy = evaluate(trained.audioscore, held_out)["accuracy"]
-    changes = ablation(training, held_out, CONFIG, seed=0)
+    training, validation = rated(80, seed=0), rated(30, seed=1)
+    trained = fit(training, validation, CONFIG, seed=0)
+    accuracy = evaluate(trained.audioscore, validation)["accuracy"]
+    changes = ablation(training, validation, CONFIG, seed=0)
     assert accuracy > 0.7
     assert changes["clap"]["accuracy"] < 0.5
     assert changes["pesq"]["accuracy"] > 0.65
 
 
-def test_training_keeps_the_weights_of_the_best_held_out_step():
-    training, held_out = rated(6, seed=0), rated(30, seed=1)
-    trained = fit(training, held_out, CONFIG, seed=0)
-    assert trained.best_step == int(np.argmin(trained.held_out_loss))
-    assert len(trained.held_out_loss) == trained.best_step + CONFIG.patience + 1 < CONFIG.max_steps
-    assert evaluate(trained.audioscore, held_out)["loss"] == pytest.approx(min(trained.held_out_loss), rel=1e-5)
+def test_training_keeps_the_weights_of_the_best_validation_step():
+    training, validation = rated(6, seed=0), rated(30, seed=1)
+    trained = fit(training, validation, CONFIG, seed=0)
+    assert trained.best_step == int(np.argmin(trained.validation_loss))
+    assert len(trained.validation_loss) == trained.best_step + CONFIG.patience + 1 < CONFIG.max_steps
+    assert evaluate(trained.audioscore, validation)["loss"] == pytest.approx(min(trained.validation_loss), rel=1e-5)
 
 
 def test_training_is_reproducible_and_owned_by_the_seed():
-    training, held_out = rated(10, seed=0), rated(5, seed=1)
-    first, again, other = (fit(training, held_out, CONFIG, seed=seed).audioscore for seed in (0, 0, 1))
+    training, validation = rated(10, seed=0), rated(5, seed=1)
+    first, again, other = (fit(training, validation, CONFIG, seed=seed).audioscore for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.output_weight, again.output_weight)
     assert not np.array_equal(first.output_weight, other.output_weight)
 
 
-def test_whole_clips_are_held_out_whatever_the_order_of_the_ratings():
+def test_whole_clips_are_kept_for_validation_whatever_the_order_of_the_ratings():
     clip_id = np.repeat([f"clip{clip}" for clip in range(20)], 5)
-    held_out = split_clips(clip_id, share=0.25, seed=0)
-    assert held_out.reshape(20, 5).all(axis=1).sum() == 5
-    assert held_out.sum() == 25
+    validation = split_clips(clip_id, share=0.25, seed=0)
+    assert validation.reshape(20, 5).all(axis=1).sum() == 5
+    assert validation.sum() == 25
     order = np.random.default_rng(0).permutation(100)
-    np.testing.assert_array_equal(split_clips(clip_id[order], share=0.25, seed=0), held_out[order])
-    assert not np.array_equal(split_clips(clip_id, share=0.25, seed=1), held_out)
+    np.testing.assert_array_equal(split_clips(clip_id[order], share=0.25, seed=0), validation[order])
+    assert not np.array_equal(split_clips(clip_id, share=0.25, seed=1), validation)
 
 
 def test_one_rated_clip_is_not_enough():

@@ -80,8 +80,8 @@ def test_training_curves_keep_their_steps(registration: Registration, client: Ml
     losses = client.get_metric_history(registration.runs["align"], "loss")
     assert [metric.step for metric in losses] == list(range(1500))
     assert losses[900].value == 0.7 - 0.1
-    assert len(client.get_metric_history(registration.runs["train-audioscore"], "history/held_out_loss")) == 3
-    assert "held_out/accuracy" in client.get_run(registration.runs["train-audioscore"]).data.metrics
+    assert len(client.get_metric_history(registration.runs["train-audioscore"], "history/validation_loss")) == 3
+    assert "validation/accuracy" in client.get_run(registration.runs["train-audioscore"]).data.metrics
     assert client.get_run(registration.runs["mine"]).data.metrics["candidates"] == 36
 
 

@@ -45,7 +45,7 @@ def folder(tmp_path):
     first = np.array([[1, 0, 0, 0, 0], [-1, 0, 0, 0, 0]], np.float32)
     labels = np.array([[2, -2], [0, 0], [-2, 2]], np.float32)
     audioscore = AudioScore(zero, one, first, zero[:2], labels, zero[:3])
-    measures = json.dumps({"inputs": {"scorers": "ours"}, "held_out": GOOD_MEASURES}).encode()
+    measures = json.dumps({"inputs": {"scorers": "ours"}, "validation": GOOD_MEASURES}).encode()
     audioscore.save(str(tmp_path / "audioscore"), {"metrics.json": measures})
     write(tmp_path / "scores", SCORES, scores(["a", "b", "c"]), scores(["d", "e"], seed=1))
     return tmp_path
@@ -133,8 +133,8 @@ def test_no_pair_at_all_is_an_error_that_says_which_rule(folder):
         run(folder, params=Params(mine={"min_margin": 1.0}))
 
 
-def measured(folder, **held_out):
-    metrics = {"inputs": {"scorers": "ours"}, "held_out": GOOD_MEASURES | held_out}
+def measured(folder, **validation):
+    metrics = {"inputs": {"scorers": "ours"}, "validation": GOOD_MEASURES | validation}
     (folder / "audioscore" / "metrics.json").write_text(json.dumps(metrics))
 
 

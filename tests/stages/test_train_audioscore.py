@@ -52,8 +52,8 @@ def test_the_stage_writes_a_model_that_beats_the_commonest_label_and_its_measure
     assert "mining refuses" not in str(summary)
     metrics = json.loads((rated / "audioscore" / "metrics.json").read_text())
     assert summary.accuracy > summary.majority_accuracy + 0.2
-    assert metrics["clips"] == {"training": 18, "held_out": 6}
-    assert np.sum(metrics["held_out"]["confusion"]) == 30
+    assert metrics["clips"] == {"training": 18, "validation": 6}
+    assert np.sum(metrics["validation"]["confusion"]) == 30
     assert metrics["ratings_without_scores"] == 1
     assert metrics["inputs"]["scorers"] == "ours"
     assert metrics["sources"] == {"simulated": 120}
@@ -104,5 +104,5 @@ def test_measures_are_json_that_every_reader_takes(rated):
     assert "mining refuses" in str(run(rated))
     text = (rated / "audioscore" / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert metrics["held_out"]["rank_correlation"] is None
-    assert metrics["held_out"]["accuracy"] == metrics["held_out"]["majority_accuracy"] == 1.0
+    assert metrics["validation"]["rank_correlation"] is None
+    assert metrics["validation"]["accuracy"] == metrics["validation"]["majority_accuracy"] == 1.0

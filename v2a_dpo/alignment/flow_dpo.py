@@ -17,9 +17,9 @@ from v2a_dpo.alignment.metrics import (
     alarms,
     batch_record,
     check_step_zero,
-    held_out_record,
     stop_if_diverged,
     stop_unless_finite,
+    validation_record,
 )
 from v2a_dpo.alignment.pairs_data import PairData, gather_pairs
 from v2a_dpo.alignment.processes import Processes
@@ -76,12 +76,12 @@ def align_by_flow_dpo(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     errors_of_model = PairErrors(model, precision=precision)
 
-    training, held_out = split_pairs(pairs.clip_id, share=config.held_out, seed=seed)
+    training, validation = split_pairs(pairs.clip_id, share=config.validation_share, seed=seed)
     order = visit_order(
         pairs.phase, training,
         steps=config.steps, batch_size=config.batch_size, seed=seed, curriculum=config.curriculum,
     )  # fmt: skip
-    batches = SharedBatches(pairs, order, held_out, seed=seed, processes=processes)
+    batches = SharedBatches(pairs, order, validation, seed=seed, processes=processes)
     of_reference = (seed, precision, processes.device.type, batches.fingerprint)
     origin = fingerprint(identity.data, identity.code, *of_reference)
     files = RunFolder(folder, processes=processes, mirror=mirror, on_record=on_record)
@@ -97,8 +97,8 @@ def align_by_flow_dpo(
 
     for step in range(first_step, config.steps):
         record: dict[str, Any] = {"step": step, "phase": order.phase(step)}
-        if batches.held_out and step % config.validate_every == 0:
-            record |= measurement.held_out()
+        if batches.validation and step % config.validate_every == 0:
+            record |= measurement.validation()
 
         started = time.perf_counter()
         batch, reference_errors = batches.local_batch(step), reference[step].to(processes.device)
@@ -133,7 +133,7 @@ def align_by_flow_dpo(
         progress("Aligning", step + 1, config.steps)
 
     record = {"step": config.steps, **measurement.last()}
-    if batches.held_out:
+    if batches.validation:
         files.write(record | {"alarms": alarms(record)})
     stop_if_diverged(record, config)
     network.requires_grad_(False)
@@ -141,7 +141,7 @@ def align_by_flow_dpo(
         files.records(),
         steps_by_phase=order.steps_by_phase,
         training_pairs=len(training),
-        held_out_pairs=len(held_out),
+        validation_pairs=len(validation),
     )
 
 
@@ -154,16 +154,16 @@ class _Measurement:
     errors_of_model: PairErrors
     config: AlignConfig
 
-    def held_out(self) -> dict[str, float]:
-        """The measures of all held-out batches."""
-        policy = [self.batches.evaluate(index, self.errors_of_model) for index in self.batches.held_out]
-        reference = [self.reference[index] for index in self.batches.held_out]
-        return held_out_record(policy, reference, beta=self.config.beta)
+    def validation(self) -> dict[str, float]:
+        """The measures of all validation batches."""
+        policy = [self.batches.evaluate(index, self.errors_of_model) for index in self.batches.validation]
+        reference = [self.reference[index] for index in self.batches.validation]
+        return validation_record(policy, reference, beta=self.config.beta)
 
     def last(self) -> dict[str, float]:
-        """What judges the last step: the held-out pairs or, without any, the batch that was trained on last."""
-        if self.batches.held_out:
-            return self.held_out()
+        """What judges the last step: the validation pairs or, without any, the batch that was trained on last."""
+        if self.batches.validation:
+            return self.validation()
         index = self.config.steps - 1
         policy, reference = self.batches.evaluate(index, self.errors_of_model).cpu(), self.reference[index]
         return batch_record(flow_dpo(policy, reference, beta=self.config.beta), policy, reference)

@@ -13,7 +13,7 @@ from v2a_dpo.alignment.run.log import Record
 from v2a_dpo.config import AlignConfig
 from v2a_dpo.errors import UserError
 
-#: Alarms, as they stand in the log: |z| > 10 for a tenth of a batch; held-out winner error 1.5 times the reference's.
+#: Alarms, as they stand in the log: |z| > 10 for a tenth of a batch; validation winner error 1.5 times the reference's.
 SATURATED, WINNER_FORGOTTEN = "sigmoid saturated", "winner error grew by half"
 _SATURATION, _GROWTH_ALARM, _GROWTH_STOP = 10.0, 1.5, 4.0
 
@@ -56,11 +56,11 @@ def batch_record(result: FlowDPO, policy_2B: Tensor, reference_2B: Tensor) -> di
     }
 
 
-def held_out_record(policy: Sequence[Tensor], reference: Sequence[Tensor], *, beta: float) -> dict[str, float]:
-    """`batch_record` over several batches of errors `[2B]`, its names prefixed with `held_out_`."""
+def validation_record(policy: Sequence[Tensor], reference: Sequence[Tensor], *, beta: float) -> dict[str, float]:
+    """`batch_record` over several batches of errors `[2B]`, its names prefixed with `validation_`."""
     policy_2B, reference_2B = winners_first(policy), winners_first(reference)
     record = batch_record(flow_dpo(policy_2B, reference_2B, beta=beta), policy_2B, reference_2B)
-    return {f"held_out_{name}": value for name, value in record.items()}
+    return {f"validation_{name}": value for name, value in record.items()}
 
 
 def winners_first(batches: Sequence[Tensor]) -> Tensor:
@@ -72,7 +72,9 @@ def winners_first(batches: Sequence[Tensor]) -> Tensor:
 def alarms(record: Record) -> list[str]:
     """What is worrying about a record."""
     found = [SATURATED] if record.get("margin_abs_p90", 0.0) > _SATURATION else []
-    if record.get("held_out_winner_error", 0.0) > _GROWTH_ALARM * record.get("held_out_winner_error_reference", 0.0):
+    if record.get("validation_winner_error", 0.0) > _GROWTH_ALARM * record.get(
+        "validation_winner_error_reference", 0.0
+    ):
         found.append(WINNER_FORGOTTEN)
     return found
 
@@ -80,13 +82,13 @@ def alarms(record: Record) -> list[str]:
 def stop_if_diverged(record: Record, config: AlignConfig) -> None:
     """Raises AlignmentDivergedError when a number is not finite, or the winners' error is over 4 times the reference's.
 
-    Held-out winners are judged, and those of the batch: a run that holds nothing out is judged, too.
+    Validation winners are judged, and those of the batch: a run without validation pairs is judged too.
     """
     for name, value in record.items():
         if isinstance(value, float) and not math.isfinite(value):
             what = f"the {name.replace('_', ' ')} is {value}"
             raise AlignmentDivergedError(what, step=record["step"], config=config)
-    for name, winners in (("winner_error", "the batch's winners"), ("held_out_winner_error", "held-out winners")):
+    for name, winners in (("winner_error", "the batch's winners"), ("validation_winner_error", "validation winners")):
         growth = record[name] / record[f"{name}_reference"] if name in record else 0.0
         if growth > _GROWTH_STOP:
             what = f"the error on {winners} is {growth:.1f} times the reference's"

@@ -33,10 +33,10 @@ class VisitOrder:
 
 
 def split_pairs(clip_id: list[str], *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the held-out pairs: whole clips by a seeded hash of the clip id, at least one for
+    """Indices of the training and the validation pairs: whole clips by a seeded hash of the clip id, at least one for
     training.
 
-    A positive `share` holds out at least one clip when there are two. The held-out pairs come in the order of the hash,
+    A positive `share` takes at least one clip when there are two. The validation pairs come in the order of the hash,
     so that any first part of them is a fair sample of all pairs, however the pairs are ordered.
     """
     clips = sorted(set(clip_id), key=lambda clip: row_seed(seed, "align", "held out", clip))

@@ -16,25 +16,25 @@ from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.schedule import VisitOrder
 from v2a_dpo.artifacts.fingerprint import fingerprint
 
-#: At most so many held-out visits are measured at a time, of the first pairs, and up to so many of each pair.
-_HELD_OUT_VISITS, _VISITS_PER_PAIR = 512, 4
+#: At most so many validation visits are measured at a time, of the first pairs, and up to so many of each pair.
+_VALIDATION_VISITS, _VISITS_PER_PAIR = 512, 4
 
 
 class SharedBatches:
-    """All batches by index: one for each step of `order`, then those of the `held_out` pairs, of which the first
+    """All batches by index: one for each step of `order`, then those of the `validation` pairs, of which the first
     count."""
 
     def __init__(
-        self, pairs: PairData, order: VisitOrder, held_out: np.ndarray, *, seed: int, processes: Processes
+        self, pairs: PairData, order: VisitOrder, validation: np.ndarray, *, seed: int, processes: Processes
     ) -> None:
         steps, batch_size = order.pair.shape
         training = list(zip(order.pair, order.visit, strict=True))
-        self._visits: list[tuple[np.ndarray, Any]] = [*training, *_held_out_visits(held_out, batch_size)]
+        self._visits: list[tuple[np.ndarray, Any]] = [*training, *_validation_visits(validation, batch_size)]
         self._pairs = pairs
         self._seed = seed
         self._processes = processes
         self.sizes = [len(pair) for pair, _ in self._visits]
-        self.held_out = range(steps, len(self.sizes))
+        self.validation = range(steps, len(self.sizes))
 
     @property
     def fingerprint(self) -> str:
@@ -66,10 +66,10 @@ class SharedBatches:
         return self.gather(errors_of(self.local_batch(index)) if rows.start < rows.stop else nothing, index)
 
 
-def _held_out_visits(held_out: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, list[str]]]:
-    """Batches of held-out visits: the same pairs, times and noises at every measurement."""
-    pairs = held_out[:_HELD_OUT_VISITS]
-    repeats = min(_VISITS_PER_PAIR, _HELD_OUT_VISITS // max(len(pairs), 1))
+def _validation_visits(validation: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, list[str]]]:
+    """Batches of validation visits: the same pairs, times and noises at every measurement."""
+    pairs = validation[:_VALIDATION_VISITS]
+    repeats = min(_VISITS_PER_PAIR, _VALIDATION_VISITS // max(len(pairs), 1))
     rows = np.tile(pairs, repeats)
     names = [f"held out {repeat}" for repeat in range(repeats) for _ in pairs]
     starts = range(0, len(rows), batch_size)

@@ -24,7 +24,7 @@ from v2a_dpo.errors import UserError
 #: Indices of LABELS.
 GOOD, MEDIUM, BAD = range(3)
 
-#: The measures of a classifier on held-out ratings, beside it in its folder.
+#: The measures of a classifier on validation ratings, beside it in its folder.
 METRICS_FILE = "metrics.json"
 
 _ROWS_AT_ONCE = 1 << 16

@@ -31,7 +31,7 @@ def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool
     """Raises UserError when the AudioScore in `folder` learned from other scorers' scores, or is weak and that is not
     allowed.
 
-    It is weak when its accuracy on held-out clips is no better than always answering the commonest label.
+    It is weak when its accuracy on validation clips is no better than always answering the commonest label.
     """
     metrics = _metrics(folder)
     for part in scores:
@@ -41,12 +41,12 @@ def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool
                 where=f"{folder}, {part.folder}",
                 remedy="Score both sets of candidates by the same scorers, and train AudioScore on such scores.",
             )
-    held_out = metrics["held_out"]
-    if held_out["accuracy"] <= held_out["majority_accuracy"] and not allow_weak:
+    validation = metrics["validation"]
+    if validation["accuracy"] <= validation["majority_accuracy"] and not allow_weak:
         raise UserError(
-            f"This AudioScore is right on {held_out['accuracy']:.3f} of {held_out['ratings']} held-out "
+            f"This AudioScore is right on {validation['accuracy']:.3f} of {validation['ratings']} validation "
             "ratings, and always "
-            f"answering the commonest label is on {held_out['majority_accuracy']:.3f}: it has learned "
+            f"answering the commonest label is on {validation['majority_accuracy']:.3f}: it has learned "
             "nothing to mine by.",
             where=join(folder, METRICS_FILE),
             remedy="Rate more clips, with Good and Bad among them; or set mine.allow_weak_audioscore=true, "
@@ -57,7 +57,7 @@ def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool
 def _metrics(folder: str) -> dict[str, Any]:
     try:
         metrics: dict[str, Any] = json.loads(read_bytes(join(folder, METRICS_FILE)))
-        metrics["inputs"][SCORERS], metrics["held_out"]["majority_accuracy"]
+        metrics["inputs"][SCORERS], metrics["validation"]["majority_accuracy"]
     except (ValueError, KeyError) as error:
         raise UserError(
             "These are no measures of an AudioScore of this version.",

@@ -67,12 +67,12 @@ class FitResult:
 
     audioscore: AudioScore
     training_loss: list[float]
-    held_out_loss: list[float]
+    validation_loss: list[float]
     best_step: int
 
 
 def split_clips(clip_id_R: np.ndarray, *, share: float, seed: int) -> np.ndarray:
-    """Which ratings are held out, `[R]` bool: whole clips, drawn by a seeded hash of the clip id.
+    """Which ratings are for validation, `[R]` bool: whole clips, drawn by a seeded hash of the clip id.
 
     At least one clip is on each side. Raises UserError with fewer than two clips.
     """
@@ -87,11 +87,11 @@ def split_clips(clip_id_R: np.ndarray, *, share: float, seed: int) -> np.ndarray
     return np.isin(clip_id_R, clips[:count])
 
 
-def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, *, seed: int) -> FitResult:
-    """AudioScore after full-batch AdamW on the cross-entropy, stopped early by the held-out loss.
+def fit(training: RatedScores, validation: RatedScores, config: AudioScoreConfig, *, seed: int) -> FitResult:
+    """AudioScore after full-batch AdamW on the cross-entropy, stopped early by the validation loss.
 
-    The weights kept are those of the step with the least held-out loss; training ends after `patience` steps without a
-    better one. So figures on the same held-out clips are slightly optimistic. Raises UserError when a loss is not
+    The weights kept are those of the step with the least validation loss; training ends after `patience` steps without
+    a better one. So metrics on the same validation clips are slightly optimistic. Raises UserError when a loss is not
     finite.
     """
     mean_S, std_S = standardisation(training.scores)
@@ -101,7 +101,7 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
         inputs = network_inputs(part.scores, mean_S, std_S, missing_indicators=indicators)
         return torch.from_numpy(inputs), torch.from_numpy(part.label)
 
-    (inputs, labels), (held_out_inputs, held_out_labels) = tensors(training), tensors(held_out)
+    (inputs, labels), (validation_inputs, validation_labels) = tensors(training), tensors(validation)
     generator = row_generator(seed, "audioscore", "initial weights")
     weights = [
         *_linear(inputs.shape[1], config.hidden_size, generator),
@@ -109,7 +109,7 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
     ]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
     training_loss: list[float] = []
-    held_out_loss: list[float] = []
+    validation_loss: list[float] = []
     best, best_step = [weight.detach().clone() for weight in weights], 0
     for step in range(config.max_steps):
         optimizer.zero_grad()
@@ -118,8 +118,8 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
         optimizer.step()
         with torch.no_grad():
             training_loss.append(loss.item())
-            held_out_loss.append(F.cross_entropy(_logits(weights, held_out_inputs), held_out_labels).item())
-        for part, losses in (("training", training_loss), ("held-out", held_out_loss)):
+            validation_loss.append(F.cross_entropy(_logits(weights, validation_inputs), validation_labels).item())
+        for part, losses in (("training", training_loss), ("validation", validation_loss)):
             if not math.isfinite(losses[-1]):
                 raise UserError(
                     f"AudioScore diverged: the {part} loss is {losses[-1]} at step {step}.",
@@ -127,12 +127,12 @@ def fit(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, 
                     remedy=f"Lower it; it is {config.learning_rate:g} and the default is "
                     f"{AudioScoreConfig().learning_rate:g}.",
                 )
-        if held_out_loss[-1] < min(held_out_loss[:-1], default=float("inf")):
+        if validation_loss[-1] < min(validation_loss[:-1], default=float("inf")):
             best, best_step = [weight.detach().clone() for weight in weights], step
         elif step - best_step >= config.patience:
             break
     audioscore = AudioScore(mean_S, std_S, *(weight.numpy() for weight in best))
-    return FitResult(audioscore, training_loss, held_out_loss, best_step)
+    return FitResult(audioscore, training_loss, validation_loss, best_step)
 
 
 def standardisation(scores_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,11 +182,11 @@ def evaluate(audioscore: AudioScore, rated: RatedScores) -> dict[str, Any]:
     }
 
 
-def ablation(training: RatedScores, held_out: RatedScores, config: AudioScoreConfig, *, seed: int) -> dict[str, Any]:
-    """Held-out accuracy, loss and rank correlation of a classifier **retrained** without one score, for each score."""
+def ablation(training: RatedScores, validation: RatedScores, config: AudioScoreConfig, *, seed: int) -> dict[str, Any]:
+    """Validation metrics of a classifier **retrained** without one score, for each score."""
     result = {}
     for name in SCORE_NAMES:
-        part = held_out.without(name)
+        part = validation.without(name)
         measures = evaluate(fit(training.without(name), part, config, seed=seed).audioscore, part)
         result[name] = {key: measures[key] for key in ("accuracy", "loss", "rank_correlation", "pair_accuracy")}
     return result

@@ -128,7 +128,7 @@ def _audioscore(uri: str) -> StageRecord:
     columns = {name: values for name, values in history.items() if isinstance(values, list)}
     steps = range(max(map(len, columns.values()), default=0))
     records = ({"step": step, **{name: values[step] for name, values in columns.items()}} for step in steps)
-    points = [point for part in ("held_out", "training") for point in _measures(content[part], f"{part}/")]
+    points = [point for part in ("validation", "training") for point in _measures(content[part], f"{part}/")]
     points += numbers(content["ablation"], "ablation/")
     points.append(MetricPoint("best_step", history["best_step"]))
     return StageRecord([*points, *curve(records, prefix="history/")], files={"metrics.json": _read_text(uri)})

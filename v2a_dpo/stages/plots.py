@@ -17,23 +17,23 @@ from v2a_dpo.progress import Progress, silent
 
 #: File -> its columns; `dvc.yaml` names both.
 ALIGNMENT = ("step", "loss", "implicit_accuracy", "margin", "winner_difference", "loser_difference", "gradient_norm")
-HELD_OUT = ("step", "held_out_loss", "held_out_implicit_accuracy", "held_out_margin")
-AUDIOSCORE = ("step", "training_loss", "held_out_loss")
+VALIDATION = ("step", "validation_loss", "validation_implicit_accuracy", "validation_margin")
+AUDIOSCORE = ("step", "training_loss", "validation_loss")
 GUIDANCE_KEY = "guidance_scale"
 
 
 def plots(
     params: Params, *, alignment: str, audioscore: str, guidance: str, output: str, progress: Progress = silent
 ) -> str:
-    """Writes `alignment.csv`, `alignment-held-out.csv`, `audioscore.csv` and `guidance.csv` to `output`; says where.
+    """Writes `alignment.csv`, `alignment-validation.csv`, `audioscore.csv` and `guidance.csv` to `output`; says where.
 
     `alignment`, `audioscore` and `guidance` are the folders that these stages wrote.
     """
     records = read_log(join(alignment, LOG))
     _write(join(output, "alignment.csv"), ALIGNMENT, [record for record in records if "loss" in record])
-    _write(join(output, "alignment-held-out.csv"), HELD_OUT, [row for row in records if "held_out_loss" in row])
+    _write(join(output, "alignment-validation.csv"), VALIDATION, [row for row in records if "validation_loss" in row])
     history = read_json(join(audioscore, METRICS_FILE))["history"]
-    losses = zip(history["training_loss"], history["held_out_loss"], strict=True)
+    losses = zip(history["training_loss"], history["validation_loss"], strict=True)
     rows = [dict(zip(AUDIOSCORE, (step, *pair), strict=True)) for step, pair in enumerate(losses)]
     _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
     points = read_curve(guidance)

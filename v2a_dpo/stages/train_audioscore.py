@@ -30,7 +30,7 @@ class AudioScoreSummary:
     def __str__(self) -> str:
         weak = "; mining refuses one that is no better than that" if self.accuracy <= self.majority_accuracy else ""
         return (
-            f"AudioScore from {self.ratings} ratings: held-out accuracy {self.accuracy:.3f} "
+            f"AudioScore from {self.ratings} ratings: validation accuracy {self.accuracy:.3f} "
             f"(always the commonest label: {self.majority_accuracy:.3f}), best after step {self.best_step}{weak}"
         )
 
@@ -47,12 +47,12 @@ def train_audioscore(
         raise UserError("No rated candidate has scores.", where=ratings, remedy="Score the candidates that were rated.")
     rated = rated_scores(table, where=ratings)
     config = params.audioscore
-    is_held_out = split_clips(rated.clip_id, share=config.held_out, seed=params.seed)
-    training, held_out = rated.rows(~is_held_out), rated.rows(is_held_out)
+    is_validation = split_clips(rated.clip_id, share=config.validation_share, seed=params.seed)
+    training, validation = rated.rows(~is_validation), rated.rows(is_validation)
     progress("Training AudioScore", 0, 2)
-    trained = fit(training, held_out, config, seed=params.seed)
+    trained = fit(training, validation, config, seed=params.seed)
     progress("Training AudioScore", 1, 2)
-    measures = evaluate(trained.audioscore, held_out)
+    measures = evaluate(trained.audioscore, validation)
     majority = np.bincount(training.label, minlength=len(LABELS)).argmax()
     metrics = {
         "labels": LABELS,
@@ -65,19 +65,22 @@ def train_audioscore(
         "sources": {item["values"]: item["counts"] for item in pc.value_counts(table["source"]).to_pylist()},
         "ratings_without_scores": rating_table.num_rows - table.num_rows,
         "clips": {
-            part: len(np.unique(rows.clip_id)) for part, rows in (("training", training), ("held_out", held_out))
+            part: len(np.unique(rows.clip_id)) for part, rows in (("training", training), ("validation", validation))
         },
         "training": evaluate(trained.audioscore, training),
-        "held_out": {**measures, "majority_accuracy": float((held_out.label == majority).mean())},
-        "ablation": {"method": "retrained without the score", **ablation(training, held_out, config, seed=params.seed)},
+        "validation": {**measures, "majority_accuracy": float((validation.label == majority).mean())},
+        "ablation": {
+            "method": "retrained without the score",
+            **ablation(training, validation, config, seed=params.seed),
+        },
         "history": {
             "training_loss": trained.training_loss,
-            "held_out_loss": trained.held_out_loss,
+            "validation_loss": trained.validation_loss,
             "best_step": trained.best_step,
         },
     }
     trained.audioscore.save(output, {METRICS_FILE: json_text(metrics).encode()})
     progress("Training AudioScore", 2, 2)
     return AudioScoreSummary(
-        len(rated.label), measures["accuracy"], metrics["held_out"]["majority_accuracy"], trained.best_step
+        len(rated.label), measures["accuracy"], metrics["validation"]["majority_accuracy"], trained.best_step
     )

@@ -34,7 +34,7 @@ def params(mlflow_server_uri: str) -> Params:
         generator=GeneratorConfig(family="tiny", variant="tiny", device="cpu"),
         prepare=PrepareConfig(duration_s=DURATION_S),
         align=AlignConfig(
-            learning_rate=1e-4, steps=STEPS, batch_size=4, held_out=0.2, validate_every=20, checkpoint_every=20
+            learning_rate=1e-4, steps=STEPS, batch_size=4, validation_share=0.2, validate_every=20, checkpoint_every=20
         ),
         registry=RegistryConfig(experiment=f"live-{uuid.uuid4().hex[:8]}"),
     )
@@ -48,8 +48,8 @@ def check_nothing_lost_or_doubled(params: Params, log: str, uri: str) -> None:
     assert run.data.params["align.beta"] == "600.0"
     assert "system/cpu_utilization_percentage" in run.data.metrics
     records = read_log(Path(log) / LOG)
-    assert len(records) == STEPS + 1  # the last one measures the held-out pairs
-    for key in ("loss", "implicit_accuracy", "gradient_norm", "held_out_loss", "alarms", "step"):
+    assert len(records) == STEPS + 1  # the last one measures the validation pairs
+    for key in ("loss", "implicit_accuracy", "gradient_norm", "validation_loss", "alarms", "step"):
         logged = client.get_metric_history(run.info.run_id, key)
         if key == "alarms":
             expected = [(record["step"], float(len(record[key]))) for record in records]

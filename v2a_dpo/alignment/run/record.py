@@ -59,14 +59,14 @@ def settings_of(config: AlignConfig, *, seed: int, precision: str) -> dict[str, 
 
 @dataclass(frozen=True)
 class AlignmentSummary:
-    """The result of a run: pairs, steps by phase, held-out metrics before and after (None without held-out pairs), and
-    alarms by kind.
+    """The result of a run: pairs, steps by phase, validation metrics before and after, and alarms by kind.
 
-    `kept_changes` are the definitions in the code that changed since the run began, and despite which it was kept.
+    The metrics are None without validation pairs. `kept_changes` are the definitions in the code that changed since the
+    run began, and despite which it was kept.
     """
 
     training_pairs: int
-    held_out_pairs: int
+    validation_pairs: int
     steps_by_phase: dict[str, int]
     before: dict[str, float] | None
     after: dict[str, float] | None
@@ -75,18 +75,18 @@ class AlignmentSummary:
 
     @staticmethod
     def of_log(
-        log: Sequence[Record], *, steps_by_phase: dict[str, int], training_pairs: int, held_out_pairs: int
+        log: Sequence[Record], *, steps_by_phase: dict[str, int], training_pairs: int, validation_pairs: int
     ) -> AlignmentSummary:
         """The summary of a run with all its records."""
         measured = [
-            {name: value for name, value in record.items() if name.startswith("held_out_")}
+            {name: value for name, value in record.items() if name.startswith("validation_")}
             for record in log
-            if "held_out_implicit_accuracy" in record
+            if "validation_implicit_accuracy" in record
         ]
         alarms = Counter(alarm for record in log for alarm in record["alarms"])
         return AlignmentSummary(
             training_pairs,
-            held_out_pairs,
+            validation_pairs,
             steps_by_phase,
             before=measured[0] if measured else None,
             after=measured[-1] if measured else None,
@@ -97,8 +97,8 @@ class AlignmentSummary:
         phases = ", ".join(f"{steps} {name}" for name, steps in self.steps_by_phase.items())
         text = f"Aligned on {self.training_pairs} pairs in {phases} steps"
         if self.before is not None and self.after is not None:
-            before, after = (metrics["held_out_implicit_accuracy"] for metrics in (self.before, self.after))
-            text += f"; implicit accuracy on {self.held_out_pairs} held-out pairs {before:.3f} -> {after:.3f}"
+            before, after = (metrics["validation_implicit_accuracy"] for metrics in (self.before, self.after))
+            text += f"; implicit accuracy on {self.validation_pairs} validation pairs {before:.3f} -> {after:.3f}"
         text += "".join(f"; ALARM: {name} ({count} times)" for name, count in self.alarms.items())
         return text + (f"; {_kept(self.kept_changes)}" if self.kept_changes else "")
 

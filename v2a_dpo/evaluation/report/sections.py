@@ -136,13 +136,13 @@ def _curve_line(records: Sequence[Mapping[str, Any]], key: str, name: str) -> Se
 
 
 def audioscore_section(metrics: Mapping[str, Any]) -> ReportSection:
-    """AudioScore's confusion matrix, calibration, learning curve and ablation, all on held-out clips."""
-    held_out, labels = metrics["held_out"], metrics["labels"]
+    """AudioScore's confusion matrix, calibration, learning curve and ablation, all on validation clips."""
+    validation, labels = metrics["validation"], metrics["labels"]
     sources = ", ".join(f"{count} {source}" for source, count in metrics["sources"].items())
     classes = ("first", "second", "third")
     curves = []
     for label, css_class in zip(labels, classes, strict=True):
-        bins = [item for item in held_out["calibration"][label]["bins"] if item["count"]]
+        bins = [item for item in validation["calibration"][label]["bins"] if item["count"]]
         points = [(item["mean_probability"], item["frequency"]) for item in bins]
         curves.append(Series(label.capitalize(), css_class, points, dots=True))
     unit = (0.0, 1.0)
@@ -153,18 +153,18 @@ def audioscore_section(metrics: Mapping[str, Any]) -> ReportSection:
     learning = line_chart(
         [
             Series("Training", "first", list(enumerate(history["training_loss"]))),
-            Series("Held out", "second", list(enumerate(history["held_out_loss"]))),
+            Series("Validation", "second", list(enumerate(history["validation_loss"]))),
         ],
         Axes("Cross-entropy", "full-batch step", "nats", marks=[(history["best_step"], "kept")]),
     )
     return ReportSection(
         "audioscore",
         "AudioScore",
-        f"The preference classifier, trained on ratings ({sources}) and measured on {held_out['ratings']} ratings of "
-        f"held-out clips: accuracy {held_out['accuracy']:.3f} (always the commonest label: "
-        f"{held_out['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is "
+        f"The preference classifier, trained on ratings ({sources}) and measured on {validation['ratings']} ratings of "
+        f"validation clips: accuracy {validation['accuracy']:.3f} (always the commonest label: "
+        f"{validation['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is "
         "slightly optimistic.",
-        [_confusion(held_out["confusion"], labels), calibration, learning, _ablation(metrics)],
+        [_confusion(validation["confusion"], labels), calibration, learning, _ablation(metrics)],
     )
 
 
@@ -183,7 +183,7 @@ def _confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
 
 
 def _ablation(metrics: Mapping[str, Any]) -> str:
-    everything = metrics["held_out"]["accuracy"]
+    everything = metrics["validation"]["accuracy"]
     rows = [f'<tr><th scope="row">all five</th><td>{everything:.3f}</td><td></td></tr>']
     for score in metrics["scores"]:
         accuracy = metrics["ablation"][score]["accuracy"]

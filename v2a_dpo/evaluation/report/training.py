@@ -1,4 +1,4 @@
-"""The report's section on the alignment's course, out of its log: one record a step, held-out measures in some."""
+"""The report's section on the alignment's course, out of its log: one record a step, validation measures in some."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SMOOTHED_SHARE = 20
 def training_section(log: Sequence[TrainingRecord]) -> ReportSection:
     """Loss, implicit accuracy, error differences, margin and gradient norm over the steps."""
     steps = [record for record in log if "loss" in record]
-    held_out = [record for record in log if "held_out_loss" in record]
+    validation = [record for record in log if "validation_loss" in record]
     marks = _phase_starts(steps)
     charts = [
         line_chart(
             [
                 *_smoothed(steps, "loss", "Training", "first"),
-                *_measured(held_out, "held_out_loss", "Held out", "second"),
+                *_measured(validation, "validation_loss", "Validation", "second"),
             ],
             Axes("Flow-DPO loss", "step", "nats", marks=marks),
         ),
         line_chart(
             [
                 *_smoothed(steps, "implicit_accuracy", "Training", "first"),
-                *_measured(held_out, "held_out_implicit_accuracy", "Held out", "second"),
+                *_measured(validation, "validation_implicit_accuracy", "Validation", "second"),
             ],
             Axes("Implicit accuracy", "step", "share of pairs", marks=marks, y_range=(0.0, 1.0)),
         ),
@@ -46,7 +46,7 @@ def training_section(log: Sequence[TrainingRecord]) -> ReportSection:
         line_chart(
             [
                 *_smoothed(steps, "margin", "Training", "first"),
-                *_measured(held_out, "held_out_margin", "Held out", "second"),
+                *_measured(validation, "validation_margin", "Validation", "second"),
             ],
             Axes("Margin (argument of the sigmoid)", "step", "", marks=marks),
         ),
@@ -62,7 +62,7 @@ def training_section(log: Sequence[TrainingRecord]) -> ReportSection:
     return ReportSection(
         "training",
         "Training curves",
-        f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(held_out)}At the start policy "
+        f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(validation)}At the start policy "
         "and reference are equal: "
         f"the loss is ln 2 = {math.log(2):.4f}. It may stay above while accuracy rises, because the "
         "pairs that remain wrong "
@@ -92,11 +92,11 @@ def _phase_starts(steps: Sequence[TrainingRecord]) -> list[tuple[float, str]]:
     ]
 
 
-def _before_and_after(held_out: Sequence[TrainingRecord]) -> str:
-    if len(held_out) < 2:
+def _before_and_after(validation: Sequence[TrainingRecord]) -> str:
+    if len(validation) < 2:
         return ""
-    before, after = held_out[0]["held_out_implicit_accuracy"], held_out[-1]["held_out_implicit_accuracy"]
-    return f"Implicit accuracy on held-out pairs went from {before:.3f} to {after:.3f}. "
+    before, after = validation[0]["validation_implicit_accuracy"], validation[-1]["validation_implicit_accuracy"]
+    return f"Implicit accuracy on validation pairs went from {before:.3f} to {after:.3f}. "
 
 
 def _alarms(log: Sequence[TrainingRecord]) -> str:
