@@ -19,22 +19,17 @@ from tests.mlflow_server import MLflowServer
 
 WriteVideo = Callable[..., Path]
 
-#: Tests that share what takes long to make run in one process: fixture -> its group.
-_SHARED = {"loop": "the finished loop"}
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file stay together for `--dist loadgroup`, files that share something too; whole loops come
-    first."""
-    group_of_file = {item.path: str(item.path) for item in items}
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # xdist's own hook, which reads the marks, is a `tryfirst` too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Tests of one file stay together for `--dist loadgroup`, so do the files that share the finished loop of
+    tests/e2e/conftest.py; whole loops come first."""
+    looking_at_the_loop = {item.path for item in items if "loop" in getattr(item, "fixturenames", ())}
     for item in items:
-        for name in getattr(item, "fixturenames", ()):
-            if name in _SHARED:
-                group_of_file[item.path] = _SHARED[name]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of_file[item.path]))
+        shared = "e2e" in item.path.parts and item.path in looking_at_the_loop
+        item.add_marker(pytest.mark.xdist_group("the finished loop" if shared else str(item.path)))
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+    return (yield)
 
 
 def _write_video(

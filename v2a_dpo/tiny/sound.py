@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from v2a_dpo.tiny.world import (
     CLASSES,
@@ -90,6 +89,12 @@ def _horn(pitch: float, generator: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(harmonics * _plateau(0.28))
 
 
+def _filtered(numerator: list[float], denominator: list[float], signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.signal import lfilter  # its import takes a second, and most stages make no sound
+
+    return np.asarray(lfilter(numerator, denominator, signal))
+
+
 def _voice(pitch: float, generator: np.random.Generator) -> NDArray[np.float64]:
     """A vowel: a falling glottal pulse train through three formant resonators."""
     base_hz = 165.0 * pitch * (1.08 - 0.5 * _TIME_S)
@@ -99,7 +104,7 @@ def _voice(pitch: float, generator: np.random.Generator) -> NDArray[np.float64]:
     for frequency_hz, bandwidth_hz in zip(formants_hz, (90.0, 110.0, 160.0), strict=True):
         radius = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE)
         angle = 2 * np.pi * frequency_hz / SAMPLE_RATE
-        signal = lfilter([1.0 - radius], [1.0, -2 * radius * np.cos(angle), radius**2], signal)
+        signal = _filtered([1.0 - radius], [1.0, -2 * radius * np.cos(angle), radius**2], signal)
     return np.asarray(signal * _plateau(0.30))
 
 
@@ -180,7 +185,7 @@ def _add_or_drop_event(times: list[float], generator: np.random.Generator) -> li
 def coloured_noise(generator: np.random.Generator, *, num_samples: int = NUM_SAMPLES) -> Samples:
     """Broadband noise of root mean square 1 whose spectrum tilts by a random amount between white and brownish."""
     tilt = generator.uniform(0.0, 0.9)
-    noise = lfilter([1.0], [1.0, -tilt], generator.standard_normal(num_samples))
+    noise = _filtered([1.0], [1.0, -tilt], generator.standard_normal(num_samples))
     return np.asarray(noise / noise.std(), dtype=np.float32)
 
 
