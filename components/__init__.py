@@ -2,7 +2,7 @@
 
 | file | components |
 | --- | --- |
-| `run` (what is given) | `check_run`, `take_models`, `take_set`, `take_existing`, `take_loop`, `fetch_model` |
+| `run` (inputs) | `check_run`, `take_models`, `take_set`, `take_existing`, `take_loop`, `fetch_model` |
 | `run` (around the stages) | `plan_shards`, `summarize_run` |
 | `tiny` | `world`, `pretrain`, `annotate` |
 | `data` | `prepare` |
@@ -13,5 +13,5 @@
 | `release` | `gate`, `register`, `promote` |
 | `sweep_cells` | `plan_sweep`, `sweep_cell`, `collect_sweep` |
 
-Every component is built by `definition.component`; `pipelines` puts them together.
+Every component is built by `definition.component`; `pipelines` connects them.
 """

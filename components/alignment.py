@@ -2,10 +2,10 @@
 
 from kfp.dsl import Metrics, Model, Output
 
-from components.definition import GENERATION, ORCHESTRATION, component
+from components.definition import component
 
 
-@component(GENERATION)
+@component("alignment")
 def align(
     params: dict,
     pairs: str,
@@ -26,23 +26,17 @@ def align(
 
     run_stage(
         stage,
-        params,
-        {
-            "pairs": pairs,
-            "candidates": [annotation_candidates, preference_candidates],
-            "conditions": [annotation_conditions, preference_conditions],
-            "generator": generator,
-            "output": output,
-            "log": log,
-            "start_anew": True,
-        },
+        locals(),
+        candidates=[annotation_candidates, preference_candidates],
+        conditions=[annotation_conditions, preference_conditions],
+        start_anew=True,
         model=(output, aligned),
         numbers=("", numbers),
     )
     return output
 
 
-@component(ORCHESTRATION)
+@component("supervision")
 def align_on_cluster(
     params: dict,
     pairs: str,
@@ -63,17 +57,10 @@ def align_on_cluster(
 
     run_stage(
         stage,
-        params,
-        {
-            "pairs": pairs,
-            "candidates": [annotation_candidates, preference_candidates],
-            "conditions": [annotation_conditions, preference_conditions],
-            "generator": generator,
-            "output": output,
-            "log": log,
-            "start_anew": True,
-            "cluster": cluster,
-        },
+        locals(),
+        candidates=[annotation_candidates, preference_candidates],
+        conditions=[annotation_conditions, preference_conditions],
+        start_anew=True,
         model=(output, aligned),
         numbers=("", numbers),
     )

@@ -2,10 +2,10 @@
 
 from kfp.dsl import Dataset, Metrics, Output
 
-from components.definition import GENERATION, SCORING, component
+from components.definition import component
 
 
-@component(GENERATION)
+@component("generation")
 def generate(
     params: dict,
     conditions: str,
@@ -26,23 +26,11 @@ def generate(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.generate import generate as stage
 
-    run_stage(
-        stage,
-        params,
-        {
-            "conditions": conditions,
-            "generator": generator,
-            "output": output,
-            "candidates": candidates,
-            "shards": shards,
-        },
-        data=(output, table),
-        numbers=("", numbers),
-    )
+    run_stage(stage, locals(), data=(output, table), numbers=("", numbers))
     return output
 
 
-@component(SCORING)
+@component("scoring")
 def score(
     params: dict,
     clips: str,
@@ -61,11 +49,5 @@ def score(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.score import score as stage
 
-    run_stage(
-        stage,
-        params,
-        {"clips": clips, "candidates": candidates, "scorers": scorers, "output": output, "shards": shards},
-        data=(output, table),
-        numbers=("", numbers),
-    )
+    run_stage(stage, locals(), data=(output, table), numbers=("", numbers))
     return output

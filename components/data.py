@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from kfp.dsl import Dataset, Metrics, Output
 
-from components.definition import GENERATION, component
+from components.definition import component
 
 
-@component(GENERATION)
+@component("preparation")
 def prepare(
     params: dict,
     videos: str,
@@ -28,19 +28,5 @@ def prepare(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.prepare import prepare as stage
 
-    run_stage(
-        stage,
-        params,
-        {
-            "videos": videos,
-            "captions": captions,
-            "split": split,
-            "generator": generator,
-            "clips": clips,
-            "conditions": conditions,
-            "shards": shards,
-        },
-        data=(clips, table),
-        numbers=("", numbers),
-    )
+    run_stage(stage, locals(), data=(clips, table), numbers=("", numbers))
     return clips, conditions

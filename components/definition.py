@@ -1,4 +1,4 @@
-"""What all components share: an image of ours, and nothing installed when a pod starts.
+"""What all components share: an image of ours by their role, and nothing installed when a pod starts.
 
 A component is a signature and one call of a stage: its values come as KFP gives them (an empty text means "not given"),
 `v2a_dpo.orchestration.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data
@@ -11,15 +11,27 @@ annotations do not need, and postpone no annotation.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from kfp import dsl
 
 #: The three images: the generator's encoders, sampling and training; scorers and taggers; everything that needs no GPU.
 GENERATION, SCORING, ORCHESTRATION = "v2a-dpo-generation", "v2a-dpo-scoring", "v2a-dpo-orchestration"
+#: What a task needs of its node and of its image.
+Role = Literal["control", "tracking", "preparation", "generation", "scoring", "alignment", "supervision", "evaluation"]
+IMAGES: Mapping[Role, str] = {
+    "control": ORCHESTRATION,
+    "tracking": ORCHESTRATION,
+    "preparation": GENERATION,
+    "generation": GENERATION,
+    "scoring": SCORING,
+    "alignment": GENERATION,
+    "supervision": ORCHESTRATION,
+    "evaluation": SCORING,
+}
 
 REGISTRY_VARIABLE, TAG_VARIABLE = "V2A_DPO_IMAGE_REGISTRY", "V2A_DPO_IMAGE_TAG"
 DEFAULT_REGISTRY = "ghcr.io/v2a-dpo"
@@ -35,8 +47,8 @@ def _tag() -> str:
 
 @dataclass(frozen=True)
 class Images:
-    """Where the images lie: the environment decides (V2A_DPO_IMAGE_REGISTRY, V2A_DPO_IMAGE_TAG) unless the caller
-    does."""
+    """Registry and version of the images; the defaults are those of the environment (V2A_DPO_IMAGE_REGISTRY,
+    V2A_DPO_IMAGE_TAG)."""
 
     registry: str = field(default_factory=_registry)
     #: A version, never `latest`: a run must be repeatable, and a node must not keep an old image under the same name.
@@ -51,8 +63,13 @@ class Images:
         return f"{self.registry.rstrip('/')}/{image}:{self.tag}"
 
 
-def component(image: str) -> Any:
-    """The decorator of a component that runs in `image`."""
-    return partial(
-        dsl.component, base_image=Images().reference(image), packages_to_install=[], install_kfp_package=False
-    )
+def component(role: Role) -> Callable[[Callable[..., Any]], Any]:
+    """The decorator of a component whose tasks have this `role`, and its image."""
+
+    def define(function: Callable[..., Any]) -> Any:
+        image = Images().reference(IMAGES[role])
+        defined: Any = dsl.component(function, base_image=image, packages_to_install=[], install_kfp_package=False)
+        defined.role = role
+        return defined
+
+    return define

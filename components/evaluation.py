@@ -2,10 +2,10 @@
 
 from kfp.dsl import HTML, Metrics, Output
 
-from components.definition import ORCHESTRATION, SCORING, component
+from components.definition import component
 
 
-@component(SCORING)
+@component("evaluation")
 def evaluate(
     params: dict,
     clips: str,
@@ -24,21 +24,15 @@ def evaluate(
 
     run_stage(
         stage,
-        params,
-        {
-            "clips": clips,
-            "scorers": scorers,
-            "base": (base_candidates, base_scores),
-            "aligned": (aligned_candidates, aligned_scores),
-            "output": output,
-            "events": events,
-        },
+        locals(),
+        base=(base_candidates, base_scores),
+        aligned=(aligned_candidates, aligned_scores),
         numbers=(f"{output}/metrics.json", numbers),
     )
     return output
 
 
-@component(SCORING)
+@component("evaluation")
 def guidance(
     params: dict,
     clips: str,
@@ -54,24 +48,11 @@ def guidance(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.guidance import guidance as stage
 
-    run_stage(
-        stage,
-        params,
-        {
-            "clips": clips,
-            "conditions": conditions,
-            "scorers": scorers,
-            "base": base,
-            "aligned": aligned,
-            "evaluation": evaluation,
-            "output": output,
-            "events": events,
-        },
-    )
+    run_stage(stage, locals())
     return output
 
 
-@component(ORCHESTRATION)
+@component("control")
 def report(
     params: dict,
     evaluation: str,
@@ -94,19 +75,9 @@ def report(
 
     run_stage(
         stage,
-        params,
-        {
-            "evaluation": evaluation,
-            "clips": clips,
-            "base": (base_candidates, base_scores),
-            "aligned": (aligned_candidates, aligned_scores),
-            "output": output,
-            "events": events,
-            "guidance": guidance,
-            "alignment": alignment,
-            "audioscore": audioscore,
-            "pairs": pairs,
-        },
+        locals(),
+        base=(base_candidates, base_scores),
+        aligned=(aligned_candidates, aligned_scores),
         page=(output, page),
     )
     return output

@@ -2,10 +2,10 @@
 
 from kfp.dsl import Dataset, Metrics, Model, Output
 
-from components.definition import ORCHESTRATION, component
+from components.definition import component
 
 
-@component(ORCHESTRATION)
+@component("control")
 def import_ratings(
     params: dict, csv: str, candidates: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
 ) -> str:
@@ -13,12 +13,11 @@ def import_ratings(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.import_ratings import import_ratings as stage
 
-    arguments = {"csv": csv, "candidates": candidates, "output": output}
-    run_stage(stage, params, arguments, data=(output, table), numbers=("", numbers))
+    run_stage(stage, locals(), data=(output, table), numbers=("", numbers))
     return output
 
 
-@component(ORCHESTRATION)
+@component("control")
 def train_audioscore(
     params: dict, scores: str, ratings: str, output: str, classifier: Output[Model], numbers: Output[Metrics]
 ) -> str:
@@ -26,12 +25,11 @@ def train_audioscore(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.train_audioscore import train_audioscore as stage
 
-    arguments = {"scores": scores, "ratings": ratings, "output": output}
-    run_stage(stage, params, arguments, model=(output, classifier), numbers=("", numbers))
+    run_stage(stage, locals(), model=(output, classifier), numbers=("", numbers))
     return output
 
 
-@component(ORCHESTRATION)
+@component("control")
 def mine(
     params: dict,
     scores: str,
@@ -47,17 +45,5 @@ def mine(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.mine import mine as stage
 
-    run_stage(
-        stage,
-        params,
-        {
-            "scores": scores,
-            "audioscore": audioscore,
-            "output": output,
-            "ratings": ratings,
-            "rated_scores": rated_scores,
-        },
-        data=(output, table),
-        numbers=("", numbers),
-    )
+    run_stage(stage, locals(), data=(output, table), numbers=("", numbers))
     return output

@@ -2,19 +2,19 @@
 
 from kfp.dsl import Artifact, Metrics, Output
 
-from components.definition import ORCHESTRATION, component
+from components.definition import component
 
 
-@component(ORCHESTRATION)
+@component("control")
 def gate(params: dict, evaluation: str, output: str, numbers: Output[Metrics]) -> bool:
     """Writes the decision with its reasons to the file `output`; a model that fails is a result, not an error."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.gate import gate as stage
 
-    return run_stage(stage, params, {"evaluation": evaluation, "output": output}, numbers=(output, numbers)).passed
+    return run_stage(stage, locals(), numbers=(output, numbers)).passed
 
 
-@component(ORCHESTRATION)
+@component("tracking")
 def register(
     params: dict,
     base: str,
@@ -45,32 +45,19 @@ def register(
 
     registered = run_stage(
         stage,
-        params,
-        {
-            "base": base,
-            "aligned": aligned,
-            "evaluation": evaluation,
-            "report": report,
-            "output": output,
-            "guidance": guidance,
-            "alignment": alignment,
-            "audioscore": audioscore,
-            "pairs": pairs,
-            "training_data": [data for data in (preference_data, annotation_data) if data],
-            "evaluation_data": [data for data in (evaluation_data,) if data],
-            "ancestors": [uri for uri in (scorers, *Layout(root).ancestors, *Layout(data_root).ancestors) if uri],
-            "gate": gate,
-        },
+        locals(),
+        training_data=[data for data in (preference_data, annotation_data) if data],
+        evaluation_data=[data for data in (evaluation_data,) if data],
+        ancestors=[uri for uri in (scorers, *Layout(root).ancestors, *Layout(data_root).ancestors) if uri],
         page=(output, record),
     )
     return registered.versions["aligned"].version
 
 
-@component(ORCHESTRATION)
+@component("tracking")
 def promote(params: dict, version: str, reason: str, output: str, outcome: Output[Artifact]) -> bool:
-    """Writes what came of it to the file `output` and returns whether the version is champion now."""
+    """Writes the outcome to the file `output` and returns whether the version is champion now."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.promote import promote as stage
 
-    arguments = {"version": version, "reason": reason, "output": output}
-    return run_stage(stage, params, arguments, page=(output, outcome)).promoted
+    return run_stage(stage, locals(), page=(output, outcome)).promoted

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from kfp.dsl import Model, Output, PipelineTaskFinalStatus
 
-from components.definition import ORCHESTRATION, component
+from components.definition import component
 
 
-@component(ORCHESTRATION)
+@component("control")
 def check_run(
     params: dict,
     root: str,
@@ -23,23 +23,10 @@ def check_run(
     from v2a_dpo.orchestration.checks import check_run as stage
     from v2a_dpo.orchestration.task import run_stage
 
-    return run_stage(
-        stage,
-        params,
-        {
-            "root": root,
-            "start_at": start_at,
-            "data_root": data_root,
-            "videos": videos,
-            "generator": generator,
-            "scorers": scorers,
-            "ratings_csv": ratings_csv,
-            "to_be_rated": to_be_rated,
-        },
-    )
+    return run_stage(stage, locals())
 
 
-@component(ORCHESTRATION)
+@component("control")
 def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # type: ignore[valid-type]
     "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
@@ -49,7 +36,7 @@ def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # typ
     return stage(videos=videos, generator=generator, scorers=scorers)
 
 
-@component(ORCHESTRATION)
+@component("control")
 def take_set(root: str, split: str) -> NamedTuple(  # type: ignore[valid-type]
     "ClipSet", [("clips", str), ("conditions", str), ("candidates", str)]
 ):
@@ -59,7 +46,7 @@ def take_set(root: str, split: str) -> NamedTuple(  # type: ignore[valid-type]
     return stage(root=root, split=split)
 
 
-@component(ORCHESTRATION)
+@component("control")
 def take_existing(location: str) -> str:
     """Returns the prefix of an artifact of an earlier run; fails if it is gone."""
     from v2a_dpo.orchestration.existing import take_existing as stage
@@ -67,7 +54,7 @@ def take_existing(location: str) -> str:
     return stage(location)
 
 
-@component(ORCHESTRATION)
+@component("control")
 def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTuple(  # type: ignore[valid-type]
     "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
@@ -77,39 +64,29 @@ def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTu
     return stage(loop_root=loop_root, generator=generator, scorers=scorers)
 
 
-@component(ORCHESTRATION)
+@component("tracking")
 def fetch_model(params: dict, model: str, output: str, fetched: Output[Model]) -> str:
     """Returns where the model's folder is: `model` itself, or `output` for an address such as
     `models:/v2a-dpo@champion`."""
     from v2a_dpo.orchestration.fetch_model import fetch_model as stage
     from v2a_dpo.orchestration.task import run_stage
 
-    return run_stage(stage, params, {"model": model, "output": output}, model=("", fetched))
+    return run_stage(stage, locals(), model=("", fetched))
 
 
-@component(ORCHESTRATION)
+@component("control")
 def plan_shards(params: dict, data: str = "", videos: str = "", captions: str = "", split: str = "test") -> list[str]:
     """Returns a text such as `0-31` for each worker; a text, because every loop of every KFP version can carry one."""
     from v2a_dpo.orchestration.shards import plan_shards as stage
     from v2a_dpo.orchestration.task import run_stage
 
-    return run_stage(
-        stage,
-        params,
-        {"data": data, "videos": videos, "captions": captions, "split": split},
-    )
+    return run_stage(stage, locals())
 
 
-@component(ORCHESTRATION)
+@component("control")
 def summarize_run(root: str, status: PipelineTaskFinalStatus) -> None:
     """Writes `run-summary.json` under the root and notifies the webhook, if the cluster has one."""
     from v2a_dpo.orchestration.summary import summarize_run as stage
 
-    print(
-        stage(
-            root,
-            run=status.pipeline_job_resource_name,
-            state=status.state,
-            error=status.error_message or "",
-        )
-    )
+    error = status.error_message or ""
+    print(stage(root, run=status.pipeline_job_resource_name, state=status.state, error=error))

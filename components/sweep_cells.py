@@ -2,19 +2,19 @@
 
 from kfp.dsl import Markdown, Output
 
-from components.definition import ORCHESTRATION, component
+from components.definition import component
 
 
-@component(ORCHESTRATION)
+@component("control")
 def plan_sweep(params: dict, betas: list[float], thresholds: list[float], grid: bool) -> list[str]:
     """Returns the names of the cells of Table 2 (paper 3.2), such as `beta-600-threshold-0.7`."""
     from v2a_dpo.orchestration.sweep import plan_sweep as stage
     from v2a_dpo.orchestration.task import run_stage
 
-    return run_stage(stage, params, {"betas": betas, "thresholds": thresholds, "grid": grid})
+    return run_stage(stage, locals())
 
 
-@component(ORCHESTRATION)
+@component("control")
 def sweep_cell(params: dict, cell: str) -> dict:
     """Returns all parameters, with the beta and the threshold of the cell."""
     from v2a_dpo.orchestration.sweep import cell_params as stage
@@ -22,7 +22,7 @@ def sweep_cell(params: dict, cell: str) -> dict:
     return stage(params, cell)
 
 
-@component(ORCHESTRATION)
+@component("control")
 def collect_sweep(
     params: dict,
     cells: list[str],
@@ -35,6 +35,5 @@ def collect_sweep(
     from v2a_dpo.orchestration.sweep import collect_sweep as stage
     from v2a_dpo.orchestration.task import run_stage
 
-    arguments = {"cells": cells, "pairs": pairs, "evaluations": evaluations, "output": output}
-    run_stage(stage, params, arguments, page=(f"{output}/sweep.md", table))
+    run_stage(stage, locals(), page=(f"{output}/sweep.md", table))
     return output

@@ -4,20 +4,20 @@ from typing import NamedTuple
 
 from kfp.dsl import Dataset, Metrics, Model, Output
 
-from components.definition import ORCHESTRATION, component
+from components.definition import component
 
 
-@component(ORCHESTRATION)
+@component("control")
 def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("events", str)]):  # type: ignore[valid-type]
     """Writes the tiny world's videos to the prefix `output`; returns it and where the events in them are listed."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.world import world as stage
 
-    run_stage(stage, params, {"output": output})
+    run_stage(stage, locals())
     return output, f"{output}/events.json"
 
 
-@component(ORCHESTRATION)
+@component("control")
 def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # type: ignore[valid-type]
     "Pretrained", [("generator", str), ("scorers", str)]
 ):
@@ -25,11 +25,11 @@ def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # t
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.pretrain import pretrain as stage
 
-    run_stage(stage, params, {"output": output}, model=(f"{output}/generator", base))
+    run_stage(stage, locals(), model=(f"{output}/generator", base))
     return f"{output}/generator", f"{output}/scorers"
 
 
-@component(ORCHESTRATION)
+@component("control")
 def annotate(
     params: dict, candidates: str, events: str, output: str, table: Output[Dataset], numbers: Output[Metrics]
 ) -> str:
@@ -37,6 +37,5 @@ def annotate(
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.annotate import annotate as stage
 
-    arguments = {"candidates": candidates, "events": events, "output": output}
-    run_stage(stage, params, arguments, data=(output, table), numbers=("", numbers))
+    run_stage(stage, locals(), data=(output, table), numbers=("", numbers))
     return output

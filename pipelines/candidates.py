@@ -1,10 +1,10 @@
-"""The first part of the loop alone: what people need in order to rate."""
+"""The first part of the loop alone: candidates for people to rate."""
 
 from typing import Any
 
 from kfp import dsl
 
-from components.run import check_run, summarize_run
+from components.run import check_run
 from pipelines.parts.sets import candidate_set, held_out_set, sources
 from pipelines.placement import Placement
 
@@ -17,31 +17,17 @@ def candidates(placement: Placement) -> Any:
     make_sources, make_set, make_test = sources(placement), candidate_set(placement), held_out_set(placement)
 
     @dsl.pipeline(name="candidates", description=candidates.__doc__)
-    def pipeline(
-        params: dict,
-        root: str,
-        videos: str = "",
-        generator: str = "",
-        scorers: str = "",
-    ) -> None:
-        ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
-        with dsl.ExitHandler(ended, name="first-part"):
-            checked = placement.place(
-                check_run(
-                    params=params, root=root, videos=videos, generator=generator, scorers=scorers, to_be_rated=True
-                ),
-                "control",
-            )
-            given = make_sources(
-                params=params, root=root, videos=videos, generator=generator, scorers=scorers
-            ).after(checked).outputs  # fmt: skip
+    def pipeline(params: dict, root: str, videos: str = "", generator: str = "", scorers: str = "") -> None:
+        with placement.summarized(root, name="first-part"):
+            inputs = {"params": params, "root": root, "videos": videos, "generator": generator, "scorers": scorers}
+            checked = placement.task(check_run, to_be_rated=True, **inputs)
+            made = make_sources(**inputs).after(checked).outputs
+            common = {
+                "params": params, "root": root, "start_at": "videos", "videos": made["videos"],
+                "generator": made["generator"],
+            }  # fmt: skip
             for split in ("annotation", "preference"):
-                make_set(
-                    params=params, root=root, split=split, start_at="videos", videos=given["videos"],
-                    generator=given["generator"],
-                )  # fmt: skip
-            make_test(
-                params=params, root=root, start_at="videos", videos=given["videos"], generator=given["generator"],
-            )  # fmt: skip
+                make_set(split=split, **common)
+            make_test(**common)
 
     return pipeline

@@ -5,10 +5,10 @@ from typing import Any
 from kfp import dsl
 
 from components.evaluation import evaluate, report
-from components.run import fetch_model, summarize_run, take_existing
+from components.run import fetch_model, take_existing
 from pipelines.parts.sets import System, system
 from pipelines.parts.shards import candidate_shards, score_shards
-from pipelines.parts.values import Part, layout, value
+from pipelines.parts.values import Part, layout_of, value
 from pipelines.placement import Placement
 
 
@@ -33,12 +33,9 @@ def evaluation(placement: Placement) -> Any:
         candidates: str = "",
         events: str = "",
     ) -> None:
-        at = layout(root)
-        ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
-        with dsl.ExitHandler(ended, name="evaluation"):
-            fetched = placement.place(
-                fetch_model(params=params, model=base, output=at.path("models", "base")), "tracking"
-            )
+        layout = layout_of(root)
+        with placement.summarized(root, name="evaluation"):
+            fetched = placement.task(fetch_model, params=params, model=base, output=layout.path("models", "base"))
             before = make_base(
                 params=params, root=root, name="test-base", clips=clips, conditions=conditions,
                 generator=value(fetched), scorers=scorers,
@@ -53,48 +50,37 @@ def evaluation(placement: Placement) -> Any:
                 "aligned_candidates": after["candidates"],
                 "aligned_scores": after["scores"],
             }
-            evaluated = placement.place(
-                evaluate(params=params, clips=clips, scorers=scorers, output=at.evaluation, events=events, **systems),
-                "evaluation",
-            )
-            page = f"{at.report}/index.html"
-            placement.place(
-                report(params=params, evaluation=value(evaluated), clips=clips, output=page, events=events, **systems),
-                "control",
-            )
+            evaluated = placement.task(
+                evaluate, params=params, clips=clips, scorers=scorers, output=layout.evaluation, events=events,
+                **systems,
+            )  # fmt: skip
+            placement.task(
+                report, params=params, evaluation=value(evaluated), clips=clips, output=f"{layout.report}/index.html",
+                events=events, **systems,
+            )  # fmt: skip
 
     return pipeline
 
 
 def _model_or_candidates(placement: Placement) -> Part:
-    """The part that scores what is compared with the base, after a model made it or as it was given."""
+    """The part that scores the candidates to compare with the base: existing ones, or sampled from a model."""
     generate_all, score_all = candidate_shards(placement), score_shards(placement)
 
     @dsl.pipeline(name="model-or-candidates", description="The system to compare with the base, and its scores")
-    def part(
-        params: dict,
-        root: str,
-        clips: str,
-        conditions: str,
-        model: str,
-        candidates: str,
-        scorers: str,
-    ) -> System:
-        at = layout(root)
+    def part(params: dict, root: str, clips: str, conditions: str, model: str, candidates: str, scorers: str) -> System:
         with dsl.If(candidates == "", name="model-given"):
-            fetched = placement.place(
-                fetch_model(params=params, model=model, output=at.path("models", "aligned")), "tracking"
-            )
-            generated = generate_all(
+            folder = layout_of(root).path("models", "aligned")
+            fetched = placement.task(fetch_model, params=params, model=model, output=folder)
+            sampled = generate_all(
                 params=params, root=root, name="test-aligned", conditions=conditions, generator=value(fetched),
                 count=1,
             )  # fmt: skip
         with dsl.Else(name="candidates-given"):
-            found = placement.place(take_existing(location=candidates), "control")
-        made = dsl.OneOf(generated.output, found.output)
+            existing = placement.task(take_existing, location=candidates)
+        audio = dsl.OneOf(sampled.output, existing.output)
         scored = score_all(
-            params=params, root=root, name="test-aligned", clips=clips, candidates=made, scorers=scorers,
+            params=params, root=root, name="test-aligned", clips=clips, candidates=audio, scorers=scorers
         )  # fmt: skip
-        return System(candidates=made, scores=scored.output)
+        return System(candidates=audio, scores=scored.output)
 
     return part

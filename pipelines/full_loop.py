@@ -5,12 +5,12 @@ from typing import Any
 from kfp import dsl
 
 from components.evaluation import evaluate, guidance, report
-from components.run import check_run, summarize_run
+from components.run import check_run
 from pipelines.parts.alignment import alignment
 from pipelines.parts.preference import preference_pairs
 from pipelines.parts.release import release
 from pipelines.parts.sets import candidate_set, held_out_set, sources, system
-from pipelines.parts.values import layout, value
+from pipelines.parts.values import layout_of, value
 from pipelines.placement import Placement
 
 
@@ -39,30 +39,20 @@ def full_loop(placement: Placement) -> Any:
         data_root: str = "",
         promotion: bool = False,
     ) -> None:
-        ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
-        with dsl.ExitHandler(ended, name="loop"):
-            checked = placement.place(
-                check_run(
-                    params=params, root=root, start_at=start_at, data_root=data_root, videos=videos,
-                    generator=generator, scorers=scorers, ratings_csv=ratings_csv,
-                ),
-                "control",
+        with placement.summarized(root, name="loop"):
+            inputs = {"params": params, "root": root, "videos": videos, "generator": generator, "scorers": scorers}
+            checked = placement.task(
+                check_run, start_at=start_at, data_root=data_root, ratings_csv=ratings_csv, **inputs
             )  # fmt: skip
-            data_root, at = checked.output, layout(root)
-            given = make_sources(
-                params=params, root=root, videos=videos, generator=generator, scorers=scorers
-            ).after(checked).outputs  # fmt: skip
-            base, judges, events = given["generator"], given["scorers"], given["events"]
-            rated, mined = (
-                make_set(
-                    params=params, root=data_root, split=split, start_at=start_at, videos=given["videos"],
-                    generator=base,
-                ).outputs
-                for split in ("annotation", "preference")
-            )  # fmt: skip
-            test = make_test(
-                params=params, root=data_root, start_at=start_at, videos=given["videos"], generator=base,
-            ).outputs  # fmt: skip
+            data_root, layout = checked.output, layout_of(root)
+            sources_of_run = make_sources(**inputs).after(checked).outputs
+            base, judges, events = (sources_of_run[name] for name in ("generator", "scorers", "events"))
+            earlier = {
+                "params": params, "root": data_root, "start_at": start_at, "videos": sources_of_run["videos"],
+                "generator": base,
+            }  # fmt: skip
+            rated, mined = (make_set(split=split, **earlier).outputs for split in ("annotation", "preference"))
+            test = make_test(**earlier).outputs
             preference = make_pairs(
                 params=params, root=root, data_root=data_root, start_at=start_at,
                 annotation_clips=rated["clips"], annotation_candidates=rated["candidates"],
@@ -70,17 +60,11 @@ def full_loop(placement: Placement) -> Any:
                 scorers=judges, events=events, ratings_csv=ratings_csv,
             ).outputs  # fmt: skip
             aligned = alignment(
-                placement,
-                params=params,
-                pairs=preference["pairs"],
-                annotation_candidates=rated["candidates"],
-                annotation_conditions=rated["conditions"],
-                preference_candidates=mined["candidates"],
-                preference_conditions=mined["conditions"],
-                generator=base,
-                output=at.aligned,
-                log=at.alignment,
-            )
+                placement, params=params, pairs=preference["pairs"],
+                annotation_candidates=rated["candidates"], annotation_conditions=rated["conditions"],
+                preference_candidates=mined["candidates"], preference_conditions=mined["conditions"],
+                generator=base, output=layout.aligned, log=layout.alignment,
+            )  # fmt: skip
             before, after = (
                 make_system(
                     params=params, root=root, name=f"test-{name}", clips=test["clips"], conditions=test["conditions"],
@@ -88,52 +72,23 @@ def full_loop(placement: Placement) -> Any:
                 ).outputs
                 for name, model in (("base", base), ("aligned", value(aligned)))
             )  # fmt: skip
-            evaluated = placement.place(
-                evaluate(
-                    params=params,
-                    clips=test["clips"],
-                    scorers=judges,
-                    base_candidates=before["candidates"],
-                    base_scores=before["scores"],
-                    aligned_candidates=after["candidates"],
-                    aligned_scores=after["scores"],
-                    output=at.evaluation,
-                    events=events,
-                ),
-                "evaluation",
-            )
-            curve = placement.place(
-                guidance(
-                    params=params,
-                    clips=test["clips"],
-                    conditions=test["conditions"],
-                    scorers=judges,
-                    base=base,
-                    aligned=value(aligned),
-                    evaluation=value(evaluated),
-                    output=at.guidance,
-                    events=events,
-                ),
-                "evaluation",
-            )
-            page = placement.place(
-                report(
-                    params=params,
-                    evaluation=value(evaluated),
-                    clips=test["clips"],
-                    base_candidates=before["candidates"],
-                    base_scores=before["scores"],
-                    aligned_candidates=after["candidates"],
-                    aligned_scores=after["scores"],
-                    output=f"{at.report}/index.html",
-                    events=events,
-                    guidance=value(curve),
-                    alignment=at.alignment,
-                    audioscore=preference["audioscore"],
-                    pairs=preference["pairs"],
-                ),
-                "control",
-            )
+            systems = {
+                "base_candidates": before["candidates"], "base_scores": before["scores"],
+                "aligned_candidates": after["candidates"], "aligned_scores": after["scores"],
+            }  # fmt: skip
+            evaluated = placement.task(
+                evaluate, params=params, clips=test["clips"], scorers=judges, output=layout.evaluation, events=events,
+                **systems,
+            )  # fmt: skip
+            curve = placement.task(
+                guidance, params=params, clips=test["clips"], conditions=test["conditions"], scorers=judges, base=base,
+                aligned=value(aligned), evaluation=value(evaluated), output=layout.guidance, events=events,
+            )  # fmt: skip
+            page = placement.task(
+                report, params=params, evaluation=value(evaluated), clips=test["clips"],
+                output=f"{layout.report}/index.html", events=events, guidance=value(curve), alignment=layout.alignment,
+                audioscore=preference["audioscore"], pairs=preference["pairs"], **systems,
+            )  # fmt: skip
             make_release(
                 params=params, root=root, data_root=data_root, scorers=judges,
                 annotation_candidates=rated["candidates"], preference_candidates=mined["candidates"],

@@ -1,14 +1,15 @@
-"""Puts a task where it runs: image, resources, GPU nodes, volumes, secrets by reference, retries and timeout."""
+"""How a task of a pipeline runs: image, resources, GPU nodes, volumes, secrets by reference, retries and timeout."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kfp import dsl, kubernetes
 
-from components.definition import GENERATION, ORCHESTRATION, SCORING, Images
-from pipelines.presets import GPU, Preset, Role
+from components.definition import IMAGES, Images, Role
+from components.run import summarize_run
+from pipelines.presets import GPU, Preset
 
 #: The namespace's objects that a task refers to by name; their content never enters a compiled pipeline.
 S3_SECRET, MLFLOW_SECRET, NOTIFICATION_SECRET = "v2a-dpo-s3", "v2a-dpo-mlflow", "v2a-dpo-notification"
@@ -18,44 +19,38 @@ HOME, TEMPORARY, SHARED_MEMORY = "/home/v2a", "/tmp", "/dev/shm"  # noqa: S108
 #: The user and the group of the images.
 USER_ID = 1000
 
-_IMAGES: Mapping[Role, str] = {
-    "control": ORCHESTRATION,
-    "tracking": ORCHESTRATION,
-    "preparation": GENERATION,
-    "generation": GENERATION,
-    "scoring": SCORING,
-    "alignment": GENERATION,
-    "supervision": ORCHESTRATION,
-    "evaluation": SCORING,
-}
-
 
 @dataclass(frozen=True)
 class Placement:
     """Where the tasks of one compiled pipeline run.
 
-    KFP's cache is off on every task that is placed: finished work is found by our own fingerprints, which look whether
-    the data are still there; a hit in KFP's cache only says that the same call succeeded once, so a shard that was
-    deleted since would stay missing. Running a pipeline again is therefore safe and makes just what is not there.
+    KFP's cache is off on every task: the stages find finished work by their own fingerprints and check that the data
+    exist. A hit in KFP's cache only means that the same call succeeded once, so a shard deleted since would stay
+    missing. A pipeline may therefore run again, and makes only what is missing.
     """
 
     preset: Preset
     images: Images = field(default_factory=Images)
 
-    def place(self, task: dsl.PipelineTask, role: Role) -> dsl.PipelineTask:
-        """The `task`, told to run as `role` says."""
+    def task(self, component: Any, **arguments: Any) -> dsl.PipelineTask:
+        """The task of `component` with these `arguments`, set up as the component's role needs it."""
+        task: dsl.PipelineTask = component(**arguments)
         task.set_caching_options(False)
-        task.set_container_image(self.images.reference(_IMAGES[role]))
-        self._set_resources(task, role)
+        task.set_container_image(self.images.reference(IMAGES[component.role]))
+        self._set_resources(task, component.role)
         self._set_retry(task)
-        _set_environment(task, tracking=role == "tracking")
+        _set_environment(task, tracking=component.role == "tracking")
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
         return task
 
-    def notifying(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """The `task`, given the webhook to notify if the cluster has one (secret `v2a-dpo-notification`, key `url`)."""
-        kubernetes.use_secret_as_env(task, NOTIFICATION_SECRET, {"url": "V2A_DPO_WEBHOOK"}, optional=True)
-        return task
+    def summarized(self, root: Any, *, name: str) -> dsl.ExitHandler:
+        """The group of all tasks of a run; its summary is written when they have ended, successfully or not.
+
+        The summary goes to a webhook if the cluster has one (secret `v2a-dpo-notification`, key `url`).
+        """
+        summary = self.task(summarize_run, root=root)
+        kubernetes.use_secret_as_env(summary, NOTIFICATION_SECRET, {"url": "V2A_DPO_WEBHOOK"}, optional=True)
+        return dsl.ExitHandler(summary, name=name)
 
     def _set_resources(self, task: dsl.PipelineTask, role: Role) -> None:
         resources = self.preset.roles[role]
@@ -89,7 +84,7 @@ class Placement:
 
 
 def _set_environment(task: dsl.PipelineTask, *, tracking: bool) -> None:
-    """Where S3 and MLflow are and what opens them; a task that tracks nothing gets no key to MLflow."""
+    """Addresses and credentials of S3 and MLflow; only a task that tracks gets those of MLflow."""
     kubernetes.use_secret_as_env(
         task, S3_SECRET, {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     )

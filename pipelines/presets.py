@@ -1,5 +1,4 @@
-"""Where a pipeline's tasks run, fixed when it is compiled: Kubeflow cannot change GPU counts and nodes of a finished
-spec.
+"""Where a pipeline's tasks run. GPUs and nodes are fixed when it is compiled: Kubeflow cannot change them later.
 
 | preset | for | nodes |
 | --- | --- | --- |
@@ -16,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: What a task needs of its node and of its image: see `placement.py`.
-Role = Literal["control", "tracking", "preparation", "generation", "scoring", "alignment", "supervision", "evaluation"]
+from components.definition import Role
 
 GPU = "nvidia.com/gpu"
 _HOUR = 3600

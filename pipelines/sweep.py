@@ -8,10 +8,10 @@ from kfp import dsl
 from components.candidates import generate, score
 from components.evaluation import evaluate
 from components.preference import mine
-from components.run import summarize_run, take_loop
+from components.run import take_loop
 from components.sweep_cells import collect_sweep, plan_sweep, sweep_cell
 from pipelines.parts.alignment import alignment
-from pipelines.parts.values import Part, layout, value
+from pipelines.parts.values import Part, layout_of, value
 from pipelines.placement import Placement
 
 
@@ -37,11 +37,8 @@ def sweep(placement: Placement) -> Any:
         generator: str = "",
         scorers: str = "",
     ) -> None:
-        ended = placement.notifying(placement.place(summarize_run(root=root), "control"))
-        with dsl.ExitHandler(ended, name="table-2"):
-            loop = placement.place(
-                take_loop(loop_root=loop_root, generator=generator, scorers=scorers), "control"
-            ).outputs  # fmt: skip
+        with placement.summarized(root, name="table-2"):
+            loop = placement.task(take_loop, loop_root=loop_root, generator=generator, scorers=scorers).outputs
             make_cells(
                 params=params, root=root, loop_root=loop_root, betas=betas, thresholds=thresholds, grid=grid,
                 generator=loop["generator"], scorers=loop["scorers"], events=loop["events"],
@@ -65,78 +62,67 @@ def _cells(placement: Placement) -> Part:
         scorers: str,
         events: str,
     ) -> str:
-        done = layout(loop_root)
-        planned = placement.place(plan_sweep(params=params, betas=betas, thresholds=thresholds, grid=grid), "control")
-        cells = planned.output
+        loop = layout_of(loop_root)
+        cells = placement.task(plan_sweep, params=params, betas=betas, thresholds=thresholds, grid=grid).output
         with dsl.ParallelFor(cells, parallelism=placement.preset.parallelism, name="cells") as cell:
-            at = layout(f"{root}/{cell}")
-            settings = placement.place(sweep_cell(params=params, cell=cell), "control").output
-            mined = placement.place(
-                mine(
-                    params=settings,
-                    scores=done.scores("preference"),
-                    audioscore=done.audioscore,
-                    output=at.pairs,
-                    ratings=done.ratings,
-                    rated_scores=done.scores("annotation"),
-                ),
-                "control",
+            layout = layout_of(f"{root}/{cell}")
+            settings = placement.task(sweep_cell, params=params, cell=cell).output
+            mined = placement.task(
+                mine,
+                params=settings,
+                scores=loop.scores("preference"),
+                audioscore=loop.audioscore,
+                output=layout.pairs,
+                ratings=loop.ratings,
+                rated_scores=loop.scores("annotation"),
             )
             aligned = alignment(
                 placement,
                 params=settings,
                 pairs=value(mined),
-                annotation_candidates=done.candidates("annotation"),
-                annotation_conditions=done.conditions("annotation"),
-                preference_candidates=done.candidates("preference"),
-                preference_conditions=done.conditions("preference"),
+                annotation_candidates=loop.candidates("annotation"),
+                annotation_conditions=loop.conditions("annotation"),
+                preference_candidates=loop.candidates("preference"),
+                preference_conditions=loop.conditions("preference"),
                 generator=generator,
-                output=at.aligned,
-                log=at.alignment,
+                output=layout.aligned,
+                log=layout.alignment,
             )
-            made = placement.place(
-                generate(
-                    params=settings,
-                    conditions=done.conditions("test"),
-                    generator=value(aligned),
-                    output=at.candidates("test-aligned"),
-                    candidates=1,
-                ),
-                "generation",
+            sampled = placement.task(
+                generate,
+                params=settings,
+                conditions=loop.conditions("test"),
+                generator=value(aligned),
+                output=layout.candidates("test-aligned"),
+                candidates=1,
             )
-            scored = placement.place(
-                score(
-                    params=settings,
-                    clips=done.clips("test"),
-                    candidates=value(made),
-                    scorers=scorers,
-                    output=at.scores("test-aligned"),
-                ),
-                "scoring",
+            scored = placement.task(
+                score,
+                params=settings,
+                clips=loop.clips("test"),
+                candidates=value(sampled),
+                scorers=scorers,
+                output=layout.scores("test-aligned"),
             )
-            evaluated = placement.place(
-                evaluate(
-                    params=settings,
-                    clips=done.clips("test"),
-                    scorers=scorers,
-                    base_candidates=done.candidates("test-base"),
-                    base_scores=done.scores("test-base"),
-                    aligned_candidates=value(made),
-                    aligned_scores=value(scored),
-                    output=at.evaluation,
-                    events=events,
-                ),
-                "evaluation",
+            evaluated = placement.task(
+                evaluate,
+                params=settings,
+                clips=loop.clips("test"),
+                scorers=scorers,
+                base_candidates=loop.candidates("test-base"),
+                base_scores=loop.scores("test-base"),
+                aligned_candidates=value(sampled),
+                aligned_scores=value(scored),
+                output=layout.evaluation,
+                events=events,
             )
-        collected = placement.place(
-            collect_sweep(
-                params=params,
-                cells=cells,
-                pairs=dsl.Collected(value(mined)),
-                evaluations=dsl.Collected(value(evaluated)),
-                output=root,
-            ),
-            "control",
+        collected = placement.task(
+            collect_sweep,
+            params=params,
+            cells=cells,
+            pairs=dsl.Collected(value(mined)),
+            evaluations=dsl.Collected(value(evaluated)),
+            output=root,
         )
         return value(collected)
 

@@ -1,1 +1,1 @@
-"""The parts that the pipelines are put together from."""
+"""Parts of pipelines that several pipelines share."""

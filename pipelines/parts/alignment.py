@@ -14,7 +14,7 @@ def alignment(placement: Placement, **arguments: Any) -> dsl.PipelineTask:
     """The task that aligns a generator as the preset says; `arguments` are those of the component `align`."""
     preset = placement.preset
     if not preset.alignment_nodes:
-        return placement.place(align(**arguments), "alignment")
+        return placement.task(align, **arguments)
     node = preset.roles["alignment"]
     settings = ClusterSettings(
         image=placement.images.reference(GENERATION),
@@ -26,5 +26,4 @@ def alignment(placement: Placement, **arguments: Any) -> dsl.PipelineTask:
         node_selector=dict(preset.node_selector),
         queue=preset.queue,
     )
-    task = align_on_cluster(**arguments, cluster=settings.model_dump(exclude_unset=True))
-    return placement.place(task, "supervision")
+    return placement.task(align_on_cluster, **arguments, cluster=settings.model_dump(exclude_unset=True))

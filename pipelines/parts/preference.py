@@ -8,20 +8,19 @@ from components.preference import import_ratings, mine, train_audioscore
 from components.run import take_existing
 from components.tiny import annotate
 from pipelines.parts.shards import score_shards
-from pipelines.parts.values import Part, layout, value
+from pipelines.parts.values import Part, layout_of, value
 from pipelines.placement import Placement
 
 
 class Preference(NamedTuple):
-    """Where AudioScore and the preference pairs lie."""
+    """The prefixes of AudioScore and of the preference pairs."""
 
     audioscore: str
     pairs: str
 
 
 def preference_pairs(placement: Placement) -> Part:
-    """The part that makes the pairs, from people's ratings if there is a CSV of them, or takes those of an earlier
-    run."""
+    """The part that makes the pairs, with people's ratings if a CSV holds them, or takes those of an earlier run."""
     score_all = score_shards(placement)
 
     @dsl.pipeline(name="preference-pairs", description="Scores, ratings, AudioScore and preference pairs")
@@ -38,7 +37,7 @@ def preference_pairs(placement: Placement) -> Part:
         events: str,
         ratings_csv: str,
     ) -> Preference:
-        at, data = layout(root), layout(data_root)
+        layout, earlier = layout_of(root), layout_of(data_root)
         with dsl.If(start_at != "pairs", name="no-pairs-given"):
             rated_scores = score_all(
                 params=params, root=root, name="annotation", clips=annotation_clips, candidates=annotation_candidates,
@@ -49,37 +48,28 @@ def preference_pairs(placement: Placement) -> Part:
                 scorers=scorers,
             ).output  # fmt: skip
             with dsl.If(ratings_csv == "", name="no-ratings-given"):
-                simulated = placement.place(
-                    annotate(params=params, candidates=annotation_candidates, events=events, output=at.ratings),
-                    "control",
+                simulated = placement.task(
+                    annotate, params=params, candidates=annotation_candidates, events=events, output=layout.ratings
                 )
             with dsl.Else(name="ratings-given"):
-                imported = placement.place(
-                    import_ratings(params=params, csv=ratings_csv, candidates=annotation_candidates, output=at.ratings),
-                    "control",
-                )
+                imported = placement.task(
+                    import_ratings, params=params, csv=ratings_csv, candidates=annotation_candidates,
+                    output=layout.ratings,
+                )  # fmt: skip
             rated = dsl.OneOf(value(simulated), value(imported))
-            classifier = placement.place(
-                train_audioscore(params=params, scores=rated_scores, ratings=rated, output=at.audioscore),
-                "control",
+            classifier = placement.task(
+                train_audioscore, params=params, scores=rated_scores, ratings=rated, output=layout.audioscore
             )
-            mined = placement.place(
-                mine(
-                    params=params,
-                    scores=scores,
-                    audioscore=value(classifier),
-                    output=at.pairs,
-                    ratings=rated,
-                    rated_scores=rated_scores,
-                ),
-                "control",
-            )
+            mined = placement.task(
+                mine, params=params, scores=scores, audioscore=value(classifier), output=layout.pairs, ratings=rated,
+                rated_scores=rated_scores,
+            )  # fmt: skip
         with dsl.Else(name="pairs-given"):
-            found_audioscore = placement.place(take_existing(location=data.audioscore), "control")
-            found_pairs = placement.place(take_existing(location=data.pairs), "control")
+            existing_audioscore = placement.task(take_existing, location=earlier.audioscore)
+            existing_pairs = placement.task(take_existing, location=earlier.pairs)
         return Preference(
-            audioscore=dsl.OneOf(value(classifier), found_audioscore.output),
-            pairs=dsl.OneOf(value(mined), found_pairs.output),
+            audioscore=dsl.OneOf(value(classifier), existing_audioscore.output),
+            pairs=dsl.OneOf(value(mined), existing_pairs.output),
         )
 
     return part

@@ -1,14 +1,14 @@
-"""From an evaluation to the registry: gate, versions tagged with the decision, and promotion where it is asked for."""
+"""From an evaluation to the registry: gate, versions tagged with the decision, and promotion on request."""
 
 from kfp import dsl
 
 from components.release import gate, promote, register
-from pipelines.parts.values import Part, layout, value
+from pipelines.parts.values import Part, layout_of, value
 from pipelines.placement import Placement
 
 
 def release(placement: Placement) -> Part:
-    """The part that decides about the aligned model, registers it whatever the decision, and promotes it if it may."""
+    """The part that asks the gates about the aligned model, registers it in any case, and promotes it if they hold."""
 
     @dsl.pipeline(name="release", description="Gate, register, and promote if asked for and passed")
     def part(
@@ -28,41 +28,22 @@ def release(placement: Placement) -> Part:
         pairs: str,
         promotion: bool,
     ) -> bool:
-        at = layout(root)
-        decided = placement.place(gate(params=params, evaluation=evaluation, output=at.decision), "control")
-        registered = placement.place(
-            register(
-                params=params,
-                base=base,
-                aligned=aligned,
-                evaluation=evaluation,
-                report=report,
-                output=at.registration,
-                guidance=guidance,
-                alignment=at.alignment,
-                audioscore=audioscore,
-                pairs=pairs,
-                annotation_data=annotation_candidates,
-                preference_data=preference_candidates,
-                evaluation_data=test_clips,
-                gate=at.decision,
-                scorers=scorers,
-                root=root,
-                data_root=data_root,
-            ),
-            "tracking",
-        )
-        registered.after(decided)
+        layout = layout_of(root)
+        decided = placement.task(gate, params=params, evaluation=evaluation, output=layout.decision)
+        registered = placement.task(
+            register, params=params, base=base, aligned=aligned, evaluation=evaluation, report=report,
+            output=layout.registration, guidance=guidance, alignment=layout.alignment, audioscore=audioscore,
+            pairs=pairs, annotation_data=annotation_candidates, preference_data=preference_candidates,
+            evaluation_data=test_clips, gate=layout.decision, scorers=scorers, root=root, data_root=data_root,
+        ).after(decided)  # fmt: skip
         # KFP takes no `and`.
         with dsl.If(promotion == True, name="promotion-wanted"), dsl.If(value(decided) == True, name="gates-hold"):  # noqa: E712
-            placement.place(
-                promote(
-                    params=params,
-                    version=value(registered),
-                    reason="asked for by the pipeline run",
-                    output=at.path("promotion.json"),
-                ),
-                "tracking",
+            placement.task(
+                promote,
+                params=params,
+                version=value(registered),
+                reason="asked for by the pipeline run",
+                output=layout.path("promotion.json"),
             )
         return value(decided)
 

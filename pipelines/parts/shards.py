@@ -1,11 +1,10 @@
 """Data sets made shard by shard, by many pods at the same time: clips and conditions, candidates, scores.
 
-Each is a pipeline of three kinds of tasks: a plan deals the shards out, workers make theirs, and the call that
-completes the data set finds the workers' shards, makes what is missing, and writes the manifest. It runs where the
-workers do, because it may have to do the work of one.
+Each is a pipeline of three kinds of tasks: a plan divides the shards, workers make theirs, and the call that completes
+the data set finds the workers' shards, makes what is missing, and writes the manifest. It has the role of the workers,
+because it may have to do the work of one.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -13,12 +12,12 @@ from kfp import dsl
 from components.candidates import generate, score
 from components.data import prepare
 from components.run import plan_shards
-from pipelines.parts.values import Part, layout, value
+from pipelines.parts.values import Part, layout_of, value
 from pipelines.placement import Placement
 
 
 class Prepared(NamedTuple):
-    """Where the clips of a split and their conditions lie."""
+    """The prefixes of the clips and conditions of a split."""
 
     clips: str
     conditions: str
@@ -29,24 +28,18 @@ def prepared_shards(placement: Placement) -> Part:
 
     @dsl.pipeline(name="prepare-shards", description="Clips and conditions of a split, shard by shard")
     def part(params: dict, root: str, split: str, videos: str, generator: str) -> Prepared:
-        at, folder = layout(root), f"{videos}/{split}"
-        captions = f"{folder}/captions.csv"
-        plan = plan_shards(params=params, videos=folder, captions=captions, split=split)
-
-        def make(**part: Any) -> dsl.PipelineTask:
-            task = prepare(
-                params=params,
-                videos=folder,
-                captions=captions,
-                split=split,
-                generator=generator,
-                clips=at.clips(str(split)),
-                conditions=at.conditions(str(split)),
-                **part,
-            )
-            return placement.place(task, "preparation")
-
-        whole = _in_parallel(make, placement.place(plan, "control").output, "conditions", placement)
+        layout, folder = layout_of(root), f"{videos}/{split}"
+        clips = {"params": params, "videos": folder, "captions": f"{folder}/captions.csv", "split": split}
+        whole = _in_parallel(
+            placement,
+            placement.task(plan_shards, **clips),
+            prepare,
+            result="conditions",
+            generator=generator,
+            clips=layout.clips(str(split)),
+            conditions=layout.conditions(str(split)),
+            **clips,
+        )
         return Prepared(clips=whole.outputs["clips"], conditions=whole.outputs["conditions"])
 
     return part
@@ -58,20 +51,13 @@ def candidate_shards(placement: Placement) -> Part:
 
     @dsl.pipeline(name="generate-shards", description="Candidates for all clips, shard by shard")
     def part(params: dict, root: str, name: str, conditions: str, generator: str, count: int = 0) -> str:
-        plan = plan_shards(params=params, data=conditions)
-
-        def make(**part: Any) -> dsl.PipelineTask:
-            task = generate(
-                params=params,
-                conditions=conditions,
-                generator=generator,
-                output=layout(root).candidates(str(name)),
-                candidates=count,
-                **part,
-            )
-            return placement.place(task, "generation")
-
-        return value(_in_parallel(make, placement.place(plan, "control").output, "Output", placement))
+        plan = placement.task(plan_shards, params=params, data=conditions)
+        output = layout_of(root).candidates(str(name))
+        whole = _in_parallel(
+            placement, plan, generate, params=params, conditions=conditions, generator=generator, output=output,
+            candidates=count,
+        )  # fmt: skip
+        return value(whole)
 
     return part
 
@@ -81,31 +67,23 @@ def score_shards(placement: Placement) -> Part:
 
     @dsl.pipeline(name="score-shards", description="Scores of all candidates, shard by shard")
     def part(params: dict, root: str, name: str, clips: str, candidates: str, scorers: str) -> str:
-        plan = plan_shards(params=params, data=candidates)
-
-        def make(**part: Any) -> dsl.PipelineTask:
-            task = score(
-                params=params,
-                clips=clips,
-                candidates=candidates,
-                scorers=scorers,
-                output=layout(root).scores(str(name)),
-                **part,
-            )
-            return placement.place(task, "scoring")
-
-        return value(_in_parallel(make, placement.place(plan, "control").output, "Output", placement))
+        plan = placement.task(plan_shards, params=params, data=candidates)
+        output = layout_of(root).scores(str(name))
+        whole = _in_parallel(
+            placement, plan, score, params=params, clips=clips, candidates=candidates, scorers=scorers, output=output
+        )
+        return value(whole)
 
     return part
 
 
 def _in_parallel(
-    make: Callable[..., dsl.PipelineTask], chunks: Any, output: str, placement: Placement
+    placement: Placement, plan: dsl.PipelineTask, component: Any, *, result: str = "Output", **arguments: Any
 ) -> dsl.PipelineTask:
-    """The task that completes a data set after workers made its `chunks`; `output` is what a worker returns.
+    """The task that completes a data set after workers made the shards of the `plan`.
 
-    `make(shards=...)` is a worker, `make(finished=...)` the call for all shards.
+    All are tasks of `component` with these `arguments`; `result` is the component's output to wait for.
     """
-    with dsl.ParallelFor(chunks, parallelism=placement.preset.parallelism, name="workers") as chunk:
-        worker = make(shards=chunk)
-    return make(finished=dsl.Collected(worker.outputs[output]))
+    with dsl.ParallelFor(plan.output, parallelism=placement.preset.parallelism, name="workers") as shards:
+        worker = placement.task(component, shards=shards, **arguments)
+    return placement.task(component, finished=dsl.Collected(worker.outputs[result]), **arguments)

@@ -1,9 +1,9 @@
-"""Values that are known only when a pipeline runs: what tasks return, and prefixes put together from them.
+"""Values that are known only when a pipeline runs: what tasks return, and prefixes built from them.
 
-Two habits of KFP 2.17 shape the parts. A prefix is put together in the part that uses it, because only the arguments of
-tasks that run in a pod may hold placeholders. And a part holds either conditions or a loop, never both: the compiler
-mixes up groups of one kind that are nested across pipelines, and the local runner gives a loop's body nothing but the
-loop's item and the pipeline's own inputs.
+Two habits of KFP 2.17 shape the parts. A prefix is built in the part that uses it, because only the arguments of tasks
+that run in a pod may hold placeholders. And a part holds either conditions or a loop, never both: the compiler mixes up
+groups of one kind that are nested across pipelines, and the local runner gives a loop's body nothing but the loop's
+item and the pipeline's own inputs.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from v2a_dpo.artifacts.layout import Layout
 Part = Callable[..., dsl.PipelineTask]
 
 
-def layout(root: Any) -> Layout:
-    """The places under a prefix that is known only when the pipeline runs."""
+def layout_of(root: Any) -> Layout:
+    """The layout of a prefix that is known only when the pipeline runs."""
     return Layout(str(root))
 
 

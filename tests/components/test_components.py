@@ -3,6 +3,7 @@
 import ast
 import inspect
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from kfp.dsl.base_component import BaseComponent
 
 import components
 from components.definition import GENERATION, ORCHESTRATION, SCORING
+from v2a_dpo.orchestration.task import run_stage
 
 STEPS = sorted(path.stem for path in Path(components.__file__).parent.glob("[!_]*.py") if path.stem != "definition")
 #: (file, name) -> component; a file's imports define none.
@@ -46,16 +48,13 @@ def calls(function, *names):
 
 
 def given_to_run_stage(function):
-    """(stage, names of its arguments) of every `run_stage` call."""
-    dicts = {
-        node.targets[0].id: node.value
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
-    }
+    """(stage, names of its arguments) of every `run_stage` call: of `locals()`, and those put together in the call."""
+    others = signature(run_stage).parameters.keys()
     for call in calls(function, "run_stage"):
-        arguments = call.args[2]
-        arguments = dicts[arguments.id] if isinstance(arguments, ast.Name) else arguments
-        yield imported(function)[call.args[0].id], {key.value for key in arguments.keys}
+        assert ast.unparse(call.args[1]) == "locals()"
+        stage = imported(function)[call.args[0].id]
+        own = {argument.arg for argument in function.args.args} & signature(stage).parameters.keys()
+        yield stage, own | {item.arg for item in call.keywords if item.arg not in others}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -102,9 +101,21 @@ def test_its_source_stands_alone_as_it_must_in_a_pod(component):
 
 def test_a_stage_gets_what_it_takes(function):
     for stage, given in given_to_run_stage(function):
-        parameters = inspect.signature(stage).parameters
-        required = {
-            key for key, item in parameters.items() if item.default is inspect.Parameter.empty and key != "params"
-        }
+        parameters = signature(stage).parameters
+        required = {key for key, item in parameters.items() if item.default is inspect.Parameter.empty}
         assert required <= given, f"{stage} also needs {required - given}"
-        assert given <= parameters.keys() - {"params", "progress"}, f"{stage} does not take {given - parameters.keys()}"
+        assert given <= parameters.keys() - {"progress"}, f"{stage} does not take {given - parameters.keys()}"
+
+
+def test_no_argument_of_a_component_is_lost(function):
+    read = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    for _, given in given_to_run_stage(function):
+        # `finished` only makes a task wait for the workers
+        assert {argument.arg for argument in function.args.args} - given - read <= {"finished"}
+
+
+def test_a_component_runs_its_stage_with_its_own_arguments():
+    cells = COMPONENTS["sweep_cells", "plan_sweep"].python_func(
+        params={"align": {"beta": 600}}, betas=[200.0], thresholds=[0.5, 0.9], grid=True
+    )
+    assert cells == ["beta-200-threshold-0.5", "beta-200-threshold-0.9"]

@@ -31,7 +31,7 @@ def ratings(tmp_path):
 
 
 def test_shards_are_dealt_out_and_understood(ratings, capsys):
-    chunks = run_stage(plan_shards, TWO_EACH, {"data": ratings, "videos": ""})
+    chunks = run_stage(plan_shards, {"params": TWO_EACH, "data": ratings, "videos": ""})
     assert chunks == ["0-1", "2-3", "4-4"]
     assert [list(shards_of(chunk)) for chunk in chunks] == [[0, 1], [2, 3], [4]]
     assert "Planning: 5 of 5" in capsys.readouterr().out
@@ -39,12 +39,12 @@ def test_shards_are_dealt_out_and_understood(ratings, capsys):
 
 def test_planning_refuses_a_task_without_shards(ratings):
     with pytest.raises(UserError, match=r"orchestration\.shards_per_task"):
-        run_stage(plan_shards, {"orchestration": {"shards_per_task": 0}}, {"data": ratings})
+        run_stage(plan_shards, {"params": {"orchestration": {"shards_per_task": 0}}, "data": ratings})
 
 
 def test_a_data_set_is_described_by_its_manifest(tmp_path, ratings):
     made = artifact(tmp_path)
-    run_stage(plan_shards, {}, {"data": ratings}, data=(ratings, made))
+    run_stage(plan_shards, {"params": {}, "data": ratings}, data=(ratings, made))
     assert made.metadata["rows"] == made.metadata["shards"] == 5
     assert made.metadata["schema"] == "ratings"
     assert json.loads((tmp_path / "artifact").read_text())["schema_name"] == "ratings"
@@ -64,7 +64,7 @@ def test_parameters_survive_an_engine_that_knows_only_doubles_and_no_null():
 
 def test_wrong_parameters_are_named():
     with pytest.raises(UserError, match=r"align\.beta"):
-        run_stage(plan_shards, {"align": {"beta": -1}}, {"data": "x"})
+        run_stage(plan_shards, {"params": {"align": {"beta": -1}}, "data": "x"})
 
 
 def test_progress_is_a_line_now_and_then_and_one_at_the_end(capsys):

@@ -1,8 +1,7 @@
-"""How a workflow engine runs a stage: plain values in, progress as log lines, and small descriptions of the result out.
+"""Runs a stage on behalf of a workflow engine: converts arguments, logs progress, describes outputs.
 
-An engine knows texts, numbers and structures of them, and hands small files from step to step. Here they become what a
-stage takes; no engine is imported. The data themselves stay where the stage puts them: only what describes them
-travels.
+An engine passes texts, numbers and structures of them, and small files from step to step. Here they become what a
+stage takes; no engine is imported. The data stay where the stage writes them: the engine gets descriptions of them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from v2a_dpo.progress import ProgressLines
 
 
 class Artifact(Protocol):
-    """A small file that the engine keeps: its local path to write to, and what is shown of it."""
+    """A small file that the engine keeps: the local path to write, and the metadata that it shows."""
 
     path: str
     metadata: dict[str, Any]
@@ -29,28 +28,31 @@ class Artifact(Protocol):
 
 def run_stage(
     stage: Callable[..., Any],
-    params: Mapping[str, Any],
     arguments: Mapping[str, Any],
     *,
     data: tuple[str, Artifact] | None = None,
     model: tuple[str, Artifact] | None = None,
     page: tuple[str, Artifact] | None = None,
     numbers: tuple[str, Artifact] | None = None,
+    **others: Any,
 ) -> Any:
-    """What `stage` returns for these parameters and arguments.
+    """What `stage` returns for those of `arguments` and `others` that it takes.
 
-    An empty text among `arguments` means "not given"; `shards` is one of the texts of `plan_shards`. `data`, `model`
-    and `page` name the data set, the model folder (empty: the one returned) or the file to show, and the artifact for
-    it; `numbers` the artifact for its numbers, and a JSON file that holds them, or an empty text for those of its
-    summary.
+    `arguments` are the `locals()` of a component: the values of all parameters as `params`, and what the engine passes.
+    An empty text means "not given"; `shards` is one of the texts of `plan_shards`. `others` are arguments that the
+    component combines from several of its own. `data`, `model` and `page` name the data set, the model folder (empty:
+    the one returned) or the file to show, and the artifact for it; `numbers` the artifact for its numbers, and a JSON
+    file that holds them, or an empty text for those of the stage's summary.
     """
-    values = {name: None if value == "" else value for name, value in arguments.items()}
+    parameters = signature(stage).parameters
+    values = {name: value for name, value in {**arguments, **others}.items() if name in parameters}
+    values = {name: None if value == "" else value for name, value in values.items()}
     shards = arguments.get("shards") or ""
     if shards:
         values["shards"] = list(shards_of(shards))
-    if "progress" in signature(stage).parameters:
+    if "progress" in parameters:
         values["progress"] = ProgressLines()
-    result = stage(params_from(params), **values)
+    result = stage(**values | {"params": params_from(arguments["params"])})
     print(result, flush=True)
     if data is not None:
         _describe_data(*data, shards=shards)
@@ -104,7 +106,7 @@ def _describe_data(uri: str, artifact: Artifact, *, shards: str) -> None:
 
 
 def _describe_model(uri: str, artifact: Artifact) -> None:
-    """Says where the model lies and what its files are; they are not copied."""
+    """Puts the model's place and the sizes of its files into the artifact; the files are not copied."""
     files = file_sizes(uri)
     artifact.metadata.update({"uri": uri, "num_bytes": sum(files.values())})
     _write(artifact, json.dumps({"uri": uri, "files": files}, indent=2, allow_nan=False).encode())
