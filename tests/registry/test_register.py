@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from tests.finished_loop import Loop
 from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.artifacts.dataset import Dataset
+from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.errors import UserError
 from v2a_dpo.registry.description import metric_tags
 from v2a_dpo.registry.evidence import lineage_of
@@ -102,7 +104,7 @@ def test_curves_that_were_sent_while_training_ran_are_nested_and_not_sent_again(
     loop: Loop, client: MlflowClient, tmp_path: Path
 ) -> None:
     target = LiveTarget("key", "identity", "loops", "align", {"align.steps": "1500"})
-    (loop.root / "alignment" / "tracking.json").write_text(target.to_text())
+    write_json(loop.root / "alignment" / "tracking.json", asdict(target))
     with MetricUpload.open(target) as upload:
         upload.send(read_log(loop.root / "alignment" / "log.jsonl")[:700])  # the server was away for the rest
     first = register(loop.params, **loop.arguments, output=str(tmp_path / "first.json"))

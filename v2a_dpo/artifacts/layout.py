@@ -6,8 +6,18 @@ from dataclasses import dataclass
 
 from v2a_dpo.artifacts.location import join
 
-#: The splits of a loop: candidates of the first are rated, of the second mined for pairs; the last is held out.
+#: The splits of a loop: candidates of the first are rated, of the second mined for pairs; the last is for the test.
 SPLITS = ("annotation", "preference", "test")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A file or folder of every layout, by its name below the root."""
+
+    name: str
+
+    def __get__(self, layout: Layout, owner: type[Layout]) -> str:
+        return layout.path(self.name)
 
 
 @dataclass(frozen=True)
@@ -16,34 +26,26 @@ class Layout:
 
     root: str = "artifacts"
 
+    world = _Place("world")  #: the procedural videos of the tiny profile, one folder per split
+    events = _Place("world/events.json")  #: what really happens in them; only the simulated rater reads it
+    pretrained = _Place("pretrained")  #: the tiny profile's scorers and base generator
+    scorers = _Place("pretrained/scorers")  #: the frozen scorers
+    base = _Place("pretrained/generator")  #: the generator before alignment
+    ratings = _Place("ratings")  #: Good / Medium / Bad of the annotation split's candidates
+    audioscore = _Place("audioscore")  #: the trained preference classifier
+    pairs = _Place("pairs")  #: the preference pairs
+    aligned = _Place("aligned")  #: the generator after alignment
+    alignment = _Place("alignment")  #: log, summary and running checkpoint of the alignment
+    evaluation = _Place("evaluation")  #: metrics, tables and per-clip numbers
+    guidance = _Place("guidance")  #: the guidance curve and its candidates
+    decision = _Place("gate.json")  #: whether the aligned model passed the gates against its base
+    report = _Place("report")  #: the folder of the HTML report
+    plots = _Place("plots")  #: the curves as CSV tables
+    registration = _Place("registration.json")  #: the versions registered in MLflow
+
     def path(self, *parts: str) -> str:
         """A place under the root."""
         return join(self.root, *parts)
-
-    @property
-    def world(self) -> str:
-        """The procedural videos of the tiny profile, one folder per split."""
-        return self.path("world")
-
-    @property
-    def events(self) -> str:
-        """What really happens in the procedural videos; only the simulated rater reads it."""
-        return self.path("world", "events.json")
-
-    @property
-    def pretrained(self) -> str:
-        """The tiny profile's scorers and base generator."""
-        return self.path("pretrained")
-
-    @property
-    def scorers(self) -> str:
-        """The frozen scorers."""
-        return self.path("pretrained", "scorers")
-
-    @property
-    def base(self) -> str:
-        """The generator before alignment."""
-        return self.path("pretrained", "generator")
 
     def clips(self, split: str) -> str:
         """The clips of a split."""
@@ -62,62 +64,7 @@ class Layout:
         return self.path("scores", name)
 
     @property
-    def ratings(self) -> str:
-        """Good / Medium / Bad of the annotation split's candidates."""
-        return self.path("ratings")
-
-    @property
     def ancestors(self) -> list[str]:
         """The data sets between the videos and the pairs, the last made first."""
         kinds = (self.scores, self.conditions, self.clips)
         return [self.ratings, *(of(split) for of in kinds for split in ("preference", "annotation"))]
-
-    @property
-    def audioscore(self) -> str:
-        """The trained preference classifier."""
-        return self.path("audioscore")
-
-    @property
-    def pairs(self) -> str:
-        """The preference pairs."""
-        return self.path("pairs")
-
-    @property
-    def aligned(self) -> str:
-        """The generator after alignment."""
-        return self.path("aligned")
-
-    @property
-    def alignment(self) -> str:
-        """Log, summary and running checkpoint of the alignment."""
-        return self.path("alignment")
-
-    @property
-    def evaluation(self) -> str:
-        """Metrics, tables and per-clip numbers."""
-        return self.path("evaluation")
-
-    @property
-    def guidance(self) -> str:
-        """The guidance curve, and what it was made from."""
-        return self.path("guidance")
-
-    @property
-    def report(self) -> str:
-        """The folder of the HTML report."""
-        return self.path("report")
-
-    @property
-    def decision(self) -> str:
-        """Whether the aligned model passed the gates against its base."""
-        return self.path("gate.json")
-
-    @property
-    def plots(self) -> str:
-        """The curves as CSV tables."""
-        return self.path("plots")
-
-    @property
-    def registration(self) -> str:
-        """What was registered in MLflow."""
-        return self.path("registration.json")

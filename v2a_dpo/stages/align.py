@@ -74,7 +74,7 @@ def align(
     with ExitStack() as stack:
         receivers = [on_record]
         if live and processes.is_main:
-            receivers.append(stack.enter_context(live_curves(params, log, interval_s=interval_s)))
+            receivers.append(stack.enter_context(live_curves(params, log, folder / LOG, interval_s=interval_s)))
 
         def receive(record: Record) -> None:
             for receiver in receivers:

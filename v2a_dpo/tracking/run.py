@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from v2a_dpo.tracking.values import MetricPoint, flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+Item = TypeVar("Item")
+
 #: What the server takes in one request.
-_PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 1000
+_PARAMS_PER_REQUEST, METRICS_PER_REQUEST = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class TrackedRun:
         from mlflow.entities import Param
 
         entries = [Param(key, value) for key, value in flatten(params).items()]
-        for chunk in _chunks(entries, _PARAMS_A_BATCH):
+        for chunk in chunks(entries, _PARAMS_PER_REQUEST):
             self._client.log_batch(self.run_id, params=chunk, synchronous=True)
 
     def log_metrics(self, points: Iterable[MetricPoint]) -> None:
@@ -62,7 +64,7 @@ class TrackedRun:
             )
             for point in points
         ]
-        for chunk in _chunks(entries, _METRICS_A_BATCH):
+        for chunk in chunks(entries, METRICS_PER_REQUEST):
             self._client.log_batch(self.run_id, metrics=chunk, synchronous=True)
 
     def log_file(self, file: Path, folder: str) -> None:
@@ -95,6 +97,7 @@ def _source_type(uri: str) -> str:
     return uri.partition("://")[0] if "://" in uri else "local"
 
 
-def _chunks(entries: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def chunks(entries: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """`entries` in pieces of `size`, the last one perhaps shorter."""
     for start in range(0, len(entries), size):
         yield entries[start : start + size]

@@ -9,21 +9,19 @@ same time stamps (those of the records), and the database knows its numbers alre
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
 from v2a_dpo.tracking.failures import failures_reported
-from v2a_dpo.tracking.run import TrackedRun
+from v2a_dpo.tracking.run import METRICS_PER_REQUEST, TrackedRun, chunks
 from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.values import MetricPoint, curve
 
@@ -31,28 +29,17 @@ from v2a_dpo.tracking.values import MetricPoint, curve
 STEP = "step"
 #: Tag of a run that is logged while it happens: the key of its `LiveTarget`.
 LIVE_TAG = "v2a_dpo.live"
-_METRICS_A_REQUEST = 1000
 
 
 @dataclass(frozen=True)
 class LiveTarget:
-    """Which run records belong to: `key` is made up once and kept beside the records; the rest is for creating the
-    run."""
+    """The run that records belong to: `key` is a random id stored beside the records, the rest creates the run."""
 
     key: str
     identity: str
     experiment: str
     name: str
     params: dict[str, str]
-
-    def to_text(self) -> str:
-        """The target as JSON."""
-        return json_text(asdict(self))
-
-    @staticmethod
-    def from_text(text: str) -> LiveTarget:
-        """The target from what `to_text` gave."""
-        return LiveTarget(**json.loads(text))
 
 
 #: A record of a training log, with its `step` and its `time_ms`.
@@ -102,7 +89,7 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
         newest = {record[STEP]: record for record in records}  # one may come from the log and from the trainer
         missing = [record for step, record in newest.items() if step not in self._sent]
         with failures_reported(self.tracking.uri):
-            for batch in _requests(missing):
+            for batch in _batches(missing):
                 self.run.log_metrics(point for record in batch for point in _points(record))
                 self._sent |= {record[STEP] for record in batch}
         return len(missing)
@@ -156,16 +143,7 @@ def _points(record: LogRecord) -> list[MetricPoint]:
     return [*curve([record]), MetricPoint(STEP, step, step, time_ms=record["time_ms"])]
 
 
-def _requests(records: Sequence[LogRecord]) -> Iterable[list[LogRecord]]:
-    """The records in batches that fit one request; a record is never split."""
-    batch: list[LogRecord] = []
-    size = 0
-    for record in records:
-        count = len(_points(record))
-        if batch and size + count > _METRICS_A_REQUEST:
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += count
-    if batch:
-        yield batch
+def _batches(records: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
+    """The records in batches that fit one request each; no record is split."""
+    largest = max((len(_points(record)) for record in records), default=1)
+    return chunks(records, max(1, METRICS_PER_REQUEST // largest))

@@ -1,28 +1,34 @@
-"""An alignment's curves in MLflow: sent by a process of its own during training, completed from the log afterwards."""
+"""An alignment's curves in MLflow: sent by a process of its own during training, completed from the log afterwards.
+
+`python -m v2a_dpo.alignment.run.curves LOG FILE INTERVAL_S` is that process; `LOG` is the alignment's log folder,
+`FILE` the local log file that grows.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from v2a_dpo.alignment.run.log import LOG, SUMMARY, TARGET, Record, parse_log
 from v2a_dpo.alignment.run.record import read_run
-from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import read_json, write_json
+from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import Tracking
-from v2a_dpo.tracking.live import LiveMetrics, send_as_they_come
+from v2a_dpo.tracking.live import LiveSender, send_while_training
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload, find_run
 from v2a_dpo.tracking.values import flatten
 
-#: The module that the sending process runs: this one.
-_SENDER = "v2a_dpo.alignment.run.curves"
 _LOG = logging.getLogger(__name__)
 
 
@@ -69,23 +75,21 @@ def live_run(tracking: Tracking, log: str | None) -> TrackedRun | None:
 
 
 @contextmanager
-def live_curves(params: Params, log: str, *, interval_s: float) -> Iterator[Callable[[Record], None]]:
+def live_curves(params: Params, log: str, file: Path, *, interval_s: float) -> Iterator[Callable[[Record], None]]:
     """A receiver of training records that go to MLflow every `interval_s` seconds, and the rest at the end of the
     block.
 
-    The run is that of an earlier, interrupted attempt, or a new one. A server that is away does not stop the training:
-    the log keeps the records, and `sync` sends them.
+    `file` is the local file in which the records are when they are received, `log` the alignment's log folder. The run
+    is that of an earlier, interrupted attempt, or a new one. A server that is away does not stop the training: the log
+    keeps the records, and `sync` sends them.
     """
-
-    def command() -> list[str]:
-        _write_target(params, log)
-        return [sys.executable, "-P", "-m", _SENDER, log, str(interval_s)]
-
-    live = LiveMetrics(command)
+    _write_target(params, log)
+    module = "v2a_dpo.alignment.run.curves"  # this one, whose __name__ is another where it is the sender
+    sender = LiveSender([sys.executable, "-P", "-m", module, log, str(file), str(interval_s)])
     try:
-        yield live
+        yield sender
     finally:
-        live.close()
+        sender.close()
 
 
 def _write_target(params: Params, log: str) -> None:
@@ -98,12 +102,13 @@ def _write_target(params: Params, log: str) -> None:
     everything = params.model_dump(mode="json")
     sections = {name: everything[name] for name in ("profile", "seed", "generator", "align")}
     target = LiveTarget(uuid.uuid4().hex, identity, experiment, name="align", params=flatten(sections))
-    write_atomically(join(log, TARGET), target.to_text().encode())
+    write_json(join(log, TARGET), asdict(target))
 
 
-def _send(log: str, interval_s: float) -> None:
-    """Sends while records come, then what is left; what cannot be sent now stays in the log."""
-    send_as_they_come(sys.stdin.buffer, _target(log), backlog=_records(log), interval_s=interval_s)
+def _send(log: str, file: Path, interval_s: float) -> None:
+    """Sends while the log file grows, then what is left; what cannot be sent now stays in the log."""
+    with file.open("rb") as growing:
+        send_while_training(_target(log), lambda: _new_records(growing), interval_s=interval_s)
     try:
         sync(log)
     except UserError as error:
@@ -117,15 +122,20 @@ def _target(log: str) -> LiveTarget:
         raise UserError(
             f"There is no {TARGET} in this folder.", where=log, remedy="Give the --log folder of a `v2a-dpo align`."
         )
-    return LiveTarget.from_text(read_bytes(join(log, TARGET)).decode())
+    return LiveTarget(**read_json(join(log, TARGET)))
 
 
 def _records(log: str) -> list[dict[str, Any]]:
-    """The records in the log so far, without a line that is still being written."""
-    content = read_bytes(join(log, LOG)) if exists(join(log, LOG)) else b""
-    complete, newline, _ = content.rpartition(b"\n")
+    """The records in the log so far."""
+    return _new_records(io.BytesIO(read_bytes(join(log, LOG)))) if exists(join(log, LOG)) else []
+
+
+def _new_records(file: BinaryIO) -> list[dict[str, Any]]:
+    """The records from the file's position on; a line that is still being written is left for the next call."""
+    complete, newline, cut = file.read().rpartition(b"\n")
+    file.seek(-len(cut), os.SEEK_CUR)
     return parse_log(complete + newline)
 
 
 if __name__ == "__main__":
-    _send(sys.argv[1], float(sys.argv[2]))
+    _send(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))
