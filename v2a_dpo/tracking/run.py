@@ -14,7 +14,7 @@ from v2a_dpo.tracking.values import MetricPoint, flatten
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 #: What the server takes in one request.
 _PARAMS_PER_REQUEST, METRICS_PER_REQUEST = 100, 1000
@@ -97,7 +97,7 @@ def _source_type(uri: str) -> str:
     return uri.partition("://")[0] if "://" in uri else "local"
 
 
-def chunks(entries: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+def chunks(entries: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
     """`entries` in pieces of `size`, the last one perhaps shorter."""
     for start in range(0, len(entries), size):
         yield entries[start : start + size]
