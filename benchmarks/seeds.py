@@ -55,11 +55,11 @@ def main() -> None:
             run(load_params(options.params, [f"seed={seed}"]), root=layouts[seed].root, progress=progress)
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         print(f"seed {seed}: {time.monotonic() - start:.0f} s, largest process so far {peak / 2**20:.2f} GiB")
+    comparisons = {seed: EvaluationFolder(at.evaluation).comparison() for seed, at in layouts.items()}
     content = {
-        "seeds": {seed: EvaluationFolder(at.evaluation).metrics() for seed, at in layouts.items()},
+        "seeds": {seed: comparison.to_dict() for seed, comparison in comparisons.items()},
         "curves": {s: read_curve(at.guidance) for s, at in layouts.items()},
     }
-    comparisons = {seed: Comparison.from_dict(values) for seed, values in content["seeds"].items()}
     pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}
     content["pooled"] = {key: vars(value) for key, value in pooled.items()}
     (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -111,12 +111,12 @@ def table(comparisons: dict[int, Comparison], pooled: dict[str, Difference]) -> 
             f"{metric.title}{f' ({metric.unit})' if metric.unit else ''} {'↑' if metric.higher_is_better else '↓'}"
         ]
         for comparison in comparisons.values():
-            base, aligned = (comparison.intervals[name][metric.key].value for name in ("base", "aligned"))
-            change = comparison.differences[metric.key]
+            base, aligned = (comparison.systems[name][metric.key].value for name in ("base", "aligned"))
+            change = comparison.differences["aligned"][metric.key]
             cells.append(f"{base:.{metric.decimals}f} → {aligned:.{metric.decimals}f} {_change(metric, change)}")
         cells.append(_change(metric, pooled[metric.key]) if metric.key in pooled else "a set metric: see each seed")
         lines.append("| " + " | ".join(cells) + " |")
-    wins = [comparison.win_rate for comparison in comparisons.values()]
+    wins = [comparison.win_rate.get("aligned") for comparison in comparisons.values()]
     if all(wins):
         cells = [f"{win.value:.3f} [{win.low:.3f}, {win.high:.3f}]" for win in wins if win]
         lines.append("| win rate (simulated rater) | " + " | ".join(cells) + " | |")
@@ -137,7 +137,7 @@ def short_table(comparisons: dict[int, Comparison]) -> str:
     """The README's rows: a metric, the smallest and the largest change over the seeds, and the seeds' verdicts."""
     lines = ["| metric | change over seeds | verdict |", "| --- | --- | --- |"]
     for metric in (_by_key()[key] for key in README_METRICS):
-        changes = [comparison.differences[metric.key] for comparison in comparisons.values()]
+        changes = [comparison.differences["aligned"][metric.key] for comparison in comparisons.values()]
         values = [change.value for change in changes]
         verdicts = sorted({verdict(metric, change) for change in changes})
         unit = f" {metric.unit}" if metric.unit else ""

@@ -13,9 +13,9 @@ from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.evaluation.features import FEATURES, TENSORS
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.levels import MEASURED
-from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare
-from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare, evaluated_clips
 from v2a_dpo.evaluation.systems import SystemClips
 
 SIZE = 4
@@ -62,7 +62,8 @@ def write_evaluation(
         "base": made_system(tried, seed=2, gain=0.0, spread=0.2).select(clip_ids),
         "aligned": made_system(tried, seed=2, gain=gain, spread=spread).select(clip_ids),
     }
-    comparison = compare(real, systems, settings, failed={"base": 0, "aligned": len(failed)})
+    evaluated = {name: evaluated_clips(real, system) for name, system in systems.items()}
+    comparison = compare(evaluated, settings, reference="base", failed={"base": (), "aligned": failed})
     schema = TableSchema(
         FEATURES,
         2,
@@ -74,7 +75,7 @@ def write_evaluation(
             ]
         ),
     )
-    for name, system in {"reference": real, **systems}.items():
+    for name, system in {"real": real, **systems}.items():
         rows = [
             {
                 "clip_id": clip_id,
@@ -87,7 +88,7 @@ def write_evaluation(
             for row, clip_id in enumerate(clip_ids)
         ]
         _build(folder / "features" / name, schema, rows)
-    _build(folder / "per-clip", PER_CLIP_SCHEMA, per_clip_rows(real, systems))
+    EvaluationFolder(str(folder)).write_per_clip(evaluated, clips="")
     summary = {
         "profile": "tiny",
         "duration_s": 8.0,

@@ -20,7 +20,7 @@ from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegistryConfig, Threshold
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
-from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, WinRate
 from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.train_audioscore import train_audioscore
 
@@ -63,14 +63,17 @@ def comparison(gain: float = 2.0) -> Comparison:
     aligned = {"ib_score": Interval(20.0 + gain, 19.5 + gain, 20.5 + gain), "desync_s": Interval(0.4, 0.35, 0.45)}
     return Comparison(
         clips=64,
-        intervals={"base": base, "aligned": aligned},
+        reference="base",
+        systems={"base": base, "aligned": aligned},
         differences={
-            "ib_score": Difference(gain, gain - 1, gain + 1, p_better=0.001, p_two_sided=0.002),
-            "desync_s": Difference(-0.1, -0.2, 0.0, p_better=0.02, p_two_sided=0.04),
+            "aligned": {
+                "ib_score": Difference(gain, gain - 1, gain + 1, p_better=0.001, p_two_sided=0.002),
+                "desync_s": Difference(-0.1, -0.2, 0.0, p_better=0.02, p_two_sided=0.04),
+            }
         },
-        win_rate=Difference(0.7, 0.6, 0.8, p_better=0.001, p_two_sided=0.002),
+        win_rate={"aligned": WinRate(0.7, 0.6, 0.8, p_better=0.001, p_two_sided=0.002, clips=64)},
         counts={"ib_score": 64, "desync_s": 64},
-        failed=NO_FAILURES,
+        failed={"base": 0, "aligned": 0},
         bootstrap=BootstrapSettings(resamples=2000, fd_resamples=500, confidence=0.95, seed=0),
     )
 

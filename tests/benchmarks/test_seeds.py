@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks.seeds import BEGIN, END, README, RESULTS, short_table, table
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
-from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison
+from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison, WinRate
 
 
 def comparison(*, louder):
@@ -13,9 +13,10 @@ def comparison(*, louder):
     aligned = {**real, "rms": 0.149, "lufs": None, "clipped_share": 0.019}
     return Comparison(
         clips=256,
-        intervals={name: {metric.key: Interval(2.0, 1.0, 3.0) for metric in METRICS} for name in ("base", "aligned")},
-        differences={metric.key: Difference(0.5, 0.25, 0.75, 0.001, 0.002) for metric in METRICS},
-        win_rate=Difference(0.7, 0.6, 0.8, 0.001, 0.002),
+        reference="base",
+        systems={name: {metric.key: Interval(2.0, 1.0, 3.0) for metric in METRICS} for name in ("base", "aligned")},
+        differences={"aligned": {metric.key: Difference(0.5, 0.25, 0.75, 0.001, 0.002) for metric in METRICS}},
+        win_rate={"aligned": WinRate(0.7, 0.6, 0.8, 0.001, 0.002, clips=268)},
         counts={metric.key: 256 for metric in METRICS},
         failed={"base": 0, "aligned": 12},
         bootstrap=BootstrapSettings(resamples=2000, fd_resamples=500, confidence=0.95, seed=0),
@@ -40,7 +41,7 @@ def test_a_row_a_metric_then_wins_failures_and_levels_with_the_real_sounds_in_br
 
 def test_the_readme_shows_the_range_over_the_seeds_and_whether_they_agree():
     one = comparison(louder=False)
-    worse = {**one.differences, "ib_score": Difference(-1.5, -2.0, -1.0, 0.001, 0.002)}
+    worse = {"aligned": {**one.differences["aligned"], "ib_score": Difference(-1.5, -2.0, -1.0, 0.001, 0.002)}}
     rows = [
         line.strip("| ").split(" | ") for line in short_table({0: one, 1: replace(one, differences=worse)}).splitlines()
     ]

@@ -9,7 +9,6 @@ import pytest
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.errors import UserError
-from v2a_dpo.evaluation.pairing import failed_clips
 from v2a_dpo.media.audio import read_audio
 from v2a_dpo.stages.evaluate import evaluate
 from v2a_dpo.stages.gate import gate
@@ -45,24 +44,18 @@ def test_a_clip_that_only_the_aligned_model_fails_on_is_counted_against_it(
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["clips"], metrics["failed"]) == (10, {"base": 0, "aligned": 2})
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["failed"] == {"base": [], "aligned": broken}
-    assert (tmp_path / "out" / "table.md").read_text().count("from one system alone: base 0, aligned 2.") == 3
+    assert (tmp_path / "out" / "table.md").read_text().count("though another system made some: base 0, aligned 2.") == 3
     assert "base 0, aligned 2" in text
 
     rows = Dataset.open(f"{evaluated[0]}/per-clip").table().to_pylist()
     quality = {(row["clip_id"], row["system"]): row["rater_quality"] for row in rows}
     wins = [quality[clip, "aligned"] > quality[clip, "base"] for clip in clip_ids if clip not in broken]
-    assert metrics["win_rate"]["value"] == pytest.approx(sum(wins) / 12), "a clip without sound is lost"
+    assert metrics["win_rate"]["aligned"]["value"] == pytest.approx(sum(wins) / 12), "a clip without sound is lost"
 
     refused = gate(lenient(), evaluation=str(tmp_path / "out"), output=str(tmp_path / "gate.json"))
     assert refused.failures == ["failed clips at most 0.5% more than the reference: 2 of 12 against 0"]
     allowed = lenient(max_more_failures=0.2)
     assert gate(allowed, evaluation=str(tmp_path / "out"), output=str(tmp_path / "gate.json")).passed
-
-
-def test_a_clip_that_generation_gave_up_is_a_failure_and_one_that_nobody_heard_is_none():
-    tried = ["both", "neither", "only base", "only aligned"]
-    audible = {"base": ["both", "only base", "never tried"], "aligned": ["both", "only aligned"]}
-    assert failed_clips(tried, audible) == {"base": ["only aligned"], "aligned": ["only base"]}
 
 
 @pytest.mark.usefixtures("s3_environment")

@@ -42,7 +42,7 @@ def test_a_click_is_bright_under_its_event_mark():
     audio = torch.zeros(SAMPLE_RATE)
     audio[int(click_s * SAMPLE_RATE)] = 1.0
     silence = Track(torch.zeros(SAMPLE_RATE), SAMPLE_RATE)
-    tracks = {"reference": Track(audio, SAMPLE_RATE), "base": silence, "aligned": silence}
+    tracks = {"real": Track(audio, SAMPLE_RATE), "base": silence, "aligned": silence}
     figure = clip_figure(tracks, clip_id="a&b", event_times_s=[click_s])
     brightness = [picture[..., :3].sum(axis=(0, 2)) for picture in pictures_of(figure)]
     assert abs(brightness[0].argmax() / brightness[0].size - click_s) < 0.03
@@ -52,6 +52,6 @@ def test_a_click_is_bright_under_its_event_mark():
 
 
 def test_tracks_of_different_rates_share_one_band_and_one_time_axis():
-    tracks = {"reference": Track(torch.randn(48_000), 48_000), "base": Track(torch.randn(16_000), 16_000)}
+    tracks = {"real": Track(torch.randn(48_000), 48_000), "base": Track(torch.randn(16_000), 16_000)}
     first, second = pictures_of(clip_figure(tracks, clip_id="c", event_times_s=[]))
     assert first.shape == second.shape

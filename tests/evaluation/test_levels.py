@@ -5,7 +5,7 @@ import torchaudio
 
 from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.levels import LEVELS, integrated_loudness, mean_levels, sound_levels
-from v2a_dpo.evaluation.metrics import NO_FAILURES, BootstrapSettings, Comparison
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison
 from v2a_dpo.evaluation.tables import level_table, to_markdown
 
 
@@ -73,11 +73,12 @@ def test_the_table_has_the_real_audio_first_and_marks_nothing():
     one = {"ib_score": Interval(1.0, 0.5, 1.5)}
     comparison = Comparison(
         2,
+        "base",
         {"base": one, "aligned": one},
+        {"aligned": {}},
         {},
-        None,
         counts={},
-        failed=NO_FAILURES,
+        failed={"base": 0, "aligned": 0},
         bootstrap=BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.95, seed=0),
         levels=given,
     )

@@ -144,9 +144,9 @@ PLAY = """(async () => {
     sound: Math.max(...[...clip.querySelectorAll('audio')].filter((audio) => !audio.paused).map((audio) => audio.currentTime)),
   });
   const until = async (condition) => { for (let k = 0; k < 200 && !condition(moment()); k++) await wait(25); return moment(); };
-  clip.querySelector('button.base').click();
+  clip.querySelector('button[data-track=base]').click();
   const base = await until((now) => now.video > 0.3 && now.sound > 0.3);
-  clip.querySelector('button.aligned').click();
+  clip.querySelector('button[data-track=aligned]').click();
   const aligned = await until((now) => now.sounding.includes('aligned') && now.sound > base.sound);
   const ended = await until((now) => now.pressed.length === 0);
   return { base, aligned, ended };

@@ -84,7 +84,7 @@ def test_other_conditions_and_other_clips_are_refused(loop, new_system, tmp_path
         run(loop, tmp_path / "out", base=new_system("unknown", conditions=""))
     first = Dataset.open(loop.folder("clips")).table(["clip_id"]).column("clip_id")[0].as_py()
     fewer = new_system("fewer", change=lambda row: None if row["clip_id"] == first else row)
-    with pytest.raises(UserError, match="clips: 0 only base, 1 only aligned"):
+    with pytest.raises(UserError, match="clips: 0 of base, 1 of aligned not tried by all"):
         run(loop, tmp_path / "out", base=fewer)
 
 

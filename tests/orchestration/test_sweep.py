@@ -7,6 +7,9 @@ import pytest
 
 from v2a_dpo.config import Params, params_from, values_of
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.bootstrap import Difference, Interval
+from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison
 from v2a_dpo.orchestration.sweep import cell_params, collect_sweep, plan_sweep
 
 PARAMS = Params()
@@ -71,15 +74,18 @@ def test_a_sweep_that_cannot_be_is_refused_before_anything_runs(betas, threshold
 
 
 def test_the_table_has_the_base_and_a_row_a_cell_with_its_share_of_easy_pairs(tmp_path):
-    def numbers(value):
-        return {"fd_passt": {"value": value, "low": value - 1, "high": value + 1}}
+    def comparison(value):
+        systems = {"base": {"fd_passt": Interval(9.0, 8.0, 10.0)}, "aligned": {"fd_passt": Interval(value, 0.0, 3.0)}}
+        change = {"aligned": {"fd_passt": Difference(value - 9.0, -9.0, -5.0, 0.001, 0.002)}}
+        bootstrap = BootstrapSettings(resamples=2000, fd_resamples=500, confidence=0.95, seed=0)
+        return Comparison(64, "base", systems, change, {}, {"fd_passt": 64}, {"base": 0, "aligned": 0}, bootstrap)
 
     cells, folders, pairs = ["beta-1-threshold-0.5", "beta-2-threshold-1"], [], []
     phases = [{"easy": 81, "hard": 19}, {"hard": 100}]
     for index, cell in enumerate(cells):
         folder = tmp_path / cell
         folder.mkdir()
-        (folder / "metrics.json").write_text(json.dumps({"base": numbers(9.0), "aligned": numbers(index + 1.0)}))
+        EvaluationFolder(str(folder)).write_comparison(comparison(index + 1.0))
         folders.append(str(folder))
         (folder / "pairs-summary.json").write_text(json.dumps({"phases": phases[index]}))
         pairs.append(str(folder / "pairs"))

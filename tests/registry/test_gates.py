@@ -7,7 +7,7 @@ import pytest
 from v2a_dpo.config import EvaluateConfig, GatesConfig, MetricKey, Params, load_params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
-from v2a_dpo.evaluation.metrics import METRICS, NO_FAILURES, BootstrapSettings, Comparison
+from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison
 from v2a_dpo.registry import gates as gates_module
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.stages.gate import gate
@@ -19,7 +19,7 @@ GATES = GatesConfig(
 
 
 def comparison(**changes: tuple[float, float, float]) -> Comparison:
-    """A comparison of 64 clips whose base values are 20; `changes` are differences with their ends."""
+    """A comparison of `new` with `old` on 64 clips, all values 20; `changes` are differences with their ends."""
     given = {
         "ib_score": (2.0, 1.0, 3.0),
         "fd_passt": (0.0, -1.0, 1.0),
@@ -31,17 +31,18 @@ def comparison(**changes: tuple[float, float, float]) -> Comparison:
     differences = {key: Difference(*ends, p_better=0.5, p_two_sided=0.5) for key, ends in given.items()}
     return Comparison(
         64,
-        {"base": values, "aligned": values},
-        differences,
-        None,
+        "old",
+        {"old": values, "new": values},
+        {"new": differences},
+        {},
         counts=dict.fromkeys(given, 64),
-        failed=NO_FAILURES,
+        failed={"old": 0, "new": 0},
         bootstrap=BOOTSTRAP,
     )
 
 
 def decide(gates, comparison, *, reference="base", least=None):
-    return gates_module.decide(gates, comparison, reference=reference, least=least or BOOTSTRAP)
+    return gates_module.decide(gates, comparison, candidate="new", reference=reference, least=least or BOOTSTRAP)
 
 
 def outcome(decision: GateDecision, metric: str) -> bool:
@@ -97,8 +98,8 @@ def test_too_few_clips_decide_nothing():
 
 def test_a_tolerance_in_percent_is_of_the_references_value():
     made = comparison(fd_passt=(4.0, 3.0, 5.0))
-    made.intervals["base"] = {**made.intervals["base"], "fd_passt": Interval(20.0, 19.0, 21.0)}
-    made.intervals["aligned"] = {**made.intervals["aligned"], "fd_passt": Interval(100.0, 99.0, 101.0)}
+    made.systems["old"] = {**made.systems["old"], "fd_passt": Interval(20.0, 19.0, 21.0)}
+    made.systems["new"] = {**made.systems["new"], "fd_passt": Interval(100.0, 99.0, 101.0)}
     decision = decide(GATES, made)
     assert not outcome(decision, "fd_passt"), "10% of the candidate's own 100 would be 10"
     assert "2 is tolerated" in str(decision)
@@ -134,10 +135,10 @@ def test_intervals_made_less_strictly_than_the_parameters_say_do_not_pass(made, 
 @pytest.mark.parametrize(
     ("failed", "passes"),
     [
-        ({"base": 0, "aligned": 1}, False),  # of 65 clips that is 1.5%
-        ({"base": 4, "aligned": 4}, True),
-        ({"base": 9, "aligned": 0}, True),
-        ({"base": 3, "aligned": 4}, False),
+        ({"old": 0, "new": 1}, False),  # of 65 clips that is 1.5%
+        ({"old": 4, "new": 4}, True),
+        ({"old": 9, "new": 0}, True),
+        ({"old": 3, "new": 4}, False),
     ],
 )
 def test_a_candidate_may_not_fail_on_more_clips_than_its_reference(failed, passes):
@@ -148,8 +149,8 @@ def test_a_candidate_may_not_fail_on_more_clips_than_its_reference(failed, passe
 def test_a_small_share_of_more_failures_is_tolerated():
     gates = GATES.model_copy(update={"max_more_failures": 0.05})
     # 64 compared: of 67 clips 5% are 3.35, of 68 they are 3.4.
-    assert decide(gates, replace(comparison(), failed={"base": 0, "aligned": 3})).passed
-    assert not decide(gates, replace(comparison(), failed={"base": 0, "aligned": 4})).passed
+    assert decide(gates, replace(comparison(), failed={"old": 0, "new": 3})).passed
+    assert not decide(gates, replace(comparison(), failed={"old": 0, "new": 4})).passed
 
 
 def test_two_decisions_hold_together_only_if_each_does():
@@ -165,7 +166,7 @@ def test_two_decisions_hold_together_only_if_each_does():
 
 def test_a_metric_that_was_not_measured_does_not_pass():
     without = comparison()
-    del without.differences["clap_score"]
+    del without.differences["new"]["clap_score"]
     decision = decide(GATES, without, reference="version 3")
     assert not outcome(decision, "clap_score")
     assert "did not measure" in str(decision)
@@ -184,8 +185,13 @@ def test_a_rule_that_makes_no_sense_is_refused(tmp_path, override):
         load_params(tmp_path / "params.yaml", [override])
 
 
+def of_the_loop(made: Comparison) -> str:
+    """The content of `metrics.json` with the loop's names for the systems."""
+    return json.dumps(made.to_dict()).replace('"old"', '"base"').replace('"new"', '"aligned"')
+
+
 def test_the_stage_judges_by_the_parameters_of_today(tmp_path):
-    (tmp_path / "metrics.json").write_text(json.dumps(comparison().to_dict()))
+    (tmp_path / "metrics.json").write_text(of_the_loop(comparison()))
     strict = EvaluateConfig(confidence=0.99, bootstrap_samples=2000, fd_bootstrap_samples=1000)
     decision = gate(Params(gates=GATES, evaluate=strict), evaluation=str(tmp_path), output=str(tmp_path / "gate.json"))
     assert [failure.split(":")[0] for failure in decision.failures] == [
@@ -198,7 +204,7 @@ def test_the_stage_writes_the_decision_of_an_evaluation(tmp_path):
     better, worse = comparison(), comparison(ib_score=(-1.0, -2.0, -0.5))
     params = Params(gates=GATES)
     for made in (better, worse):
-        (tmp_path / "metrics.json").write_text(json.dumps(made.to_dict()))
+        (tmp_path / "metrics.json").write_text(of_the_loop(made))
         decision = gate(params, evaluation=str(tmp_path), output=str(tmp_path / "gate.json"))
         written = json.loads((tmp_path / "gate.json").read_text())
         assert written["passed"] == decision.passed == (made is better)

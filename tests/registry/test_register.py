@@ -16,6 +16,7 @@ from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.registry.description import metric_tags
 from v2a_dpo.registry.evidence import lineage_of
 from v2a_dpo.registry.registration import Registration
@@ -23,7 +24,6 @@ from v2a_dpo.registry.stage_records import interval_points
 from v2a_dpo.stages.register import register
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.upload import LiveTarget, MetricUpload
-from v2a_dpo.tracking.values import MetricPoint
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_metrics_come_with_their_intervals_and_belong_to_their_models(
     metrics = client.get_run(registration.runs["evaluate"]).data.metrics
     assert metrics["base/ib_score"] == 20.0
     assert metrics["aligned/ib_score_low"] == 21.5
-    assert metrics["difference/desync_s_p_two_sided"] == 0.04
-    assert metrics["win_rate_high"] == 0.8
+    assert metrics["aligned/difference/desync_s_p_two_sided"] == 0.04
+    assert metrics["aligned/win_rate_high"] == 0.8
     assert metrics["clips"] == 64
     for role, other in (("base", "aligned"), ("aligned", "base")):
         keys = {metric.key for metric in client.get_logged_model(registration.versions[role].model_id).metrics}
@@ -234,19 +234,19 @@ def test_a_missing_artifact_is_told_before_anything_is_logged(loop: Loop, client
     assert client.get_experiment_by_name("loops") is None
 
 
-def test_intervals_are_named_after_their_metric() -> None:
-    content = {"clips": 3, "base": {"is": {"value": 1.0, "low": 0.5}}, "win_rate": {"value": 0.5, "high": 0.75}}
-    assert list(interval_points(content)) == [
-        MetricPoint("clips", 3),
-        MetricPoint("base/is", 1.0),
-        MetricPoint("base/is_low", 0.5),
-        MetricPoint("win_rate", 0.5),
-        MetricPoint("win_rate_high", 0.75),
-    ]
+def test_intervals_are_named_after_their_system_and_metric(metrics_of: Callable[..., Comparison]) -> None:
+    points = {point.key: point.value for point in interval_points(metrics_of())}
+    assert points.items() >= {
+        "clips": 64, "counts/ib_score": 64, "failed/aligned": 0, "bootstrap/resamples": 2000,
+        "base/ib_score": 20.0, "base/ib_score_low": 19.0, "base/ib_score_high": 21.0,
+        "aligned/difference/desync_s": -0.1, "aligned/difference/desync_s_p_better": 0.02,
+        "aligned/win_rate": 0.7, "aligned/win_rate_high": 0.8, "aligned/win_rate_clips": 64,
+    }.items()  # fmt: skip
+    assert not any(key.startswith(("base/difference", "base/win_rate")) for key in points)
 
 
-def test_only_the_aligned_model_is_tagged_with_differences(metrics_of: Callable[..., Any]) -> None:
-    content = metrics_of().to_dict()
+def test_only_the_aligned_model_is_tagged_with_differences(metrics_of: Callable[..., Comparison]) -> None:
+    content = metrics_of()
     assert set(metric_tags(content, "base")) == {"metric.ib_score", "metric.desync_s"}
     assert set(metric_tags(content, "aligned")) - set(metric_tags(content, "base")) == {
         "metric.win_rate",

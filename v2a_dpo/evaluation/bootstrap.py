@@ -1,6 +1,6 @@
 """Bootstrap intervals over clips, and paired differences on the same resamples.
 
-A resample draws N clips with replacement; both systems and every metric see the same draws, so what the clips have in
+A resample draws N clips with replacement; all systems and every metric see the same draws, so what the clips have in
 common cancels in a difference. Intervals are percentiles of the resampled values, moved so that their mean is the
 value itself: set metrics such as FD and the Inception Score depend on how many distinct clips there are, and a
 resample always has fewer; for plain means the move is within the simulation error.
@@ -30,7 +30,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference, aligned minus base.
+    """A paired difference, a system minus the reference system.
 
     `p_better` is the one-sided probability, under the hypothesis of no improvement, of a difference this good;
     `p_two_sided` that of a difference this large in either direction. Neither can be smaller than 1 / (R + 1).

@@ -30,11 +30,11 @@ class InceptionScore:
     standard_deviation: float
 
 
-def kl_divergences(reference_logits_NC: NDArray[np.floating], generated_logits_NC: NDArray[np.floating]) -> Array:
-    """KL(softmax(reference) || softmax(generated)) of each clip in nats `[N]`, in log space without an epsilon."""
-    reference = log_softmax(reference_logits_NC.astype(np.float64), axis=1)
+def kl_divergences(real_logits_NC: NDArray[np.floating], generated_logits_NC: NDArray[np.floating]) -> Array:
+    """KL(softmax(real) || softmax(generated)) of each clip in nats `[N]`, in log space without an epsilon."""
+    real = log_softmax(real_logits_NC.astype(np.float64), axis=1)
     generated = log_softmax(generated_logits_NC.astype(np.float64), axis=1)
-    return np.asarray((np.exp(reference) * (reference - generated)).sum(axis=1))
+    return np.asarray((np.exp(real) * (real - generated)).sum(axis=1))
 
 
 def marginal(logits_NC: NDArray[np.floating]) -> Array:

@@ -15,19 +15,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.artifacts.location import exists, join, read_bytes, write_atomically
+from v2a_dpo.artifacts.schema import TableSchema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.evaluation.metrics import Comparison
-from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA, per_clip_rows
+from v2a_dpo.evaluation.metrics import PER_CLIP_VALUES, Comparison
+from v2a_dpo.evaluation.systems import SystemClips, float_column, load_features
 
 #: The guidance curve in the guidance stage's folder.
 CURVE = "guidance-curve.json"
+#: The features of the clips' own audio, beside those of the systems.
+REAL = "real"
+
+PER_CLIP_SCHEMA = TableSchema(
+    "evaluated_clips",
+    1,
+    pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("system", pa.string(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in PER_CLIP_VALUES),
+        ]
+    ),
+    key=("clip_id", "system"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ class EvaluationFolder:
         return join(self.location, *parts)
 
     def features(self, name: str) -> str:
-        """The features of one system, or of the real audio."""
+        """The features of one system, or of the real audio (REAL)."""
         return self.path("features", name)
 
     def text(self, name: str) -> str:
@@ -57,14 +75,9 @@ class EvaluationFolder:
         names = (self.METRICS, self.SUMMARY, self.TABLE)
         return {name: self.text(name) for name in names if exists(self.path(name))}
 
-    def metrics(self) -> dict[str, Any]:
-        """The content of `metrics.json`."""
-        content: dict[str, Any] = read_json(self.path(self.METRICS))
-        return content
-
     def comparison(self) -> Comparison:
         """The comparison; raises UserError when an earlier release wrote it."""
-        return Comparison.from_dict(self.metrics())
+        return Comparison.from_dict(read_json(self.path(self.METRICS)))
 
     def summary(self) -> dict[str, Any]:
         """The settings of the evaluation."""
@@ -74,6 +87,19 @@ class EvaluationFolder:
     def per_clip(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The numbers per clip and system, all columns of `PER_CLIP_SCHEMA` or those named."""
         return Dataset.open(self.path("per-clip"), PER_CLIP_SCHEMA).table(columns)
+
+    def evaluated(self, system: str) -> SystemClips:
+        """The clips of one system as `evaluated_clips` made them."""
+        table = self.per_clip()
+        table = table.filter(pc.equal(table.column("system"), system))
+        clip_ids: list[str] = table.column("clip_id").to_pylist()
+        features = load_features(self.features(system)).select(clip_ids).columns
+        columns = {
+            **{name: float_column(table, name) for name in PER_CLIP_VALUES},
+            **{name: features[name] for name in ("passt_embedding", "panns_logits")},
+            "real_passt_embedding": load_features(self.features(REAL)).select(clip_ids).columns["passt_embedding"],
+        }
+        return SystemClips(clip_ids, columns)
 
     def write_comparison(self, comparison: Comparison) -> None:
         """Writes `metrics.json`."""
@@ -87,8 +113,12 @@ class EvaluationFolder:
         """Writes `table.md`."""
         write_atomically(self.path(self.TABLE), markdown.encode())
 
-    def write_per_clip(self, rows: Sequence[Mapping[str, Any]], *, clips: str, keep: bool = True) -> None:
-        """Writes the numbers per clip; `clips` is the fingerprint of the clips, `keep` as in `build_dataset`."""
+    def write_per_clip(self, systems: Mapping[str, SystemClips], *, clips: str, keep: bool = True) -> None:
+        """Writes the numbers per clip of evaluated `systems`, clip by clip; a number that a clip lacks is null.
+
+        `clips` is the fingerprint of the clips, `keep` as in `build_dataset`.
+        """
+        rows = _per_clip_rows(systems)
         build_dataset(
             self.path("per-clip"),
             PER_CLIP_SCHEMA,
@@ -96,9 +126,26 @@ class EvaluationFolder:
             inputs={"clips": clips},
             tasks=[ShardTask(None, [fingerprint(rows)])],
             make=lambda _: ShardContent(rows),
-            code=code_of(per_clip_rows),
+            code=code_of(_per_clip_rows),
             keep=keep,
         )
+
+
+def _per_clip_rows(systems: Mapping[str, SystemClips]) -> list[dict[str, Any]]:
+    (clip_ids,) = {tuple(system.clip_ids) for system in systems.values()}
+    return [
+        {
+            "clip_id": clip_id,
+            "system": name,
+            **{key: _or_null(system.columns[key][row]) for key in PER_CLIP_VALUES},
+        }
+        for row, clip_id in enumerate(clip_ids)
+        for name, system in systems.items()
+    ]
+
+
+def _or_null(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def read_curve(folder: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,18 +14,19 @@ from torch import Tensor
 
 from v2a_dpo.artifacts.code import CodeRoot, code_of
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
+from v2a_dpo.artifacts.fingerprint import file_checksum, fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.manifest import ShardEntry
 from v2a_dpo.artifacts.schema import CLIPS, SCORES
 from v2a_dpo.artifacts.shards import ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor, Quality
-from v2a_dpo.evaluation.pairing import Pairing, pair_clips
-from v2a_dpo.evaluation.sampling import Sampling, only_value, sampling_of
-from v2a_dpo.evaluation.systems import SystemClips, check_scores, join_columns, load_features, load_scores
+from v2a_dpo.evaluation.metrics import BootstrapSettings
+from v2a_dpo.evaluation.sampling import Sampling, check_scores, only_value, sampling_of
+from v2a_dpo.evaluation.systems import Pairing, SystemClips, load_features, load_scores, pair_clips
 from v2a_dpo.media.audio import decode_flac, read_audio
 from v2a_dpo.media.errors import MediaError
 from v2a_dpo.progress import Progress
+from v2a_dpo.randomness import row_seed
 from v2a_dpo.scoring.catalog import KINDS, load_taggers
 
 #: Yields the audio of one shard's clips.
@@ -37,7 +39,7 @@ _LEAST_REAL_RATE = {"official": 32_000, "tiny": 16_000}
 
 @dataclass(frozen=True)
 class Rater:
-    """Who rates the audio: a name for tables, the quality of one clip's audio, and what decides on it.
+    """The rater of the audio: a name for tables, the quality of one clip's audio, and what decides on it.
 
     `fingerprint` identifies the data and `code` the function that the quality comes from; features are made again when
     one of them changes.
@@ -48,6 +50,11 @@ class Rater:
     fingerprint: str
     code: CodeRoot
 
+    @staticmethod
+    def of(name: str, make: Callable[[str], Quality], source: str | None) -> Rater | None:
+        """The rater whose quality function `make` returns for the file `source`; None without that file."""
+        return None if source is None else Rater(name, make(source), file_checksum(source), make)
+
 
 class EvaluationInputs:
     """The clips, the taggers and the rater of one evaluation; features are made once and found again."""
@@ -55,6 +62,7 @@ class EvaluationInputs:
     def __init__(self, params: Params, *, clips: str, scorers: str, rater: Rater | None, progress: Progress) -> None:
         self.params = params
         self.progress = progress
+        self.rater = rater
         self.clips = Dataset.open(clips, CLIPS)
         self.clip_ids: list[str] = self.clips.table(["clip_id"]).column("clip_id").to_pylist()
         kind = params.score.scorers
@@ -87,7 +95,7 @@ class EvaluationInputs:
         candidates, scores = system
         source = Dataset.open(candidates, "candidates")
         self._build(folder, source, "Tagging generated audio", sample_rate=_sample_rate(source), read=_generated)
-        return join_columns(load_features(folder), load_scores(scores))
+        return load_features(folder).join(load_scores(scores))
 
     def sampling(self, system: System) -> Sampling:
         """How a system's candidates were made; raises UserError when the scores are not theirs."""
@@ -109,6 +117,33 @@ class EvaluationInputs:
             {name: source.clip_ids for name, source in sources.items()},
             min_share=self.params.evaluate.min_paired,
         )
+
+    def summary(self, pairing: Pairing, sampling: Mapping[str, Sampling]) -> dict[str, Any]:
+        """The settings of the evaluation and how many clips it has, for `summary.json`.
+
+        A system's seed is the root seed that its candidates' seeds come from, None when it is not that of the
+        parameters.
+        """
+        bootstrap, seed = BootstrapSettings.of(self.params), self.params.seed
+        samplings = {}
+        for name, item in sampling.items():
+            ours = all(value == row_seed(seed, clip_id, 0) for clip_id, value in item.seeds.items())
+            samplings[name] = {"seed": seed if ours else None, **item.settings}
+        return {
+            "profile": self.params.profile,
+            "generator": self.params.generator.model_dump(mode="json"),
+            "scorers": self.params.score.scorers,
+            "rater": self.rater.name if self.rater else None,
+            "duration_s": self.params.prepare.duration_s,
+            "confidence": bootstrap.confidence,
+            "resamples": bootstrap.resamples,
+            "fd_resamples": bootstrap.fd_resamples,
+            "expected_clips": pairing.expected,
+            "clips": len(pairing.clip_ids),
+            "missing": pairing.missing,
+            "sampling": samplings,
+            "scorers_fingerprint": self.scorers_fingerprint,
+        }
 
     def test_set(self, clip_ids: list[str]) -> str:
         """A digest of which moments of which videos `clip_ids` are, wherever the files lie."""

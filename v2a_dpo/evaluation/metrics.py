@@ -1,5 +1,4 @@
-"""The metrics of the paper's Table 1 and a few more: what each is called, which way is better, and how two systems
-compare.
+"""The metrics of the paper's Table 1 and a few more: name, direction, and how systems compare with a reference system.
 
 | metric | source | direction |
 | --- | --- | --- |
@@ -14,12 +13,12 @@ compare.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
@@ -43,9 +42,6 @@ from v2a_dpo.evaluation.divergence import (
 from v2a_dpo.evaluation.frechet import frechet_distance, resampled_frechet_distances
 from v2a_dpo.evaluation.systems import SystemClips
 from v2a_dpo.randomness import row_seed
-
-SYSTEMS = ("base", "aligned")
-NO_FAILURES = {"base": 0, "aligned": 0}
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,19 @@ METRICS = (
     Metric("rater_quality", "Rater's quality", "", True, 3),
 )
 WIN_RATE = Metric("win_rate", "Win rate", "", True, 3)
-#: Metrics of all clips together, and those that are means of one number per clip.
+#: Metrics of all clips together.
 SET_METRICS = ("fd_passt", "inception_score")
-PER_CLIP = ("kl_panns", "kl_passt", "ib_score", "desync_s", "clap_score", "rater_quality")
+#: The numbers per clip; all but a clip's part of a one-chunk Inception Score are metrics as means over clips.
+PER_CLIP_VALUES = (
+    "kl_panns",
+    "kl_passt",
+    "inception_contribution",
+    "ib_score",
+    "desync_s",
+    "clap_score",
+    "rater_quality",
+)
+PER_CLIP = tuple(name for name in PER_CLIP_VALUES if name != "inception_contribution")
 
 
 @dataclass(frozen=True)
@@ -98,189 +104,179 @@ class BootstrapSettings:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Both systems' metrics on the same clips, and their paired differences, aligned minus base.
+class WinRate(Difference):
+    """The share of `clips` where the rater prefers a system to the reference system, ties counting one half.
 
-    `intervals` maps system -> metric key, `differences` metric key. `win_rate` is the share of clips where the rater
-    prefers the aligned system, ties counting one half, tested against one half; a clip that one system alone failed on
-    is lost by it. Metrics no clip has are absent. `counts` maps the key of a metric, or `win_rate`, to the number of
-    clips it rests on, `failed` a system to the number of clips on which it alone made no usable sound, and `bootstrap`
-    is how the intervals were made. `levels` maps `real` and the systems -> key of LEVELS, None where no clip has it; it
-    is empty where no sound was at hand.
+    It is tested against one half. A clip that only one of the two systems failed on is lost by that one.
     """
 
     clips: int
-    intervals: dict[str, dict[str, Interval]]
-    differences: dict[str, Difference]
-    win_rate: Difference | None
-    counts: Mapping[str, int]
-    failed: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metrics of any number of systems on the same clips, and their paired differences to the system `reference`.
+
+    `systems` maps system -> metric key -> interval. `differences` (system minus `reference`) and `win_rate` map the
+    other systems; metrics no clip has are absent, and without ratings `win_rate` is empty. `counts` maps a metric's key
+    to the number of clips it rests on, `failed` a system to the number of further clips on which it made no usable
+    sound although another system did, and `bootstrap` is how the intervals were made. `levels` maps `real` and the
+    systems -> key of LEVELS, None where no clip has it; it is empty where no sound was at hand.
+    """
+
+    clips: int
+    reference: str
+    systems: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Difference]]
+    win_rate: dict[str, WinRate]
+    counts: dict[str, int]
+    failed: dict[str, int]
     bootstrap: BootstrapSettings
-    levels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    levels: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def others(self) -> list[str]:
+        """The systems but the reference system, in order."""
+        return list(self.differences)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries with numbers (and null for a missing level) only, the content of `metrics.json`."""
-        content: dict[str, Any] = {"clips": self.clips}
-        for system, metrics in self.intervals.items():
-            content[system] = {key: asdict(value) for key, value in metrics.items()}
-        content["difference"] = {key: asdict(value) for key, value in self.differences.items()}
-        content |= {"counts": dict(self.counts), "failed": dict(self.failed), "bootstrap": asdict(self.bootstrap)}
-        content["levels"] = {name: dict(levels) for name, levels in self.levels.items()}
-        return content if self.win_rate is None else {**content, "win_rate": asdict(self.win_rate)}
+        """The fields as JSON values, the content of `metrics.json`."""
+        return asdict(self)
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Comparison:
         """The comparison from what `to_dict` gave; raises UserError when an earlier release gave it."""
         try:
-            return Comparison(
-                clips=content["clips"],
-                intervals={
-                    system: {key: Interval(**value) for key, value in content[system].items()} for system in SYSTEMS
-                },
-                differences={key: Difference(**value) for key, value in content["difference"].items()},
-                win_rate=Difference(**content["win_rate"]) if "win_rate" in content else None,
-                counts=content["counts"],
-                failed=content["failed"],
-                bootstrap=BootstrapSettings(**content["bootstrap"]),
-                levels=content["levels"],
-            )
-        except (KeyError, TypeError) as error:
+            return _COMPARISON.validate_python(content)
+        except ValidationError as error:
+            reason = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
             raise UserError(
-                f"These metrics are of an earlier release: {error!r}.",
+                f"These metrics are of an earlier release: {reason}.",
                 where="metrics.json",
                 remedy="Evaluate again, and register the model again where it was registered.",
             ) from error
 
 
-def per_clip_values(reference: SystemClips, system: SystemClips) -> dict[str, Array]:
-    """The numbers `[N]` behind the metrics that are means over clips, NaN where a clip has none; rows must be paired.
+_COMPARISON = TypeAdapter(Comparison)
 
-    `inception_contribution` is each clip's part of a one-chunk Inception Score, against the real audio's marginal.
+
+def evaluated_clips(real: SystemClips, system: SystemClips) -> SystemClips:
+    """All that the metrics need of `system`; the rows of the real audio must be paired with it.
+
+    The columns are PER_CLIP_VALUES `[N]`, NaN where a clip has none (`inception_contribution` against the real audio's
+    marginal), `passt_embedding` and `real_passt_embedding` for FD, and `panns_logits` for the Inception Score.
     """
-    columns, real = system.columns, reference.columns
-    return {
-        "kl_panns": kl_divergences(real["panns_logits"], columns["panns_logits"]),
-        "kl_passt": kl_divergences(real["passt_logits"], columns["passt_logits"]),
-        "inception_contribution": inception_contributions(columns["panns_logits"], marginal(real["panns_logits"])),
+    columns = system.columns
+    real_logits = real.columns["panns_logits"]
+    evaluated = {
+        "kl_panns": kl_divergences(real_logits, columns["panns_logits"]),
+        "kl_passt": kl_divergences(real.columns["passt_logits"], columns["passt_logits"]),
+        "inception_contribution": inception_contributions(columns["panns_logits"], marginal(real_logits)),
         "ib_score": 100.0 * columns["imagebind"].astype(np.float64),
         "desync_s": columns["desync"].astype(np.float64),
         "clap_score": columns["clap"].astype(np.float64),
         "rater_quality": columns["quality"].astype(np.float64),
+        "passt_embedding": columns["passt_embedding"],
+        "panns_logits": columns["panns_logits"],
+        "real_passt_embedding": real.columns["passt_embedding"],
     }
-
-
-@dataclass(frozen=True)
-class EvaluatedClips:
-    """All that the metrics need of one system, one row per clip: numbers `[N]` by name, embeddings
-    `[N, D]`, logits `[N, C]`.
-
-    `values` are those of `per_clip_values`, `passt_embedding` feeds FD, `panns_logits` the Inception Score.
-    """
-
-    clip_ids: list[str]
-    values: Mapping[str, Array]
-    passt_embedding: NDArray[np.floating]
-    panns_logits: NDArray[np.floating]
-
-
-def evaluated_clips(reference: SystemClips, system: SystemClips) -> EvaluatedClips:
-    """What the metrics need of `system`; the rows of the real audio must be paired with it."""
-    columns = system.columns
-    return EvaluatedClips(
-        system.clip_ids, per_clip_values(reference, system), columns["passt_embedding"], columns["panns_logits"]
-    )
+    return SystemClips(system.clip_ids, evaluated)
 
 
 def compare(
-    reference: SystemClips,
     systems: Mapping[str, SystemClips],
     settings: BootstrapSettings,
     *,
-    failed: Mapping[str, int] = NO_FAILURES,
+    reference: str,
+    failed: Mapping[str, Collection[str]] | None = None,
 ) -> Comparison:
-    """The metrics of `systems["base"]` and `systems["aligned"]` against the real audio; all rows must be paired.
+    """The metrics of `systems`, and each one's differences to the system called `reference`.
 
-    `failed` counts the further clips on which one system alone made no usable sound.
+    `systems` are the results of `evaluated_clips`, with the same clips in the same rows. A metric that is a mean over
+    clips is taken over the clips for which all systems have a number. `failed` maps every system to the further clips
+    on which it made no usable sound; those that all systems failed on count for none.
     """
-    evaluated = {name: evaluated_clips(reference, systems[name]) for name in SYSTEMS}
-    return compare_evaluated(reference.columns["passt_embedding"], evaluated, settings, failed=failed)
-
-
-def compare_evaluated(
-    real_embedding: NDArray[np.floating],
-    systems: Mapping[str, EvaluatedClips],
-    settings: BootstrapSettings,
-    *,
-    failed: Mapping[str, int],
-) -> Comparison:
-    """The same of clips that were evaluated before; `real_embedding` holds the real audio's PaSST embeddings
-    `[N, D]`."""
-    indices = resample_indices(len(real_embedding), resamples=settings.resamples, seed=settings.seed)
-    clips = {name: systems[name].values for name in SYSTEMS}
-    values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in SYSTEMS}
-    counts = dict.fromkeys(SET_METRICS, len(real_embedding))
+    failed_clips = {name: frozenset(failed[name] if failed else ()) for name in systems}
+    real_embedding = systems[reference].columns["real_passt_embedding"]
+    count = len(real_embedding)
+    indices = resample_indices(count, resamples=settings.resamples, seed=settings.seed)
+    values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in systems}
+    counts = dict.fromkeys(SET_METRICS, count)
+    quality = {}
     for key in PER_CLIP:
-        # A clip that one system has no number for would make the two means incomparable.
-        both = np.isfinite(clips["base"][key]) & np.isfinite(clips["aligned"][key])
-        if both.any():
-            counts[key] = int(both.sum())
-            for name in SYSTEMS:
-                numbers = np.where(both, clips[name][key], np.nan)
-                values[name][key] = (float(np.nanmean(numbers)), resampled_means(numbers, indices))
-    embeddings = [systems[name].passt_embedding for name in SYSTEMS]
+        # A clip that one system has no number for would make the means incomparable.
+        present = np.logical_and.reduce([np.isfinite(system.columns[key]) for system in systems.values()])
+        numbers = {name: np.where(present, system.columns[key], np.nan) for name, system in systems.items()}
+        if present.any():
+            counts[key] = int(present.sum())
+            for name, numbers_N in numbers.items():
+                values[name][key] = (float(np.nanmean(numbers_N)), resampled_means(numbers_N, indices))
+            if key == "rater_quality":
+                quality = numbers
+    embeddings = [system.columns["passt_embedding"] for system in systems.values()]
     distances = resampled_frechet_distances(
         embeddings, real_embedding, resample_counts(indices[: settings.fd_resamples])
     )
-    for name, resampled in zip(SYSTEMS, distances, strict=True):
-        logits = systems[name].panns_logits
-        values[name]["fd_passt"] = (frechet_distance(systems[name].passt_embedding, real_embedding), resampled)
+    for (name, system), resampled in zip(systems.items(), distances, strict=True):
+        logits = system.columns["panns_logits"]
+        values[name]["fd_passt"] = (frechet_distance(system.columns["passt_embedding"], real_embedding), resampled)
         values[name]["inception_score"] = (inception_score(logits).mean, resampled_inception_scores(logits, indices))
-    intervals, differences = _intervals(values, settings.confidence)
-    wins = _wins(clips, failed)
-    if wins is not None:
-        counts["win_rate"] = int(np.isfinite(wins).sum())
+    others = [name for name in systems if name != reference]
+    by_all = frozenset.intersection(*failed_clips.values())
     return Comparison(
-        len(real_embedding),
-        intervals,
-        differences,
-        None if wins is None else _win_rate(wins, settings),
+        count,
+        reference,
+        {name: _intervals(values[name], settings) for name in systems},
+        {name: _differences(values[name], values[reference], settings) for name in others},
+        {name: _win_rate(quality, failed_clips, name, reference, settings) for name in others if quality},
         counts=counts,
-        failed=failed,
+        failed={name: len(clip_ids - by_all) for name, clip_ids in failed_clips.items()},
         bootstrap=settings,
     )
 
 
-def _wins(clips: Mapping[str, Mapping[str, Array]], failed: Mapping[str, int]) -> Array | None:
-    """1, 1/2 or 0 for each clip the aligned system wins, draws or loses, NaN for an unrated one; None without
-    ratings."""
-    gain = clips["aligned"]["rater_quality"] - clips["base"]["rater_quality"]
-    if not np.isfinite(gain).any():
-        return None
-    return np.concatenate([(np.sign(gain) + 1) / 2, np.zeros(failed["aligned"]), np.ones(failed["base"])])
-
-
-def _intervals(
-    values: Mapping[str, Mapping[str, tuple[float, Array]]], confidence: float
-) -> tuple[dict[str, dict[str, Interval]], dict[str, Difference]]:
-    present = [metric for metric in METRICS if metric.key in values["base"]]
-    intervals = {
-        name: {metric.key: interval(*values[name][metric.key], confidence=confidence) for metric in present}
-        for name in SYSTEMS
+def _intervals(values: Mapping[str, tuple[float, Array]], settings: BootstrapSettings) -> dict[str, Interval]:
+    return {
+        metric.key: interval(*values[metric.key], confidence=settings.confidence)
+        for metric in METRICS
+        if metric.key in values
     }
+
+
+def _differences(
+    system: Mapping[str, tuple[float, Array]],
+    reference: Mapping[str, tuple[float, Array]],
+    settings: BootstrapSettings,
+) -> dict[str, Difference]:
     differences = {}
-    for metric in present:
-        (base, base_R), (aligned, aligned_R) = (values[name][metric.key] for name in SYSTEMS)
-        differences[metric.key] = difference(
-            aligned - base, aligned_R - base_R, confidence=confidence, higher_is_better=metric.higher_is_better
-        )
-    return intervals, differences
+    for metric in METRICS:
+        if metric.key in system:
+            (value, value_R), (other, other_R) = system[metric.key], reference[metric.key]
+            differences[metric.key] = difference(
+                value - other,
+                value_R - other_R,
+                confidence=settings.confidence,
+                higher_is_better=metric.higher_is_better,
+            )
+    return differences
 
 
-def _win_rate(wins: Array, settings: BootstrapSettings) -> Difference:
+def _win_rate(
+    quality: Mapping[str, Array],
+    failed: Mapping[str, frozenset[str]],
+    system: str,
+    reference: str,
+    settings: BootstrapSettings,
+) -> WinRate:
+    """Of each clip 1, 1/2 or 0 where `system` wins, draws or loses, NaN for an unrated one."""
+    compared = (np.sign(quality[system] - quality[reference]) + 1) / 2
+    lost, won = len(failed[system] - failed[reference]), len(failed[reference] - failed[system])
+    wins = np.concatenate([compared, np.zeros(lost), np.ones(won)])
     rate = float(np.nanmean(wins))
     resampled_R = resampled_means(wins, resample_indices(len(wins), resamples=settings.resamples, seed=settings.seed))
     tested = difference(rate - 0.5, resampled_R - 0.5, confidence=settings.confidence, higher_is_better=True)
-    return Difference(rate, tested.low + 0.5, tested.high + 0.5, tested.p_better, tested.p_two_sided)
+    low, high, clips = tested.low + 0.5, tested.high + 0.5, int(np.isfinite(wins).sum())
+    return WinRate(rate, low, high, tested.p_better, tested.p_two_sided, clips)
 
 
 def verdict(metric: Metric, change: Difference, *, no_change: float = 0.0) -> str:

@@ -1,7 +1,7 @@
-"""How the candidates of two systems were made, by what they say themselves, and whether they may be compared.
+"""How the candidates of each system were made, by their own columns and manifests, and whether they are comparable.
 
-A paired difference speaks of two models only where everything else is the same. What differs is refused, or, where
-the user allows it by name, told in every table.
+A paired difference compares models only where everything else is the same. What differs is refused, or, where the user
+allows it by name, shown in every table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SETTINGS = {
     "use_text": "text switch",
     "sample_rate": "sample rate",
 }
-#: All that must agree between two systems.
+#: All that must agree between systems.
 TITLES = {"clips": "clips", "conditions": "conditions", "seed": "seeds", **SETTINGS}
 
 
@@ -71,44 +71,72 @@ def only_value(column: pa.ChunkedArray, key: str, folder: str) -> Any:
     return float(str(values.to_numpy()[0])) if pa.types.is_floating(column.type) else values[0].as_py()
 
 
-def compared(base: Sampling, aligned: Sampling, *, allowed: Collection[str]) -> dict[str, str]:
-    """What differs between the two systems: key of TITLES -> what it is in both; only keys in `allowed` come back.
+def check_scores(
+    scores: Dataset, *, candidates: Dataset, clips: Dataset, scorers: str, scorers_fingerprint: str
+) -> None:
+    """Raises UserError unless `scores` were made of these candidates and clips by the scorers in the folder
+    `scorers`."""
+    expected = {
+        "candidates": (candidates.fingerprint, candidates.folder),
+        "clips": (clips.fingerprint, clips.folder),
+        "scorers": (scorers_fingerprint, scorers),
+    }
+    for name, (current, folder) in expected.items():
+        recorded = scores.manifest.inputs.get(name, "not recorded")
+        if recorded != current:
+            raise UserError(
+                f"These scores were not made with the {name} that were given: {recorded} in their manifest, {current} "
+                f"in {folder}.",
+                where=scores.folder,
+                remedy="Give the folders that belong together, or run `v2a-dpo score` for these candidates.",
+            )
 
-    Raises UserError that names both folders and both values for a difference that is not allowed.
+
+def check_comparable(systems: Mapping[str, Sampling], *, allowed: Collection[str]) -> dict[str, str]:
+    """What differs between the systems: key of TITLES -> what it is in each; only keys in `allowed` come back.
+
+    Raises UserError that names all folders and values for a difference that is not allowed.
     """
-    differences = _differences(base, aligned)
+    differences = _differences(systems)
     refused = {key: text for key, text in differences.items() if key not in allowed}
     if refused:
         texts = "; ".join(f"{TITLES[key]}: {text}" for key, text in refused.items())
         raise UserError(
-            f"Base and aligned candidates were not made alike. {texts}.",
-            where=f"{base.folder} (base), {aligned.folder} (aligned)",
-            remedy="Generate both with the same parameters, or allow the difference, which every table will then name: "
+            f"The systems' candidates were not made alike. {texts}.",
+            where=", ".join(f"{sampling.folder} ({name})" for name, sampling in systems.items()),
+            remedy="Generate all with the same parameters, or allow the difference, which every table will then name: "
             f"--set evaluate.allow_different='[{', '.join(refused)}]'",
         )
     return differences
 
 
-def _differences(base: Sampling, aligned: Sampling) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if base.tried != aligned.tried:
-        found["clips"] = f"{len(base.tried - aligned.tried)} only base, {len(aligned.tried - base.tried)} only aligned"
-    if base.conditions != aligned.conditions or not base.conditions:
-        shown = [sampling.conditions or "not recorded" for sampling in (base, aligned)]
-        found["conditions"] = _both(*shown)
-    common = base.seeds.keys() & aligned.seeds.keys()
-    other = [clip_id for clip_id in sorted(common) if base.seeds[clip_id] != aligned.seeds[clip_id]]
+def _differences(systems: Mapping[str, Sampling]) -> dict[str, str]:
+    differences: dict[str, str] = {}
+    samplings = systems.values()
+    tried_by_all = frozenset.intersection(*(sampling.tried for sampling in samplings))
+    extra = {name: len(sampling.tried - tried_by_all) for name, sampling in systems.items()}
+    if any(extra.values()):
+        differences["clips"] = ", ".join(f"{count} of {name}" for name, count in extra.items()) + " not tried by all"
+    conditions = {name: sampling.conditions or "not recorded" for name, sampling in systems.items()}
+    if len(set(conditions.values())) > 1 or "not recorded" in conditions.values():
+        differences["conditions"] = _of_each(conditions)
+    common = sorted(frozenset.intersection(*(frozenset(sampling.seeds) for sampling in samplings)))
+    other = [clip_id for clip_id in common if len({sampling.seeds[clip_id] for sampling in samplings}) > 1]
     if other:
-        values = _both(base.seeds[other[0]], aligned.seeds[other[0]])
-        found["seed"] = f"not the same for {len(other)} of {len(common)} clips, for example {values} for {other[0]}"
+        seeds = _of_each({name: sampling.seeds[other[0]] for name, sampling in systems.items()})
+        differences["seed"] = (
+            f"not the same for {len(other)} of {len(common)} clips, for example {seeds} for {other[0]}"
+        )
     for key in SETTINGS:
-        if base.settings[key] != aligned.settings[key]:
-            found[key] = _both(base.settings[key], aligned.settings[key])
-    return found
+        values = {name: sampling.settings[key] for name, sampling in systems.items()}
+        if len(set(values.values())) > 1:
+            differences[key] = _of_each(values)
+    return differences
 
 
-def _both(base: object, aligned: object) -> str:
-    return f"{_text(base)} (base) and {_text(aligned)} (aligned)"
+def _of_each(values: Mapping[str, object]) -> str:
+    *first, last = (f"{_text(value)} ({name})" for name, value in values.items())
+    return " and ".join([", ".join(first), last] if first else [last])
 
 
 def _text(value: object) -> str:
@@ -120,6 +148,6 @@ def _text(value: object) -> str:
 
 
 def shown_setting(sampling: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    """A setting of both systems in words: `4.5`, or `1 (base) and 4.5 (aligned)`; `sampling` as in `summary.json`."""
-    base, aligned = (sampling[system][key] for system in ("base", "aligned"))
-    return _text(base) if base == aligned else _both(base, aligned)
+    """A setting of all systems in words: `4.5`, or `1 (base) and 4.5 (aligned)`; `sampling` as in `summary.json`."""
+    values = {name: settings[key] for name, settings in sampling.items()}
+    return _text(next(iter(values.values()))) if len(set(values.values())) == 1 else _of_each(values)

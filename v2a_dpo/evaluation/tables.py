@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
 from v2a_dpo.evaluation.bootstrap import Difference
 from v2a_dpo.evaluation.levels import LEVELS
-from v2a_dpo.evaluation.metrics import METRICS, SYSTEMS, WIN_RATE, Comparison, Metric, verdict
-from v2a_dpo.evaluation.sampling import TITLES
+from v2a_dpo.evaluation.metrics import METRICS, WIN_RATE, Comparison, Metric, verdict
+from v2a_dpo.evaluation.sampling import TITLES, shown_setting
 
 #: How a verdict is written: never by colour alone.
 VERDICTS = {"better": "better", "worse": "worse", "unclear": "no clear difference"}
-SYSTEM_TITLES = {"base": "Base", "aligned": "Aligned"}
 
 
 @dataclass(frozen=True)
@@ -34,65 +34,109 @@ class Table:
     rows: Sequence[tuple[str, Sequence[Cell]]]
 
 
+def result_tables(comparison: Comparison, summary: Mapping[str, Any]) -> list[Table]:
+    """The systems' metrics, the differences of each system to the reference system, and the levels.
+
+    The captions name the settings in `summary`, the content of `summary.json`.
+    """
+    percent = f"{100 * comparison.bootstrap.confidence:g}%"
+    rater, sampling = summary["rater"] or "rater", summary["sampling"]
+    remark = remarks(comparison, summary["differences"])
+    settings = (
+        f"{summary['profile']} profile, {comparison.clips} held-out clips, guidance scale "
+        f"{shown_setting(sampling, 'guidance_scale')}, {shown_setting(sampling, 'steps')} steps"
+    )
+    noise = "" if "seed" in summary["differences"] else " and noise"
+    values = f"Results ({settings}) with {percent} bootstrap intervals over clips. {remark}"
+    changes = f"({settings}): paired differences on the same clips{noise}, {percent} bootstrap intervals. {remark}"
+    levels = f"Levels ({settings}): means over clips, neither better nor worse. {remark}"
+    return [
+        paper_table(comparison, caption=values, rater=rater),
+        *(
+            difference_table(comparison, system, caption=f"{change_title(comparison, system)} {changes}", rater=rater)
+            for system in comparison.others
+        ),
+        level_table(comparison, caption=levels),
+    ]
+
+
+def system_title(name: str) -> str:
+    """The name of a system at the start of a line or a column."""
+    return name[:1].upper() + name[1:]
+
+
+def metric_title(metric: Metric) -> str:
+    """The metric's title with its unit, and an arrow in its better direction."""
+    unit = f" {metric.unit}" if metric.unit else ""
+    # The arrow stays with its word where a browser breaks the line.
+    return f"{metric.title}{unit}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
+
+
+def change_title(comparison: Comparison, system: str) -> str:
+    """What a difference is, such as `Aligned minus base`."""
+    return f"{system_title(system)} minus {comparison.reference}"
+
+
 def shown_metrics(comparison: Comparison, *, rater: str) -> list[Metric]:
     """The metrics this comparison has, in the tables' order, with the rater's name in the title."""
-    present = [metric for metric in METRICS if metric.key in comparison.differences]
+    present = [metric for metric in METRICS if metric.key in comparison.systems[comparison.reference]]
     return [
         replace(metric, title=f"Quality ({rater})") if metric.key == "rater_quality" else metric for metric in present
     ]
 
 
 def paper_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
-    """One row per system, base and aligned, and one column per metric, with intervals; the arrows say which way is
-    better.
+    """One row per system and one column per metric, with intervals; the arrows show which way is better.
 
     The paper's Table 1 also has other systems' published rows and a column of parameter counts.
     """
     metrics = shown_metrics(comparison, rater=rater)
     rows = []
-    for system in SYSTEMS:
+    for system, intervals in comparison.systems.items():
+        changes = comparison.differences.get(system, {})
         cells = []
         for metric in metrics:
-            found = comparison.intervals[system][metric.key]
-            mark = verdict(metric, comparison.differences[metric.key]) if system == "aligned" else ""
+            found = intervals[metric.key]
+            mark = verdict(metric, changes[metric.key]) if metric.key in changes else ""
             cells.append(Cell(_number(found.value, metric), _interval(found.low, found.high, metric), mark))
-        rows.append((SYSTEM_TITLES[system], cells))
-    return Table(caption, ["", *(_title(metric) for metric in metrics)], rows)
+        rows.append((system_title(system), cells))
+    return Table(caption, ["", *(metric_title(metric) for metric in metrics)], rows)
 
 
-def difference_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
-    """One row per metric: base, aligned, the paired difference with its interval, two-sided p, and the verdict in
-    words."""
+def difference_table(comparison: Comparison, system: str, *, caption: str, rater: str) -> Table:
+    """One row per metric: the reference system, `system`, the paired difference with its interval, two-sided p, and
+    the verdict in words."""
     rows = []
     for metric in shown_metrics(comparison, rater=rater):
-        change = comparison.differences[metric.key]
-        values = [Cell(_number(comparison.intervals[system][metric.key].value, metric)) for system in SYSTEMS]
-        rows.append((_title(metric), [*values, *_change_cells(metric, change, no_change=0.0)]))
-    if comparison.win_rate is not None:
-        metric = replace(WIN_RATE, title=f"Win rate ({rater})")
-        rate = Cell(_number(comparison.win_rate.value, metric))
-        rows.append((_title(metric), [Cell("–"), rate, *_change_cells(metric, comparison.win_rate, no_change=0.5)]))
-    return Table(caption, ["Metric", "Base", "Aligned", "Difference", "p", "Aligned is"], rows)
+        change = comparison.differences[system][metric.key]
+        values = [
+            Cell(_number(comparison.systems[name][metric.key].value, metric)) for name in (comparison.reference, system)
+        ]
+        rows.append((metric_title(metric), [*values, *_change_cells(metric, change, no_change=0.0)]))
+    if system in comparison.win_rate:
+        metric, won = replace(WIN_RATE, title=f"Win rate ({rater})"), comparison.win_rate[system]
+        rate = Cell(_number(won.value, metric))
+        rows.append((metric_title(metric), [Cell("–"), rate, *_change_cells(metric, won, no_change=0.5)]))
+    reference, title = system_title(comparison.reference), system_title(system)
+    return Table(caption, ["Metric", reference, title, "Difference", "p", f"{title} is"], rows)
 
 
 def level_table(comparison: Comparison, *, caption: str) -> Table:
     """How loud the real audio and the systems are, one row each; nothing is marked: no level is better than another."""
-    titles = {"real": "Real", **SYSTEM_TITLES}
     rows = [
-        (titles[name], [Cell(level.shown(levels[level.key])) for level in LEVELS])
+        (system_title(name), [Cell(level.shown(levels[level.key])) for level in LEVELS])
         for name, levels in comparison.levels.items()
     ]
     return Table(caption, ["", *(level.title for level in LEVELS)], rows)
 
 
 def remarks(comparison: Comparison, differences: Mapping[str, str]) -> str:
-    """What every caption says besides: on how many clips one system alone failed, and what differs between the
-    systems."""
-    failed = ", ".join(f"{system} {comparison.failed[system]}" for system in SYSTEMS)
-    said = f"Clips without usable sound from one system alone: {failed}."
+    """The end of every caption: on how many clips not all systems made sound, and what differs between them."""
+    failed = ", ".join(f"{system} {count}" for system, count in comparison.failed.items())
+    remark = f"Clips without usable sound, though another system made some: {failed}."
     if differences:
-        said += f" Not the same: {'; '.join(f'{TITLES[key]} {text}' for key, text in differences.items())}."
-    return said
+        remark += f" Not the same: {'; '.join(f'{TITLES[key]} {text}' for key, text in differences.items())}."
+    return remark
 
 
 def _change_cells(metric: Metric, change: Difference, *, no_change: float) -> list[Cell]:
@@ -103,12 +147,6 @@ def _change_cells(metric: Metric, change: Difference, *, no_change: float) -> li
         Cell(f"{change.p_two_sided:.4f}"),
         Cell(VERDICTS[mark], verdict=mark),
     ]
-
-
-def _title(metric: Metric) -> str:
-    unit = f" {metric.unit}" if metric.unit else ""
-    # The arrow stays with its word where a browser breaks the line.
-    return f"{metric.title}{unit}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
 def _number(value: float, metric: Metric, *, sign: str = "") -> str:

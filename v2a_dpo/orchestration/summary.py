@@ -26,7 +26,10 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended, which of its artifacts are complete, and what was decided about its model."""
+    """How a run ended, which of its artifacts are complete, and what was decided about its model.
+
+    `differences` maps system -> metric -> the paired difference to the reference system, as in `metrics.json`.
+    """
 
     run: str
     state: str
@@ -34,7 +37,7 @@ class RunSummary:
     root: str
     ended_at: str
     finished: dict[str, bool]
-    differences: dict[str, dict[str, float]]
+    differences: dict[str, dict[str, dict[str, float]]]
     gates_passed: bool | None
     registration: dict[str, Any] | None
     report: str | None
@@ -72,7 +75,7 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
         root=root,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=finished,
-        differences=evaluation.metrics()["difference"] if finished["evaluation"] else {},
+        differences=evaluation.comparison().to_dict()["differences"] if finished["evaluation"] else {},
         gates_passed=read_json(found["decision"])["passed"] if finished["decision"] else None,
         registration=read_json(found["registration"]) if finished["registration"] else None,
         report=found["report"] if finished["report"] else None,

@@ -12,6 +12,7 @@ from v2a_dpo.artifacts.location import join, write_atomically
 from v2a_dpo.artifacts.text_table import write_csv
 from v2a_dpo.config import Params, override_params, params_from, values_of
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import METRICS
 from v2a_dpo.preference.pairs import EASY
@@ -98,13 +99,14 @@ def collect_sweep(
     comes the share of pairs that are easy.
     """
     easy = [_easy_share(folder) for folder in pairs]
-    metrics = {cell: EvaluationFolder(folder).metrics() for cell, folder in zip(cells, evaluations, strict=True)}
-    first = next(iter(metrics.values()))
-    columns = [metric for metric in METRICS if metric.key in first["base"]]
-    rows = [
-        ("base", None, first["base"]),
-        *((cell, share, values["aligned"]) for (cell, values), share in zip(metrics.items(), easy, strict=True)),
-    ]
+    comparisons = {cell: EvaluationFolder(folder).comparison() for cell, folder in zip(cells, evaluations, strict=True)}
+    first = next(iter(comparisons.values()))
+    reference = first.systems[first.reference]
+    columns = [metric for metric in METRICS if metric.key in reference]
+    rows: list[tuple[str, float | None, Mapping[str, Interval]]] = [(first.reference, None, reference)]
+    for (cell, comparison), share in zip(comparisons.items(), easy, strict=True):
+        (system,) = comparison.others
+        rows.append((cell, share, comparison.systems[system]))
     header = [
         "cell",
         "easy pairs",
@@ -114,20 +116,22 @@ def collect_sweep(
         [
             name,
             "" if share is None else f"{share:.0%}",
-            *(f"{values[metric.key]['value']:.{metric.decimals}f}" for metric in columns),
+            *(f"{values[metric.key].value:.{metric.decimals}f}" for metric in columns),
         ]
         for name, share, values in rows
     ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *shown)) + "\n"
-    everything = {cell: {"easy_share": share, **metrics[cell]} for cell, share in zip(cells, easy, strict=True)}
+    everything = {
+        cell: {"easy_share": share, **comparisons[cell].to_dict()} for cell, share in zip(cells, easy, strict=True)
+    }
     write_csv(
         join(output, CSV_FILE),
         ["cell", "easy_share", *(metric.key for metric in columns)],
-        ([name, share, *(values[metric.key]["value"] for metric in columns)] for name, share, values in rows),
+        ([name, share, *(values[metric.key].value for metric in columns)] for name, share, values in rows),
     )
     write_atomically(join(output, TABLE_FILE), table.encode())
     write_json(join(output, JSON_FILE), everything)
-    progress("Collecting", len(metrics), len(metrics))
+    progress("Collecting", len(cells), len(cells))
     return table
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from v2a_dpo.artifacts.json_files import json_text, read_json
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.folder import EvaluationFolder
+from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.registry.evidence import CARD, GATE, LINEAGE, TEST_SET_TAG
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.registry.lineage import Lineage
@@ -51,7 +52,7 @@ def describe_version(
         lineage=lineage,
         decision=decision,
     )
-    tags = {**metric_tags(comparison.to_dict(), model.role), **licence.tags(), TEST_SET_TAG: summary["test_set"]}
+    tags = {**metric_tags(comparison, model.role), **licence.tags(), TEST_SET_TAG: summary["test_set"]}
     evaluated = {name: folder.text(name) for name in (folder.METRICS, folder.SUMMARY)}
     texts = {**evaluated, CARD: card, LINEAGE: lineage.to_text()}
     if decision is not None and model.role == "aligned":
@@ -60,15 +61,10 @@ def describe_version(
     return VersionDescription(tags, texts)
 
 
-def metric_tags(metrics: Mapping[str, Any], role: str) -> dict[str, str]:
-    """A model's metrics as text with their intervals, and for the aligned model the differences to the base."""
-    sections = {"metric": metrics[role]}
-    if role == "aligned":
-        sections["difference"] = metrics["difference"]
-        if "win_rate" in metrics:
-            sections["metric"] = {**metrics[role], "win_rate": metrics["win_rate"]}
-    return {
-        f"{section}.{key}": f"{item['value']:.4g} [{item['low']:.4g}, {item['high']:.4g}]"
-        for section, items in sections.items()
-        for key, item in items.items()
-    }
+def metric_tags(comparison: Comparison, system: str) -> dict[str, str]:
+    """The metrics of `system` as text with their intervals, and its differences to the reference system, if any."""
+    intervals: dict[str, Interval] = {f"metric.{key}": item for key, item in comparison.systems[system].items()}
+    if system in comparison.win_rate:
+        intervals["metric.win_rate"] = comparison.win_rate[system]
+    intervals |= {f"difference.{key}": item for key, item in comparison.differences.get(system, {}).items()}
+    return {name: f"{item.value:.4g} [{item.low:.4g}, {item.high:.4g}]" for name, item in intervals.items()}

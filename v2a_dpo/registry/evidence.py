@@ -17,18 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.evaluation.evaluated_file import EvaluatedFile
 from v2a_dpo.evaluation.folder import EvaluationFolder
-from v2a_dpo.evaluation.metrics import Comparison, EvaluatedClips
-from v2a_dpo.evaluation.per_clip import PER_CLIP_SCHEMA
+from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.evaluation.sampling import SETTINGS as SAMPLING
-from v2a_dpo.evaluation.systems import load_features
+from v2a_dpo.evaluation.systems import SystemClips
 from v2a_dpo.registry.lineage import Lineage
 from v2a_dpo.registry.versions import Registry, StoredVersion, open_registry
 from v2a_dpo.tracking.failures import failures_reported
@@ -51,7 +45,7 @@ class Evidence:
     role: str
     comparison: Comparison
     summary: dict[str, Any]
-    evaluated: EvaluatedFile
+    evaluated: SystemClips
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -63,30 +57,11 @@ class Evidence:
 
     @property
     def failed(self) -> frozenset[str]:
-        """The clips on which this version alone made no usable sound in its evaluation."""
+        """The clips on which this version made no usable sound in its evaluation, although another system did."""
         return frozenset(self.summary["failed"][self.role])
 
 
-def evaluated_in(evaluation: str, role: str) -> EvaluatedFile:
-    """The evaluated clips of the system `role` (`base` or `aligned`) in an evaluation folder."""
-    folder = EvaluationFolder(evaluation)
-    table = folder.per_clip()
-    table = table.filter(pc.equal(table.column("system"), role))
-    clip_ids: list[str] = table.column("clip_id").to_pylist()
-    names = [name for name in PER_CLIP_SCHEMA.arrow.names if name not in ("clip_id", "system")]
-    values = {name: table.column(name).cast(pa.float64()).to_numpy() for name in names}
-    system = load_features(folder.features(role)).select(clip_ids).columns
-    real = load_features(folder.features("reference")).select(clip_ids).columns
-    clips = EvaluatedClips(
-        clip_ids,
-        {name: np.asarray(column, dtype=np.float64) for name, column in values.items()},
-        system["passt_embedding"],
-        system["panns_logits"],
-    )
-    return EvaluatedFile(clips, real["passt_embedding"])
-
-
-def log_evidence(run: TrackedRun, role: str, texts: Mapping[str, str], evaluated: EvaluatedFile) -> None:
+def log_evidence(run: TrackedRun, role: str, texts: Mapping[str, str], evaluated: SystemClips) -> None:
     """Keeps `texts` (file name -> content) and the evaluated clips with `run` as the evidence of `role`."""
     for name, content in texts.items():
         run.log_text(content, f"{FOLDER}/{role}/{name}")
@@ -113,7 +88,7 @@ def read_evidence(registry: Registry, version: StoredVersion) -> Evidence:
             version.role,
             EvaluationFolder(str(folder)).comparison(),
             EvaluationFolder(str(folder)).summary(),
-            EvaluatedFile.load(folder / CLIPS_FILE),
+            SystemClips.load(folder / CLIPS_FILE),
         )
 
 

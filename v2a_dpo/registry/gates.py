@@ -1,7 +1,4 @@
-"""Whether a model may be released: the rules of `params.yaml` applied to paired differences, with a reason for each.
-
-In a `Comparison`, the candidate is `aligned`, and what it would replace (the base or the champion) is `base`.
-"""
+"""Whether a model may be released: the rules of `params.yaml` applied to paired differences, with a reason for each."""
 
 from __future__ import annotations
 
@@ -102,27 +99,33 @@ def shown_bootstrap(bootstrap: BootstrapSettings) -> str:
     )
 
 
-def decide(gates: GatesConfig, comparison: Comparison, *, reference: str, least: BootstrapSettings) -> GateDecision:
-    """The decision about the candidate in `comparison` against what is called `reference` there.
+def decide(
+    gates: GatesConfig, comparison: Comparison, *, candidate: str, reference: str, least: BootstrapSettings
+) -> GateDecision:
+    """The decision about the system `candidate` of `comparison` against its reference system, called `reference` there.
 
     The comparison's intervals must be of the confidence of `least` and of as many resamples, or more.
 
     A metric that must improve needs its whole interval on the better side of zero. One that must not worsen needs the
     worse end of its interval within the tolerance: an interval of too few clips is a failure, not a pass.
     """
-    return GateDecision(reference, comparison.clips, tuple(_outcomes(gates, comparison, least)), comparison.bootstrap)
+    outcomes = tuple(_outcomes(gates, comparison, candidate, least))
+    return GateDecision(reference, comparison.clips, outcomes, comparison.bootstrap)
 
 
-def _outcomes(gates: GatesConfig, comparison: Comparison, least: BootstrapSettings) -> Iterator[RuleOutcome]:
+def _outcomes(
+    gates: GatesConfig, comparison: Comparison, candidate: str, least: BootstrapSettings
+) -> Iterator[RuleOutcome]:
     enough = comparison.clips >= gates.min_clips
     yield RuleOutcome("clips", f"at least {gates.min_clips}", enough, f"{comparison.clips} were compared")
     yield _intervals_made(comparison.bootstrap, least)
-    yield _failures(gates, comparison)
+    yield _failures(gates, comparison, candidate)
     for key in gates.must_improve:
-        yield _judged(gates, comparison, _METRICS[key], "must improve", tolerance=None)
+        yield _judged(gates, comparison, candidate, _METRICS[key], "must improve", tolerance=None)
     for key, tolerance in gates.must_not_worsen.items():
         shown = tolerance if isinstance(tolerance, str) else f"{tolerance:g} {_METRICS[key].unit}".strip()
-        yield _judged(gates, comparison, _METRICS[key], f"must not worsen by more than {shown}", tolerance=tolerance)
+        demand = f"must not worsen by more than {shown}"
+        yield _judged(gates, comparison, candidate, _METRICS[key], demand, tolerance=tolerance)
 
 
 def _intervals_made(made: BootstrapSettings, least: BootstrapSettings) -> RuleOutcome:
@@ -134,22 +137,28 @@ def _intervals_made(made: BootstrapSettings, least: BootstrapSettings) -> RuleOu
     return RuleOutcome("intervals", f"at least {shown_bootstrap(least)}", enough, f"they are {shown_bootstrap(made)}")
 
 
-def _failures(gates: GatesConfig, comparison: Comparison) -> RuleOutcome:
+def _failures(gates: GatesConfig, comparison: Comparison, candidate: str) -> RuleOutcome:
     """Both shares are of the clips that one system or both made sound for."""
-    reference, candidate = comparison.failed["base"], comparison.failed["aligned"]
-    tried = comparison.clips + reference + candidate
+    theirs, ours = comparison.failed[comparison.reference], comparison.failed[candidate]
+    tried = comparison.clips + theirs + ours
     return RuleOutcome(
         "failed clips",
         f"at most {100 * gates.max_more_failures:g}% more than the reference",
-        candidate - reference <= gates.max_more_failures * tried,
-        f"{candidate} of {tried} against {reference}",
+        ours - theirs <= gates.max_more_failures * tried,
+        f"{ours} of {tried} against {theirs}",
     )
 
 
 def _judged(
-    gates: GatesConfig, comparison: Comparison, metric: Metric, demand: str, *, tolerance: str | float | None
+    gates: GatesConfig,
+    comparison: Comparison,
+    candidate: str,
+    metric: Metric,
+    demand: str,
+    *,
+    tolerance: str | float | None,
 ) -> RuleOutcome:
-    change = comparison.differences.get(metric.key)
+    change = comparison.differences[candidate].get(metric.key)
     if change is None:
         return RuleOutcome(metric.key, demand, False, "the evaluation did not measure it")
     if comparison.counts[metric.key] < gates.min_clips:
@@ -159,7 +168,7 @@ def _judged(
     least_gain = min(sign * change.low, sign * change.high)
     if tolerance is None:
         return RuleOutcome(metric.key, demand, least_gain > 0, _numbers(change, metric))
-    reference = comparison.intervals["base"][metric.key].value
+    reference = comparison.systems[comparison.reference][metric.key].value
     allowed = abs(reference) * float(tolerance[:-1]) / 100 if isinstance(tolerance, str) else tolerance
     reason = f"{_numbers(change, metric)}; {allowed:.4g} is tolerated"
     return RuleOutcome(metric.key, demand, least_gain >= -allowed, reason)

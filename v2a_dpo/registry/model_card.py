@@ -88,14 +88,16 @@ def _method(params: Params, role: str) -> str:
 
 def _metrics(comparison: Comparison, summary: Mapping[str, Any], role: str) -> str:
     sampling = summary["sampling"]
-    lines = ["| metric | value | against the base |", "| --- | --- | --- |"]
+    lines = [f"| metric | value | against the {comparison.reference} |", "| --- | --- | --- |"]
     for metric in METRICS:
-        if metric.key not in comparison.differences:
+        if metric.key not in comparison.systems[role]:
             continue
-        own, change = comparison.intervals[role][metric.key], comparison.differences[metric.key]
+        own, against = comparison.systems[role][metric.key], ""
         value = f"{own.value:.{metric.decimals}f} [{own.low:.{metric.decimals}f}, {own.high:.{metric.decimals}f}]"
-        shown = [f"{number:+.{metric.decimals}f}" for number in (change.value, change.low, change.high)]
-        against = f"{shown[0]} [{shown[1]}, {shown[2]}] {verdict(metric, change)}" if role == "aligned" else ""
+        if role in comparison.differences:
+            change = comparison.differences[role][metric.key]
+            shown = [f"{number:+.{metric.decimals}f}" for number in (change.value, change.low, change.high)]
+            against = f"{shown[0]} [{shown[1]}, {shown[2]}] {verdict(metric, change)}"
         lines.append(f"| {metric.title} {'↑' if metric.higher_is_better else '↓'} | {value} | {against} |")
     return "\n".join(
         [
@@ -118,13 +120,12 @@ def _limits(params: Params, comparison: Comparison, summary: Mapping[str, Any], 
         limits.append("A procedural world with small networks: on real footage it makes noise of the right length.")
     if summary.get("rater") == "simulated rater":
         limits.append("Ratings come from a simulated rater, not from people.")
-    if role == "aligned":
-        limits += [f"{title} is worse than the base's." for title in _worse(comparison)]
+    limits += [f"{title} is worse than the {comparison.reference}'s." for title in _worse(comparison, role)]
     return "\n".join(f"- {limit}" for limit in limits)
 
 
-def _worse(comparison: Comparison) -> Sequence[str]:
-    changes = comparison.differences
+def _worse(comparison: Comparison, role: str) -> Sequence[str]:
+    changes = comparison.differences.get(role, {})
     return [item.title for item in METRICS if item.key in changes and verdict(item, changes[item.key]) == "worse"]
 
 

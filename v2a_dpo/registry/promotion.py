@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference
-from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare_evaluated
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare
 from v2a_dpo.registry.evidence import Evidence, read_evidence
 from v2a_dpo.registry.gates import GateDecision, both, decide, refusal, shown_bootstrap
 from v2a_dpo.registry.ledger import CHAMPION, Entry, Ledger, champions, check_reason
@@ -62,7 +62,7 @@ def promote_version(
     if champion == version.version:
         ledger.settle()
         return Promotion(registry.name, version.version, True, champion, None, None)
-    decision, comparison = _judge(params, registry, version, champions(entries))
+    decision, changes = _judge(params, registry, version, champions(entries))
     if not decision.passed and not override:
         registry.set_tags(version.version, {REFUSED_TAG: "; ".join(decision.failures)[:2000]})
         return Promotion(registry.name, version.version, False, champion, decision, None)
@@ -74,7 +74,7 @@ def promote_version(
         reference=decision.reference,
         override=not decision.passed,
         failures=tuple(decision.failures),
-        metrics={key: _shown(change) for key, change in comparison.differences.items()} if comparison else {},
+        metrics={key: _shown(change) for key, change in changes.items()},
         intervals=shown_bootstrap(decision.bootstrap) if decision.bootstrap else "",
     )
     written = ledger.append(entry, after=len(entries))
@@ -100,56 +100,59 @@ def rollback(params: Params, *, reason: str) -> Entry:
 
 def _judge(
     params: Params, registry: Registry, version: StoredVersion, earlier: Sequence[str]
-) -> tuple[GateDecision, Comparison | None]:
-    """The gates' decision about `version`, and the comparison with the champion, None where there can be none.
+) -> tuple[GateDecision, Mapping[str, Difference]]:
+    """The gates' decision about `version`, and its differences to the champion by metric, none without a comparison.
 
     `earlier` are the champions that a rollback can return to, the first one first. The rules must hold against the
     first one too: the small losses that each promotion may bring would add up otherwise.
     """
     if not earlier and version.role == "base":
         reason = "this is the base itself, and there is no champion yet"
-        return refusal("nothing", "reference", "must exist", reason), None
+        return refusal("nothing", "reference", "must exist", reason), {}
     candidate = read_evidence(registry, version)
     if not earlier:
-        least = BootstrapSettings.of(params)
-        return decide(params.gates, candidate.comparison, reference="its base", least=least), candidate.comparison
+        return _decide(params, candidate.comparison, version.role, "its base")
     champion, first = earlier[-1], earlier[0]
-    decision, comparison = _against(params, registry, candidate, champion, f"champion version {champion}")
+    decision, changes = _against(params, registry, candidate, champion, f"champion version {champion}")
     if first not in (champion, version.version):
         reference = f"the first champion, version {first}"
         decision = both(decision, _against(params, registry, candidate, first, reference)[0])
-    return decision, comparison
+    return decision, changes
+
+
+def _decide(
+    params: Params, comparison: Comparison, candidate: str, reference: str
+) -> tuple[GateDecision, Mapping[str, Difference]]:
+    """The decision about the system `candidate` of `comparison`, and its differences by metric."""
+    least = BootstrapSettings.of(params)
+    decision = decide(params.gates, comparison, candidate=candidate, reference=reference, least=least)
+    return decision, comparison.differences[candidate]
 
 
 def _against(
     params: Params, registry: Registry, candidate: Evidence, version: str, reference: str
-) -> tuple[GateDecision, Comparison | None]:
+) -> tuple[GateDecision, Mapping[str, Difference]]:
     """The decision about `candidate` against `version`, called `reference`, on the test clips that both made sound
-    for."""
+    for, and the differences by metric."""
     remedy = f"evaluate version {version} like this one and register it again, or override with a reason"
     try:
         champion = read_evidence(registry, registry.version(version))
     except UserError as error:
-        return refusal(reference, "evaluation", "must be there", f"{error.what} {remedy}"), None
-    ours, theirs = candidate.evaluated.clips.clip_ids, champion.evaluated.clips.clip_ids
-    evaluated = frozenset(ours)
-    common = [clip_id for clip_id in theirs if clip_id in evaluated]
+        return refusal(reference, "evaluation", "must be there", f"{error.what} {remedy}"), {}
+    ours, theirs = frozenset(candidate.evaluated.clip_ids), champion.evaluated.clip_ids
+    common = [clip_id for clip_id in theirs if clip_id in ours]
     differences = _setting_differences(candidate, champion)
     if differences or len(common) < params.evaluate.min_paired * max(len(ours), len(theirs)):
         shared = f"{len(common)} of the champion's {len(theirs)} clips are among this one's {len(ours)}"
         reason = "; ".join([*differences, shared, remedy])
-        return refusal(reference, "evaluation", f"must be that of {reference}", reason), None
-    compared, reference_clips = candidate.evaluated.select(common), champion.evaluated.select(common)
-    comparison = compare_evaluated(
-        reference_clips.real_embedding,
-        {"base": reference_clips.clips, "aligned": compared.clips},
+        return refusal(reference, "evaluation", f"must be that of {reference}", reason), {}
+    comparison = compare(
+        {"champion": champion.evaluated.select(common), "candidate": candidate.evaluated.select(common)},
         BootstrapSettings.of(params),
-        failed={
-            "base": len(champion.failed - candidate.failed),
-            "aligned": len(candidate.failed - champion.failed),
-        },
+        reference="champion",
+        failed={"champion": champion.failed, "candidate": candidate.failed},
     )
-    return decide(params.gates, comparison, reference=reference, least=BootstrapSettings.of(params)), comparison
+    return _decide(params, comparison, "candidate", reference)
 
 
 def _setting_differences(candidate: Evidence, champion: Evidence) -> list[str]:

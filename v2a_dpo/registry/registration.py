@@ -12,9 +12,10 @@ from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import local_copy
 from v2a_dpo.artifacts.location import read_bytes
 from v2a_dpo.config import Params
+from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.description import VersionDescription, describe_version
-from v2a_dpo.registry.evidence import EVIDENCE_TAG, evaluated_in, log_evidence
+from v2a_dpo.registry.evidence import EVIDENCE_TAG, log_evidence
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.registry.lineage import Lineage, trace
 from v2a_dpo.registry.stage_records import LoopArtifacts, StageRecord, stage_records
@@ -91,7 +92,7 @@ def register_loop(
                 live = {} if training is None else {"align": training}
                 _log_loop(tracking, registry, params, loop, run, models=models, records=records, page=page, live=live)
                 for role, description in descriptions.items():
-                    log_evidence(run, role, description.texts, evaluated_in(artifacts.evaluation, role))
+                    log_evidence(run, role, description.texts, EvaluationFolder(artifacts.evaluation).evaluated(role))
         progress("Logged the loop", 1, 2)
         versions = _register_models(registry, run, params, models, descriptions=descriptions)
         runs = tracking.children(run)
@@ -160,7 +161,7 @@ def _log_record(run: TrackedRun, record: StageRecord) -> None:
 
 def _of_models(points: Sequence[MetricPoint], ids: Mapping[str, str]) -> list[MetricPoint]:
     """The metrics tied to the model they belong to: `base/...` to the base, all others to the aligned one."""
-    return [replace(point, model_id=ids["base" if point.key.startswith("base/") else "aligned"]) for point in points]
+    return [replace(point, model_id=ids.get(point.key.partition("/")[0], ids["aligned"])) for point in points]
 
 
 def _register_models(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.json_files import read_json
 from v2a_dpo.artifacts.location import exists, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST
+from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.folder import CURVE, EvaluationFolder
+from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.tracking.run import DataInput
 from v2a_dpo.tracking.source import dvc_hashes
 from v2a_dpo.tracking.values import MetricPoint, curve, numbers
@@ -84,7 +86,7 @@ def stage_records(loop: LoopArtifacts) -> dict[str, StageRecord]:
         records["align"].files |= files
     folder = EvaluationFolder(loop.evaluation)
     data, manifests = _data(loop.evaluation_data, "evaluation")
-    records["evaluate"] = StageRecord(list(interval_points(folder.metrics())), data, manifests | folder.texts())
+    records["evaluate"] = StageRecord(list(interval_points(folder.comparison())), data, manifests | folder.texts())
     if loop.guidance is not None:
         records["guidance"] = StageRecord(files={CURVE: _read_text(join(loop.guidance, CURVE))})
     return records
@@ -113,13 +115,22 @@ def _data_records(folders: Sequence[str]) -> dict[str, StageRecord]:
     return records
 
 
-def interval_points(metrics: Mapping[str, Any]) -> Iterator[MetricPoint]:
-    """Metrics with intervals: `base/ib_score`, `base/ib_score_low`, `base/ib_score_high` and so on; levels:
-    `base/rms`."""
-    yield from numbers(metrics.get("levels", {}))
-    for point in numbers({key: value for key, value in metrics.items() if key != "levels"}):
-        path, _, part = point.key.rpartition("/")
-        yield MetricPoint(path if part == "value" else f"{path}_{part}".lstrip("_"), point.value)
+def interval_points(comparison: Comparison) -> Iterator[MetricPoint]:
+    """A comparison as metrics by system: `base/ib_score`, `base/ib_score_low`, `base/ib_score_high` and so on,
+    `aligned/difference/ib_score`, `aligned/win_rate`; levels: `base/rms`."""
+    yield from numbers({"clips": comparison.clips, "counts": comparison.counts})
+    yield from numbers({"failed": comparison.failed, "bootstrap": asdict(comparison.bootstrap)})
+    yield from numbers(comparison.levels)
+    for system, metrics in comparison.systems.items():
+        intervals: dict[str, Interval] = {f"{system}/{key}": item for key, item in metrics.items()}
+        changes = comparison.differences.get(system, {})
+        intervals |= {f"{system}/difference/{key}": item for key, item in changes.items()}
+        if system in comparison.win_rate:
+            intervals[f"{system}/win_rate"] = comparison.win_rate[system]
+        for name, item in intervals.items():
+            content = asdict(item)
+            yield MetricPoint(name, content.pop("value"))
+            yield from (MetricPoint(f"{name}_{part}", number) for part, number in content.items())
 
 
 def _audioscore(uri: str) -> StageRecord:

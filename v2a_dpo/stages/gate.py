@@ -17,7 +17,8 @@ def gate(params: Params, *, evaluation: str, output: str, progress: Progress = s
     with a reason for each rule to the file `output`. A model that does not pass is a result, not an error.
     """
     comparison = EvaluationFolder(evaluation).comparison()
-    decision = decide(params.gates, comparison, reference="base", least=BootstrapSettings.of(params))
+    least = BootstrapSettings.of(params)
+    decision = decide(params.gates, comparison, candidate="aligned", reference=comparison.reference, least=least)
     write_json(output, decision.to_dict())
     progress("Deciding", 1, 1)
     return decision

@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import Params
-from v2a_dpo.evaluation.folder import EvaluationFolder, write_curve
+from v2a_dpo.evaluation.folder import REAL, EvaluationFolder, write_curve
 from v2a_dpo.evaluation.inputs import EvaluationInputs, Rater
-from v2a_dpo.evaluation.metrics import SYSTEMS, BootstrapSettings, Comparison, compare
+from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare, evaluated_clips
 from v2a_dpo.evaluation.systems import SystemClips, load_features
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.generate import generate
@@ -47,18 +46,16 @@ def guidance(
     audio's features come from the folder `evaluation`. `events` lets the simulated rater of the tiny profile judge.
     Candidates and scores are kept in `output` and found there by the next run. Returns where the curve is.
     """
-    rater = (
-        Rater("simulated rater", simulated_rater(events), file_checksum(events), simulated_rater) if events else None
-    )
+    rater = Rater.of("simulated rater", simulated_rater, events)
     inputs = EvaluationInputs(params, clips=clips, scorers=scorers, rater=rater, progress=progress)
-    real = load_features(EvaluationFolder(evaluation).features("reference"))
+    real = load_features(EvaluationFolder(evaluation).features(REAL))
     shards = Dataset.open(conditions, "conditions").shards
     limit = max(1, math.ceil(params.evaluate.curve_clips / max(1, len(shards))))
     settings = replace(BootstrapSettings.of(params), resamples=_CURVE_RESAMPLES, fd_resamples=_CURVE_RESAMPLES // 5)
     records: list[dict[str, Any]] = []
     for scale in params.evaluate.guidance_curve:
         systems = {}
-        for name, model in zip(SYSTEMS, (base, aligned), strict=True):
+        for name, model in (("base", base), ("aligned", aligned)):
             folder = join(output, f"{name}-{scale:g}")
             candidates, scores = join(folder, "candidates"), join(folder, "scores")
             generate(
@@ -83,12 +80,13 @@ def _compared(
     tried = {clip_id for system in systems.values() for clip_id in system.clip_ids}
     expected = [clip_id for clip_id in inputs.clip_ids if clip_id in tried]
     paired = inputs.pair(real, systems, expected).clip_ids
-    return compare(real.select(paired), {name: system.select(paired) for name, system in systems.items()}, settings)
+    evaluated = {name: evaluated_clips(real.select(paired), system.select(paired)) for name, system in systems.items()}
+    return compare(evaluated, settings, reference="base")
 
 
 def _records(scale: float, comparison: Comparison) -> list[dict[str, Any]]:
     records = []
-    for name, intervals in comparison.intervals.items():
+    for name, intervals in comparison.systems.items():
         record: dict[str, Any] = {"guidance_scale": scale, "system": name, "clips": comparison.clips}
         for key, interval in intervals.items():
             record |= {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}

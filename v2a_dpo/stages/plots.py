@@ -38,14 +38,15 @@ def plots(
     _write(join(output, "audioscore.csv"), AUDIOSCORE, rows)
     points = read_curve(guidance)
     names = [name for name in points[0] if name not in {GUIDANCE_KEY, "system", "clips"}] if points else []
-    columns = [GUIDANCE_KEY, *(f"{system}_{name}" for name in names for system in ("base", "aligned"))]
+    systems = dict.fromkeys(point["system"] for point in points)
+    columns = [GUIDANCE_KEY, *(f"{system}_{name}" for name in names for system in systems)]
     _write(join(output, "guidance.csv"), columns, _wide(points, names))
     progress("Tables of the curves", 1, 1)
     return f"Tables of the curves are in {PurePosixPath(output)}"
 
 
 def _wide(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per guidance scale, both systems side by side."""
+    """One row per guidance scale, the systems side by side."""
     rows: dict[float, dict[str, Any]] = {}
     for point in points:
         row = rows.setdefault(point[GUIDANCE_KEY], {GUIDANCE_KEY: point[GUIDANCE_KEY]})

@@ -1,7 +1,7 @@
 """Charts as small inline SVG: they follow the page's colours and scale with it, and need no script.
 
-Every chart is 360 units wide, so that its text is readable on a phone; colours come from the page's classes `base`,
-`aligned`, `reference`, `first`, `second`.
+Every chart is 360 units wide, so that its text is readable on a phone; colours come from the page's classes
+`track-0` to `track-3` (real audio, then the systems), `first`, `second`, `third`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gallery: held-out clips with one silent video and three soundtracks, all inside the page."""
+"""The gallery: held-out clips with one silent video and a soundtrack per system, all inside the page."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from v2a_dpo.evaluation.tables import system_title
 from v2a_dpo.media.audio import encode_flac
 from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.media.h264 import H264Pictures
 from v2a_dpo.media.spectrogram_figure import Panel, spectrogram_figure
 from v2a_dpo.media.video import read_frames
 
-TRACK_TITLES = {"reference": "Real", "base": "Base", "aligned": "Aligned"}
 _MAX_SIDE = 360
 _MAX_RATE = 25.0
 
@@ -34,14 +34,14 @@ class Track:
 
 @dataclass(frozen=True)
 class GalleryClip:
-    """What one card shows: media as data URIs, the spectrograms as SVG, numbers as (name, base, aligned)."""
+    """One card: media as data URIs, real audio first, the spectrograms as SVG, numbers as (title, one per system)."""
 
     clip_id: str
     prompt: str
     video: str
     tracks: Mapping[str, str]
     spectrograms: str
-    numbers: Sequence[tuple[str, str, str]]
+    numbers: Sequence[tuple[str, Sequence[str]]]
 
 
 def choose_clips(change_N: NDArray[np.floating], *, count: int) -> list[int]:
@@ -72,7 +72,10 @@ def preview_mp4(path: str, *, start_s: float, duration_s: float, width: int, hei
 
 def clip_figure(tracks: Mapping[str, Track], *, clip_id: str, event_times_s: Sequence[float]) -> str:
     """The spectrograms of a clip's tracks, real audio first, as SVG."""
-    panels = [Panel(TRACK_TITLES[name], name, track.audio, track.sample_rate) for name, track in tracks.items()]
+    panels = [
+        Panel(system_title(name), f"track-{place}", track.audio, track.sample_rate)
+        for place, (name, track) in enumerate(tracks.items())
+    ]
     events = f" with {len(event_times_s)} event marks" if event_times_s else ""
     titles = ", ".join(panel.title.lower() for panel in panels)
     return spectrogram_figure(
@@ -87,7 +90,7 @@ def gallery_clip(
     video: bytes,
     tracks: Mapping[str, Track],
     event_times_s: Sequence[float],
-    numbers: Sequence[tuple[str, str, str]],
+    numbers: Sequence[tuple[str, Sequence[str]]],
 ) -> GalleryClip:
     """The card of a clip."""
     sounds = {name: encode_flac(track.audio, track.sample_rate) for name, track in tracks.items()}

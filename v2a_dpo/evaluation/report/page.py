@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from v2a_dpo.evaluation.report.gallery import TRACK_TITLES, GalleryClip
+from v2a_dpo.evaluation.report.gallery import GalleryClip
+from v2a_dpo.evaluation.tables import system_title
 
 
 @dataclass(frozen=True)
@@ -43,4 +44,5 @@ def render(page: Page) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(template).render(page=page, style=style, script=script, tracks=TRACK_TITLES)
+    environment.filters["title_of"] = system_title
+    return environment.from_string(template).render(page=page, style=style, script=script)

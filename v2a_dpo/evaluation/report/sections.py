@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2a_dpo.evaluation.metrics import METRICS, SYSTEMS, WIN_RATE, Comparison, verdict
+from v2a_dpo.evaluation.metrics import METRICS, WIN_RATE, Comparison, verdict
 from v2a_dpo.evaluation.report.charts import (
     Axes,
     Bar,
@@ -21,12 +21,13 @@ from v2a_dpo.evaluation.report.charts import (
 )
 from v2a_dpo.evaluation.report.page import ReportSection
 from v2a_dpo.evaluation.tables import (
-    SYSTEM_TITLES,
+    change_title,
     difference_table,
     level_table,
     paper_table,
     remarks,
     shown_metrics,
+    system_title,
     to_html,
 )
 
@@ -42,40 +43,38 @@ _SCORE_TITLES = {
 
 
 def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]]]:
-    """For each verdict, the titles of the metrics that have it."""
-    found: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
-    for metric in shown_metrics(comparison, rater=rater):
-        found[verdict(metric, comparison.differences[metric.key])].append(metric.title)
-    if comparison.win_rate is not None:
-        found[verdict(WIN_RATE, comparison.win_rate, no_change=0.5)].append(f"Win rate ({rater})")
-    return list(found.items())
+    """For each verdict, the titles of the metrics that have it; with several systems, each title names its system."""
+    titles: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
+    for system in comparison.others:
+        end = f" of {system}" if len(comparison.others) > 1 else ""
+        for metric in shown_metrics(comparison, rater=rater):
+            titles[verdict(metric, comparison.differences[system][metric.key])].append(f"{metric.title}{end}")
+        if system in comparison.win_rate:
+            mark = verdict(WIN_RATE, comparison.win_rate[system], no_change=0.5)
+            titles[mark].append(f"Win rate ({rater}){end}")
+    return list(titles.items())
 
 
 def result_section(comparison: Comparison, *, rater: str, differences: Mapping[str, str]) -> ReportSection:
-    """The paper's table, the paired differences, the levels, and the differences relative to the base as a forest
-    chart."""
+    """The paper's table, the levels, and for each system its paired differences to the reference system, as a table
+    and relative to the reference system as a forest chart."""
     percent = f"{100 * comparison.bootstrap.confidence:g}%"
-    besides = remarks(comparison, differences)
+    remark = remarks(comparison, differences)
     paper = paper_table(
-        comparison, caption=f"Values with {percent} bootstrap intervals over clips. {besides}", rater=rater
+        comparison, caption=f"Values with {percent} bootstrap intervals over clips. {remark}", rater=rater
     )
-    change = difference_table(
-        comparison, caption=f"Aligned minus base on the same clips, with {percent} intervals. {besides}", rater=rater
-    )
-    levels = level_table(
-        comparison, caption=f"Levels: means over the clips; a level is neither better nor worse. {besides}"
-    )
-    bars = []
-    for metric in shown_metrics(comparison, rater=rater):
-        found, base = comparison.differences[metric.key], comparison.intervals["base"][metric.key].value
-        if base == 0:
-            continue
-        scale = (100 if metric.higher_is_better else -100) / abs(base)
-        low, high = sorted((scale * found.low, scale * found.high))
-        bars.append(
-            Bar(metric.title.replace(f" ({rater})", ""), scale * found.value, low, high, verdict(metric, found))
+    changes = [
+        difference_table(
+            comparison,
+            system,
+            caption=f"{change_title(comparison, system)} on the same clips, with {percent} intervals. {remark}",
+            rater=rater,
         )
-    forest = forest_chart(bars, title="Improvement over the base model", x_label="% of the base value; right is better")
+        for system in comparison.others
+    ]
+    levels = level_table(
+        comparison, caption=f"Levels: means over the clips; a level is neither better nor worse. {remark}"
+    )
     return ReportSection(
         "result",
         "Result",
@@ -83,21 +82,39 @@ def result_section(comparison: Comparison, *, rater: str, differences: Mapping[s
         "everything else is no clear difference, whichever way it points.",
         [
             f'<div class="scroll" tabindex="0">{to_html(paper)}</div>',
-            f'<div class="scroll">{to_html(change, css_class="reflow")}</div>',
+            *(f'<div class="scroll">{to_html(change, css_class="reflow")}</div>' for change in changes),
             f'<div class="scroll" tabindex="0">{to_html(levels)}</div>',
-            f'<div class="forest">{forest}</div>',
+            *(f'<div class="forest">{_forest(comparison, system, rater)}</div>' for system in comparison.others),
         ],
         wide=True,
     )
 
 
-def figure_section(figure: str, *, clip_id: str, marks: bool) -> ReportSection:
+def _forest(comparison: Comparison, system: str, rater: str) -> str:
+    bars = []
+    for metric in shown_metrics(comparison, rater=rater):
+        change = comparison.differences[system][metric.key]
+        value = comparison.systems[comparison.reference][metric.key].value
+        if value == 0:
+            continue
+        scale = (100 if metric.higher_is_better else -100) / abs(value)
+        low, high = sorted((scale * change.low, scale * change.high))
+        title = metric.title.replace(f" ({rater})", "")
+        bars.append(Bar(title, scale * change.value, low, high, verdict(metric, change)))
+    return forest_chart(
+        bars,
+        title=f"Improvement of {system} over {comparison.reference}",
+        x_label=f"% of the value of {comparison.reference}; right is better",
+    )
+
+
+def figure_section(figure: str, *, clip_id: str, systems: Sequence[str], marks: bool) -> ReportSection:
     """The spectrogram figure of one clip."""
     lines = "Dashed lines mark the true event times. " if marks else ""
     return ReportSection(
         "spectrograms",
         "Spectrograms",
-        f"Mel spectrograms of clip {clip_id}: real, base and aligned audio on one colour scale. {lines}"
+        f"Mel spectrograms of clip {clip_id}: audio of {', '.join(['real', *systems])} on one colour scale. {lines}"
         "It is the clip of median change, not the best one.",
         [f'<div class="panel figure">{figure}</div>'],
         wide=True,
@@ -105,14 +122,17 @@ def figure_section(figure: str, *, clip_id: str, marks: bool) -> ReportSection:
 
 
 def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, float], rater: str) -> ReportSection:
-    """Both systems' metrics over the guidance scale; `chosen` is each system's scale in the main result."""
+    """The systems' metrics over the guidance scale; `chosen` is each system's scale in the main result."""
     marks = [(scale, "main result") for scale in sorted(set(chosen.values()))]
     titles = {metric.key: metric for metric in METRICS}
     charts = []
     for key in _CURVE_METRICS:
         if key not in records[0]:
             continue
-        lines = [_curve_line([record for record in records if record["system"] == name], key, name) for name in SYSTEMS]
+        lines = [
+            _curve_line([record for record in records if record["system"] == name], key, name, f"track-{place}")
+            for place, name in enumerate(dict.fromkeys(record["system"] for record in records), start=1)
+        ]
         metric = titles[key]
         title = f"Quality ({rater})" if key == "rater_quality" else metric.title
         arrow = "higher is better" if metric.higher_is_better else "lower is better"
@@ -129,10 +149,10 @@ def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, 
     )
 
 
-def _curve_line(records: Sequence[Mapping[str, Any]], key: str, name: str) -> Series:
+def _curve_line(records: Sequence[Mapping[str, Any]], key: str, name: str, css_class: str) -> Series:
     points = [(record["guidance_scale"], record[key]) for record in records]
     band = [(record["guidance_scale"], record[f"{key}_low"], record[f"{key}_high"]) for record in records]
-    return Series(SYSTEM_TITLES[name], name, points, band=band, dots=True)
+    return Series(system_title(name), css_class, points, band=band, dots=True)
 
 
 def audioscore_section(metrics: Mapping[str, Any]) -> ReportSection:
@@ -229,25 +249,24 @@ def pairs_section(summary: Mapping[str, Any]) -> ReportSection:
 
 
 def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, clips: int) -> ReportSection:
-    """Histograms of the candidates' scores, base against aligned; `scores` maps system -> score -> values, NaN
-    missing."""
+    """Histograms of the candidates' scores by system; `scores` maps system -> score -> values, NaN missing."""
     charts = []
     for score, title in _SCORE_TITLES.items():
-        values = {name: scores[name][score][np.isfinite(scores[name][score])] for name in SYSTEMS}
+        values = {name: columns[score][np.isfinite(columns[score])] for name, columns in scores.items()}
         together = np.concatenate(list(values.values()))
         if together.size < 2:
             continue
         edges = np.histogram_bin_edges(together, bins=int(np.clip(1.5 * np.sqrt(together.size), 6, 24)))
         histograms = [
-            Histogram(SYSTEM_TITLES[name], name, edges.tolist(), np.histogram(values[name], edges)[0].tolist())
-            for name in SYSTEMS
+            Histogram(system_title(name), f"track-{place}", edges.tolist(), np.histogram(own, edges)[0].tolist())
+            for place, (name, own) in enumerate(values.items(), start=1)
         ]
         count = min(len(found) for found in values.values())
         charts.append(histogram_chart(histograms, Axes(f"{title}, n = {count}", title, "clips")))
     return ReportSection(
         "scores",
         "Score distributions",
-        f"The five scores of the {clips} held-out clips' candidates before and after alignment. "
+        f"The five scores of the {clips} held-out clips' candidates, one histogram per system. "
         "A score that does not apply to a clip is left out, never made up.",
         charts,
     )

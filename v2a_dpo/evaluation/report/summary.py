@@ -25,11 +25,11 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         lacks = ", ".join(f"{name} {count}" for name, count in summary["missing"].items() if count)
         said.append(f"{summary['expected_clips'] - summary['clips']} test clips were left out; missing: {lacks}.")
     said += [
-        f"The {name} model alone made no usable sound for {len(clip_ids)} clips; they are not in its means."
+        f"The {name} model made no usable sound for {len(clip_ids)} clips for which another one did; no mean has them."
         for name, clip_ids in summary["failed"].items()
         if clip_ids
     ]
-    said += [f"Base and aligned differ in {TITLES[key]}: {text}." for key, text in summary["differences"].items()]
+    said += [f"The systems differ in {TITLES[key]}: {text}." for key, text in summary["differences"].items()]
     return said
 
 
