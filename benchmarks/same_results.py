@@ -6,7 +6,9 @@
 
 Compares the evaluation's metrics, every column of the pairs and the training log, without its times. Numbers must be
 equal to the last bit, and keys must stand in the same order. `--rename` takes the names that changed: of keys,
-columns and files. Exits with 0 when all is equal, 1 when something differs, 2 when something is missing.
+columns and files. A name with a dot in front is a path from the top that moved, with all below it; the order of such a
+file is not compared. `--added` takes the paths of values that only the run after has. Exits with 0 when all is equal,
+1 when something differs, 2 when something is missing.
 """
 
 from __future__ import annotations
@@ -33,14 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("before", type=Path, help="root of the run before the change")
     parser.add_argument("after", type=Path, help="root of the run after the change")
     parser.add_argument("--rename", type=_rename, nargs="+", default=[], metavar="OLD=NEW")
+    parser.add_argument("--added", nargs="+", default=[], metavar="PATH")
     parser.add_argument("--results", nargs="+", default=RESULTS, help="JSON files, JSON lines and Parquet folders")
     options = parser.parse_args(arguments)
-    renames = dict(options.rename)
+    renames = {old: new for old, new in options.rename if not old.startswith(".")}
+    moves = {old[1:]: new.removeprefix(".") for old, new in options.rename if old.startswith(".")}
     status = 0
     for result in options.results:
         try:
             before = read_values(options.before / old_path(result, renames), renames)
-            after = read_values(options.after / result)
+            after = [value for value in read_values(options.after / result) if value[0] not in options.added]
+            if (moved := [(moved_name(name, moves), text) for name, text in before]) != before:
+                before, after = sorted(moved), sorted(after)
         except (OSError, ValueError) as error:
             print(f"missing    {result}: {error}")
             status = 2
@@ -59,6 +65,14 @@ def old_path(result: str, renames: Mapping[str, str]) -> Path:
     """The path of a result in the run before the change; `renames` maps old to new names."""
     old = {new: name for name, new in renames.items()}
     return Path(*(old.get(part, part) for part in Path(result).parts))
+
+
+def moved_name(name: str, moves: Mapping[str, str]) -> str:
+    """The path of a value after the longest of `moves` (old to new path) that it lies at or below."""
+    for old in sorted(moves, key=len, reverse=True):
+        if name == old or name.startswith(f"{old}."):
+            return moves[old] + name.removeprefix(old)
+    return name
 
 
 def read_values(path: Path, renames: Mapping[str, str] | None = None) -> Values:

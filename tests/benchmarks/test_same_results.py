@@ -86,6 +86,18 @@ def test_renamed_keys_and_folders_are_followed_and_hide_no_changed_value(tmp_pat
     assert (status, lines[1]) == (1, "    reference.is.0: 0.2 -> 0.1")
 
 
+def test_values_that_moved_are_found_at_their_new_path_and_hide_no_changed_value(tmp_path, capsys):
+    before, after = make_run(tmp_path / "before"), make_run(tmp_path / "after")
+    file = after / "evaluation" / "metrics.json"
+    file.write_text(json.dumps({"new": "base", "systems": {"base": {"is": [0.1, None]}}, "counts": {"is": 12}}))
+    moves = ("--rename", ".truth=.systems.base", ".clips=.counts.is", "--added", "new")
+    assert compared(capsys, before, after, *moves)[0] == 0
+    assert compared(capsys, before, after, *moves[:-2])[0] == 1
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    status, lines = compared(capsys, before, after, *moves)
+    assert (status, lines[1]) == (1, "    systems.base.is.0: 0.1 -> 0.2")
+
+
 @pytest.mark.parametrize("damage", ["no file", "no values", "no JSON", "no shards"])
 def test_a_result_that_is_missing_or_empty_is_never_the_same(damage, tmp_path, capsys):
     before, after = make_run(tmp_path / "before"), make_run(tmp_path / "after")
