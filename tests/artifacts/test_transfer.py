@@ -82,9 +82,9 @@ def test_a_killed_upload_leaves_no_object_and_the_next_one_goes_on(
     code = (
         "import sys, time; from pathlib import Path; import v2a_dpo.artifacts.transfer as transfer\n"
         "send = transfer._content\n"
-        "def slowly(file, part):\n"
-        "    time.sleep(0 if part.number <= 2 else 60)\n"
-        "    return send(file, part)\n"
+        "def slowly(file, number, step):\n"
+        "    time.sleep(0 if number <= 2 else 60)\n"
+        "    return send(file, number, step)\n"
         "transfer._content = slowly\n"
         f"transfer.send_file(Path(sys.argv[1]), sys.argv[2], part_bytes={STEP})"
     )

@@ -1,4 +1,4 @@
-"""Fingerprints: short digests that say whether something was made from the same things in the same way."""
+"""Fingerprints: short digests that are equal for what was made from the same things in the same way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def checksum(content: bytes | memoryview) -> str:
 
 
 def file_checksum(uri: str | Path) -> str:
-    """The SHA-256 of the file at `uri`, read in blocks of 1 MiB."""
+    """The SHA-256 of the file at `uri` in hexadecimal, read in blocks."""
     digest = hashlib.sha256()
     with open_input(uri) as file:
         while block := file.read(1 << 20):
@@ -60,8 +60,7 @@ def folder_fingerprint(uri: str | Path) -> str:
 
 
 def content_probe(uri: str | Path) -> str:
-    """A digest of a media file's size and of its first and last 64 KiB: tells files apart without reading them
-    whole."""
+    """A digest of a media file's size and of its first and last 64 KiB: distinguishes files without reading all."""
     with open_input(uri) as file:
         size = file.seek(0, SEEK_END)
         file.seek(0)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,13 +39,15 @@ def new_folder(uri: str | Path) -> Iterator[Path]:
 
     A local `uri` appears by one rename: a reader finds the old folder, the new one or, between the two renames, none,
     never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written,
-    or when what is there holds anything but JSON, array and checksum files: nobody's other files are deleted.
+    or when what is there holds anything but JSON, array and checksum files: other files are never deleted.
     """
     with reported("written", uri):
         if is_remote(uri):
             with TemporaryDirectory() as temporary:
-                yield Path(temporary)
-                _upload(Path(temporary), uri)
+                folder = Path(temporary)
+                yield folder
+                for file in sorted(folder.iterdir(), key=lambda item: (item.name == _LAST, item.name)):
+                    send_file(file, join(uri, file.name))
         else:
             target = local_path(uri)
             _check_replaceable(target)
@@ -57,17 +59,14 @@ def _check_replaceable(target: Path) -> None:
     """Refuses to replace what is no folder of ours: the user may have mistyped the path."""
     if not target.exists():
         return
-    foreign = [target] if not target.is_dir() else [item for item in target.iterdir() if not _is_ours(item)]
+    items = list(target.iterdir()) if target.is_dir() else [target]
+    foreign = [item for item in items if item == target or not item.is_file() or item.suffix not in _SUFFIXES]
     if foreign:
         raise UserError(
             f"This is not a folder that may be replaced: it holds {min(foreign).name}.",
             where=str(target),
             remedy="Choose another output folder.",
         )
-
-
-def _is_ours(item: Path) -> bool:
-    return item.is_file() and item.suffix in _SUFFIXES
 
 
 @contextmanager
@@ -78,8 +77,9 @@ def _renamed(target: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        for file in partial.iterdir():
-            _flush(file)
+        for path in partial.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         if target.exists():
             # Named as a partial too, so that a kill right here leaves nothing that the next writer does not clear away.
             target.rename(target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial"))
@@ -88,29 +88,15 @@ def _renamed(target: Path) -> Iterator[Path]:
         remove_partial_folders(target)
 
 
-def _flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def remove_partial_folders(target: Path) -> None:
     """Deletes what killed writers of the local folder `target` left beside it."""
     for partial in target.parent.glob(f".{target.name}.*.partial"):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _upload(folder: Path, uri: str | Path) -> None:
-    for file in sorted(folder.iterdir(), key=lambda item: (item.name == _LAST, item.name)):
-        send_file(file, join(uri, file.name))
-
-
 @contextmanager
 def local_copy(uri: str | Path) -> Iterator[Path]:
-    """The files directly inside the folder `uri` in a local folder: the folder itself, or a download while the block
-    runs."""
+    """A local folder with the files directly inside `uri`: itself, or a download that lasts as long as the block."""
     if not is_remote(uri):
         yield local_path(uri)
         return
@@ -128,8 +114,7 @@ def working_folder(uri: str | Path, made_with: str, *, code: Code = NO_CODE, kee
     """The local folder that a stage fills with many files, claimed by `claim_folder`; a remote `uri` is filled from it.
 
     For a remote `uri` it is a scratch copy: what the same parameters and code made before is downloaded, what is new is
-    uploaded when the block ends without an error, JSON files last, because they say that the files beside them are
-    whole.
+    uploaded when the block ends without an error, JSON files last, because with them the files beside them are whole.
     """
     if not is_remote(uri):
         folder = local_path(uri)
@@ -138,27 +123,22 @@ def working_folder(uri: str | Path, made_with: str, *, code: Code = NO_CODE, kee
         return
     names = tree_names(uri)
     marker = join(uri, _MADE_WITH)
-    known = read_bytes(marker) if exists(marker) else None
-    if known is None and names:
-        raise UserError(
-            f"This prefix is not empty and no stage made it: it holds {names[0]}.",
-            where=str(uri),
-            remedy="Choose another output prefix, or delete this one if nobody needs it.",
-        )
+    earlier = read_bytes(marker) if exists(marker) else None
+    is_reused = _is_reusable(earlier, names, made_with, code, keep=keep, where=str(uri))
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        reused = known is not None and _is_reusable(known, made_with, code, keep=keep, where=str(uri))
-        kept = names if reused else []
+        kept = names if is_reused else []
         for name in kept:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             fetch_file(join(uri, name), folder / name)
         before = {name: (folder / name).stat().st_mtime_ns for name in kept}
         yield folder
-        write_atomically(marker, known if reused and known is not None else _marker(made_with, code))
+        if not is_reused:
+            write_atomically(marker, _marker(made_with, code))
         for name in set(names) - set(kept):
             remove(join(uri, name))
-        made = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        for name in sorted(made, key=lambda item: (item.endswith(".json"), item)):
+        outputs = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        for name in sorted(outputs, key=lambda item: (item.endswith(".json"), item)):
             if before.get(name) != (folder / name).stat().st_mtime_ns:
                 send_file(folder / name, join(uri, name))
 
@@ -167,22 +147,16 @@ def claim_folder(folder: Path, made_with: str, *, code: Code = NO_CODE, keep: bo
     """Makes the local `folder` ready for files made by `code` with the parameters digested in `made_with`.
 
     What other parameters or other code made is cleared away (with `keep` not for the code); what the same ones made
-    stays, so that a killed stage goes on. Raises UserError for a folder with files that no stage has claimed: nobody's
-    other files are deleted.
+    stays, so that a killed stage goes on. Raises UserError for a folder with files that no stage has claimed: other
+    files are never deleted.
     """
     marker = folder / _MADE_WITH
-    items = list(folder.iterdir()) if folder.is_dir() else []
-    if marker not in items and items:
-        raise UserError(
-            f"This folder is not empty and no stage made it: it holds {min(items).name}.",
-            where=str(folder),
-            remedy="Choose another output folder, or delete this one if nobody needs it.",
-        )
-    if marker in items and _is_reusable(marker.read_bytes(), made_with, code, keep=keep, where=str(folder)):
+    items = [item for item in folder.iterdir() if item != marker] if folder.is_dir() else []
+    earlier = marker.read_bytes() if marker.is_file() else None
+    if _is_reusable(earlier, [item.name for item in items], made_with, code, keep=keep, where=str(folder)):
         return
-    for item in items:
-        if item != marker:  # stays until the new one takes its place: a kill in between leaves a claimed folder
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
+    for item in items:  # the marker stays until a new one takes its place: a kill in between leaves a claimed folder
+        shutil.rmtree(item) if item.is_dir() else item.unlink()
     write_atomically(marker, _marker(made_with, code))
 
 
@@ -190,12 +164,25 @@ def _marker(made_with: str, code: Code) -> bytes:
     return json.dumps({"made_with": made_with, "code": dict(code.functions)}, indent=1, allow_nan=False).encode()
 
 
-def _is_reusable(marker: bytes, made_with: str, code: Code, *, keep: bool, where: str) -> bool:
-    """Whether the files beside this marker may stay; warns about those that only the code makes stale."""
-    known = json.loads(marker)
-    if known["made_with"] != made_with:
+def _is_reusable(
+    marker: bytes | None, names: Sequence[str], made_with: str, code: Code, *, keep: bool, where: str
+) -> bool:
+    """Whether the files `names` beside this marker may stay; warns about those that only the code makes stale.
+
+    Raises UserError when there are files without a marker.
+    """
+    if marker is None:
+        if names:
+            raise UserError(
+                f"This folder is not empty and no stage made it: it holds {min(names)}.",
+                where=where,
+                remedy="Choose another output folder, or delete this one if nobody needs it.",
+            )
         return False
-    changed = code.changed(known["code"])
+    earlier = json.loads(marker)
+    if earlier["made_with"] != made_with:
+        return False
+    changed = code.changed(earlier["code"])
     if changed and not keep:
         warn_of_other_code(where, "its files", changed)
     return keep or not changed

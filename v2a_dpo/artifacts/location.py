@@ -40,23 +40,15 @@ def filesystem(uri: str | Path) -> tuple[AbstractFileSystem, str]:
     """
     if not is_remote(uri):
         return LocalFileSystem(), str(local_path(uri))
+    options: dict[str, object] = {}
+    if _is_s3(str(uri)):  # the endpoint is the environment's, so that any S3-compatible service will do
+        options = {"config_kwargs": S3_CONFIG, "client_kwargs": {"endpoint_url": s3_endpoint()}}
     try:
-        fs, path = fsspec.core.url_to_fs(str(uri), **_storage_options(str(uri)))
+        fs, path = fsspec.core.url_to_fs(str(uri), **options)
     except (ImportError, ValueError) as error:
-        raise UserError(
-            f"Cannot open this location: {error}",
-            where=str(uri),
-            remedy="Install the `data` extra for s3:// locations.",
-        ) from error
+        remedy = "Install the `data` extra for s3:// locations."
+        raise UserError(f"Cannot open this location: {error}", where=str(uri), remedy=remedy) from error
     return fs, path
-
-
-def _storage_options(uri: str) -> dict[str, object]:
-    """S3 settings: time limits, and the endpoint from the environment, so that any S3-compatible service will do."""
-    if not _is_s3(uri):
-        return {}
-    endpoint = s3_endpoint()
-    return {"config_kwargs": S3_CONFIG, "client_kwargs": {"endpoint_url": endpoint} if endpoint else {}}
 
 
 @contextmanager
@@ -74,7 +66,7 @@ def reported(action: str, uri: str | Path) -> Iterator[None]:
 
 
 def _refusal(error: Exception, action: str, uri: str) -> UserError:
-    """The error in words: its cause and the remedy."""
+    """The UserError for what the file system raised, with its cause and the remedy."""
     cause = s3_cause(error, action, uri) if _is_s3(uri) else None
     cause = cause or local_cause(error)
     if cause is not None:
@@ -95,7 +87,7 @@ def _remote_failures(uri: str) -> tuple[type[Exception], ...]:
     """What is raised for a remote `uri`, and is no OSError."""
     if not _is_s3(uri):
         return ()
-    filesystem(uri)  # says so when the S3 packages are missing
+    filesystem(uri)  # raises UserError when the S3 packages are missing
     return s3_failures()
 
 
@@ -109,13 +101,12 @@ def require_bucket(error: FileNotFoundError, uri: str | Path) -> None:
 
 
 def _is_folder_marker(name: str) -> bool:
-    """Whether this is the empty object that S3 consoles make for a folder, so that it is there before its first
-    file."""
+    """Whether this is the empty object that S3 consoles make for a folder without files."""
     return name.endswith("/")
 
 
 def exists(uri: str | Path) -> bool:
-    """Whether there is a file or folder at `uri`. Raises UserError when the location cannot be reached."""
+    """Whether a file or folder exists at `uri`. Raises UserError when the location cannot be reached."""
     with reported("looked up", uri):
         fs, path = filesystem(uri)
         fs.invalidate_cache()
@@ -148,8 +139,7 @@ def read_bytes(uri: str | Path) -> bytes:
 
 
 def file_sizes(uri: str | Path) -> dict[str, int]:
-    """The files directly inside the folder `uri`, by name, with their sizes in bytes; empty when there is no such
-    folder.
+    """Name -> size in bytes of the files directly inside the folder `uri`; empty when there is no such folder.
 
     One listing, whatever the number of files. Raises UserError when the location cannot be reached.
     """
@@ -180,8 +170,8 @@ def tree_names(uri: str | Path) -> list[str]:
     with reported("listed", uri):
         fs, path = filesystem(uri)
         fs.invalidate_cache()
-        found = [name for name in fs.find(path) if not _is_folder_marker(name)]
-        names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name in found]
+        files = [name for name in fs.find(path) if not _is_folder_marker(name)]
+        names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name in files]
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
 
@@ -196,21 +186,50 @@ def write_atomically(uri: str | Path, content: bytes) -> None:
             fs, path = filesystem(uri)
             fs.pipe_file(path, content)
         else:
-            _write_local(local_path(uri), content)
+            with new_local_file(uri) as file:
+                file.write(content)
 
 
-def _write_local(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def new_local_file(uri: str | Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of the local `uri` when the block ends without an error, after fsync.
+
+    It grows beside its place, and nothing is left of it after an error. Raises UserError as `write_atomically` does.
+    """
+    target = local_path(uri)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except BaseException:
+        with reported("written", uri):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = partial.open("wb")
+        with file:
+            yield file
+            with reported("written", uri):
+                file.flush()
+                os.fsync(file.fileno())
+        with reported("written", uri):
+            partial.replace(target)
+    finally:
         partial.unlink(missing_ok=True)
-        raise
+
+
+def move(source: str, target: str) -> None:
+    """Moves the file or folder `source` to `target` in the same store, where nothing of these names may be.
+
+    Locally by a rename. On S3 object by object, copied there before it is deleted here: after a kill the same call
+    goes on. Raises UserError when it cannot be done.
+    """
+    with reported("moved", source):
+        if not is_remote(source):
+            local_path(target).parent.mkdir(parents=True, exist_ok=True)
+            local_path(source).rename(local_path(target))
+            return
+        (fs, path), (_, target_path) = filesystem(source), filesystem(target)
+        fs.invalidate_cache()
+        for name in fs.find(path):
+            fs.cp_file(name, target_path + name.removeprefix(path))
+            fs.rm_file(name)
+        fs.invalidate_cache()
 
 
 def remove(uri: str | Path) -> None:

@@ -41,8 +41,7 @@ class TensorType:
 
 
 def tensor_field(name: str, tensor: TensorType) -> pa.Field:
-    """A column of fixed-shape tensors; dtype and shape stand in the field's metadata, so that any reader can decode
-    it."""
+    """A column of fixed-shape tensors; dtype and shape are in its metadata, so that any reader can decode it."""
     metadata = {"dtype": tensor.dtype, "shape": json.dumps(list(tensor.shape), allow_nan=False)}
     return pa.field(name, pa.binary(tensor.num_bytes), nullable=False, metadata=metadata)
 
@@ -81,41 +80,42 @@ def _chunk_tensors(chunk: pa.Array, kind: TensorType) -> np.ndarray:
     return np.frombuffer(chunk.buffers()[1], dtype=kind.dtype, count=num_values, offset=start).reshape(shape)
 
 
-_AUDIO = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+def required(**columns: pa.DataType) -> list[pa.Field]:
+    """Columns without nulls, name = type."""
+    return [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
 
-#: One silent video segment. `probe` tells whether the file behind it changed.
+
+def optional(**columns: pa.DataType) -> list[pa.Field]:
+    """Columns that may hold nulls, name = type."""
+    return [pa.field(name, kind) for name, kind in columns.items()]
+
+
+_TEXT, _BOOL, _INT16, _INT32 = pa.string(), pa.bool_(), pa.int16(), pa.int32()
+_FLOAT32, _FLOAT64 = pa.float32(), pa.float64()
+_AUDIO = pa.struct({"bytes": pa.binary(), "path": _TEXT})
+
+#: One silent video segment. `probe` changes when the file behind it does.
 CLIPS = TableSchema(
     "clips",
     1,
     pa.schema(
         [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("video", pa.string(), nullable=False),
-            pa.field("start_s", pa.float64(), nullable=False),
-            pa.field("duration_s", pa.float64(), nullable=False),
-            pa.field("prompt", pa.string()),
-            pa.field("label", pa.string()),
-            pa.field("split", pa.string(), nullable=False),
-            pa.field("frame_rate", pa.float32(), nullable=False),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("has_audio", pa.bool_(), nullable=False),
-            pa.field("has_speech", pa.bool_(), nullable=False),
-            pa.field("probe", pa.string(), nullable=False),
+            *required(clip_id=_TEXT, video=_TEXT, start_s=_FLOAT64, duration_s=_FLOAT64),
+            *optional(prompt=_TEXT, label=_TEXT),
+            *required(split=_TEXT, frame_rate=_FLOAT32, width=_INT32, height=_INT32),
+            *required(has_audio=_BOOL, has_speech=_BOOL, probe=_TEXT),
         ]
     ),
 )
 
-#: The five raw scores of a candidate; a missing one is null and `missing` (JSON, score -> reason) says why.
+#: The five raw scores of a candidate; a missing one is null, with its reason in `missing` (JSON, score -> reason).
 SCORES = TableSchema(
     "scores",
     1,
     pa.schema(
         [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("sample", pa.int16(), nullable=False),
-            *(pa.field(score, pa.float32()) for score in SCORE_NAMES),
-            pa.field("missing", pa.string()),
+            *required(clip_id=_TEXT, sample=_INT16),
+            *optional(**dict.fromkeys(SCORE_NAMES, _FLOAT32), missing=_TEXT),
         ]
     ),
     key=("clip_id", "sample"),
@@ -125,15 +125,7 @@ SCORES = TableSchema(
 RATINGS = TableSchema(
     "ratings",
     1,
-    pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("sample", pa.int16(), nullable=False),
-            pa.field("rating", pa.string(), nullable=False),
-            pa.field("rater", pa.string(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-        ]
-    ),
+    pa.schema(required(clip_id=_TEXT, sample=_INT16, rating=_TEXT, rater=_TEXT, source=_TEXT)),
     key=("clip_id", "sample", "rater"),
 )
 
@@ -144,38 +136,21 @@ PAIRS = TableSchema(
     1,
     pa.schema(
         [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("winner", pa.int16(), nullable=False),
-            pa.field("loser", pa.int16(), nullable=False),
-            pa.field("winner_good", pa.float32()),
-            pa.field("winner_bad", pa.float32()),
-            pa.field("loser_good", pa.float32()),
-            pa.field("loser_bad", pa.float32()),
-            pa.field("complexity", pa.float32(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("phase", pa.string(), nullable=False),
+            *required(clip_id=_TEXT, winner=_INT16, loser=_INT16),
+            *optional(winner_good=_FLOAT32, winner_bad=_FLOAT32, loser_good=_FLOAT32, loser_bad=_FLOAT32),
+            *required(complexity=_FLOAT32, source=_TEXT, phase=_TEXT),
         ]
     ),
 )
 
 #: Rows that failed, with the class and the text of the error.
-QUARANTINE = TableSchema(
-    "quarantine",
-    1,
-    pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("error", pa.string(), nullable=False),
-            pa.field("message", pa.string(), nullable=False),
-        ]
-    ),
-)
+QUARANTINE = TableSchema("quarantine", 1, pa.schema(required(clip_id=_TEXT, error=_TEXT, message=_TEXT)))
 
 
 def conditions_schema(tensors: Mapping[str, TensorType]) -> TableSchema:
     """The schema of cached raw conditions: one tensor column for each name."""
     fields = [tensor_field(name, kind) for name, kind in tensors.items()]
-    return TableSchema("conditions", 1, pa.schema([pa.field("clip_id", pa.string(), nullable=False), *fields]))
+    return TableSchema("conditions", 1, pa.schema([*required(clip_id=_TEXT), *fields]))
 
 
 def candidates_schema(latent: TensorType) -> TableSchema:
@@ -185,15 +160,10 @@ def candidates_schema(latent: TensorType) -> TableSchema:
         2,
         pa.schema(
             [
-                pa.field("clip_id", pa.string(), nullable=False),
-                pa.field("sample", pa.int16(), nullable=False),
-                pa.field("seed", pa.int64(), nullable=False),
-                pa.field("steps", pa.int16(), nullable=False),
-                pa.field("guidance_scale", pa.float32(), nullable=False),
-                pa.field("use_text", pa.bool_(), nullable=False),
-                pa.field("sample_rate", pa.int32(), nullable=False),
+                *required(clip_id=_TEXT, sample=_INT16, seed=pa.int64(), steps=_INT16, guidance_scale=_FLOAT32),
+                *required(use_text=_BOOL, sample_rate=_INT32),
                 tensor_field("latent", latent),
-                pa.field("audio", _AUDIO, nullable=False),
+                *required(audio=_AUDIO),
             ]
         ),
         key=("clip_id", "sample"),

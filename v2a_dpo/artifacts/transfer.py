@@ -2,16 +2,15 @@
 
 An object appears when its last part is there, or not at all. Every part is sent with its SHA-256, which S3 checks; a
 download is compared, part by part, with what S3 stores about the object. An upload that was killed is found by the next
-one of the same file and continued; a lifecycle rule on the bucket should delete what nobody continues.
+one of the same file and continued; a lifecycle rule on the bucket should delete what nobody continues. boto3's own
+transfers begin anew after a stop and do not compare what was downloaded in parts.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,6 @@ _MAX_PARTS = 10_000
 _AT_ONCE = 8
 #: In an object's metadata: the size of its parts, without which what S3 stores about them cannot be compared.
 _PART_BYTES_KEY = "part-bytes"
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A piece of a file, and its digests."""
-
-    number: int
-    start: int
-    num_bytes: int
-    sha256: bytes
-    md5: bytes
 
 
 def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
@@ -52,18 +40,19 @@ def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
         client, place = s3_client(max_pool_connections=_AT_ONCE), s3_place(uri)
         size = file.stat().st_size
         step = max(part_bytes, -(-size // _MAX_PARTS))
+        metadata = {_PART_BYTES_KEY: str(step)}
         if size <= step:
-            part = next(_parts(file, step))
-            client.put_object(
-                **place, Body=_content(file, part), ChecksumSHA256=_base64(part.sha256), Metadata=_metadata(step)
-            )
+            content = file.read_bytes()
+            client.put_object(**place, Body=content, ChecksumSHA256=_sha256(content), Metadata=metadata)
             return
-        if found := _interrupted(client, place, step):
+        if interrupted := _interrupted(client, place, step):
+            upload, stored = interrupted
             try:
-                return _send_parts(client, place, found[0], file, step, there=found[1])
-            except client.exceptions.NoSuchUpload:  # somebody else ended it meanwhile
+                return _send_parts(client, place, upload, file, step, stored=stored)
+            except client.exceptions.NoSuchUpload:  # another process ended it meanwhile
                 pass
-        _send_parts(client, place, _new_upload(client, place, step), file, step, there={})
+        created = client.create_multipart_upload(**place, ChecksumAlgorithm="SHA256", Metadata=metadata)
+        _send_parts(client, place, created["UploadId"], file, step, stored={})
 
 
 def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
@@ -102,25 +91,15 @@ def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
         )
 
 
-def _metadata(step: int) -> dict[str, str]:
-    return {_PART_BYTES_KEY: str(step)}
-
-
-def _new_upload(client: Any, place: dict[str, str], step: int) -> str:
-    upload: str = client.create_multipart_upload(**place, ChecksumAlgorithm="SHA256", Metadata=_metadata(step))[
-        "UploadId"
-    ]
-    return upload
-
-
 def _interrupted(client: Any, place: dict[str, str], step: int) -> tuple[str, dict[int, dict[str, Any]]] | None:
-    """The newest upload to this place that did not end, and its parts of `step` bytes by number, if there is one.
+    """The newest upload to this place that did not end, and its parts of `step` bytes by number; None when none exists.
 
-    None also where the service does not let one look for it.
+    None also where the service does not allow the search.
     """
     try:
         pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place["Bucket"], Prefix=place["Key"])
-        uploads = [item for page in pages for item in page.get("Uploads", []) if _is_ours(item, place)]
+        uploads = [item for page in pages for item in page.get("Uploads", []) if item["Key"] == place["Key"]]
+        uploads = [item for item in uploads if item.get("ChecksumAlgorithm", "SHA256") == "SHA256"]
         if not uploads:
             return None
         upload = max(uploads, key=lambda item: item["Initiated"])["UploadId"]
@@ -133,36 +112,32 @@ def _interrupted(client: Any, place: dict[str, str], step: int) -> tuple[str, di
         raise
 
 
-def _is_ours(upload: dict[str, Any], place: dict[str, str]) -> bool:
-    """Whether an upload that did not end is to this very place, and with the checksums that we send."""
-    return upload["Key"] == place["Key"] and upload.get("ChecksumAlgorithm", "SHA256") == "SHA256"
-
-
 def _send_parts(
-    client: Any, place: dict[str, str], upload: str, file: Path, step: int, *, there: dict[int, dict[str, Any]]
+    client: Any, place: dict[str, str], upload: str, file: Path, step: int, *, stored: dict[int, dict[str, Any]]
 ) -> None:
+    """Sends the parts of `file` that are not among the `stored` ones of the `upload`, and completes the object."""
     upload_of = {**place, "UploadId": upload}
 
-    def send(part: _Part) -> dict[str, Any]:
-        checksum = _base64(part.sha256)
-        stored = there.get(part.number)
-        if stored is None or not _is_stored(part, stored):
-            content = _content(file, part)
-            stored = client.upload_part(**upload_of, PartNumber=part.number, Body=content, ChecksumSHA256=checksum)
-        return {"PartNumber": part.number, "ETag": stored["ETag"], "ChecksumSHA256": checksum}
+    def send(number: int) -> dict[str, Any]:
+        content = _content(file, number, step)
+        checksum = _sha256(content)
+        part = stored.get(number)
+        if part is None or not _is_stored(content, checksum, part):
+            part = client.upload_part(**upload_of, PartNumber=number, Body=content, ChecksumSHA256=checksum)
+        return {"PartNumber": number, "ETag": part["ETag"], "ChecksumSHA256": checksum}
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        sent = list(pool.map(send, _parts(file, step)))
+        sent = list(pool.map(send, range(1, -(-file.stat().st_size // step) + 1)))
     client.complete_multipart_upload(**upload_of, MultipartUpload={"Parts": sent})
 
 
-def _is_stored(part: _Part, stored: dict[str, Any]) -> bool:
-    """Whether S3 has this very part; by SHA-256 where the service tells it, else by its ETag."""
-    if stored["Size"] != part.num_bytes:
+def _is_stored(content: bytes, checksum: str, part: dict[str, Any]) -> bool:
+    """Whether S3 has this very part; by SHA-256 where the service gives it, else by its ETag."""
+    if part["Size"] != len(content):
         return False
-    if "ChecksumSHA256" in stored:
-        return bool(stored["ChecksumSHA256"] == _base64(part.sha256))
-    return bool(stored["ETag"].strip('"') == part.md5.hex())
+    if "ChecksumSHA256" in part:
+        return bool(part["ChecksumSHA256"] == checksum)
+    return bool(part["ETag"].strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
 def _fetch_parts(client: Any, place: dict[str, str], head: dict[str, Any], partial: Path, step: int) -> None:
@@ -212,21 +187,12 @@ def _digest(file: Path, algorithm: str, step: int, *, in_parts: bool) -> bytes:
     return whole.digest()
 
 
-def _parts(file: Path, step: int) -> Iterator[_Part]:
-    """The parts of `step` bytes of a file, at least one."""
-    with file.open("rb") as content:
-        number = 1
-        while (piece := content.read(step)) or number == 1:
-            md5 = hashlib.md5(piece, usedforsecurity=False).digest()
-            yield _Part(number, (number - 1) * step, len(piece), hashlib.sha256(piece).digest(), md5)
-            number += 1
+def _content(file: Path, number: int, step: int) -> bytes:
+    """The part `number`, from 1, of the parts of `step` bytes of a file."""
+    with file.open("rb") as opened:
+        opened.seek((number - 1) * step)
+        return opened.read(step)
 
 
-def _content(file: Path, part: _Part) -> bytes:
-    with file.open("rb") as content:
-        content.seek(part.start)
-        return content.read(part.num_bytes)
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
+def _sha256(content: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()

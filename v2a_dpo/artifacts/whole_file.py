@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from v2a_dpo.artifacts.location import is_remote, local_path, reported
+from v2a_dpo.artifacts.location import is_remote, new_local_file, reported
 from v2a_dpo.artifacts.transfer import send_file
 
 
@@ -44,28 +42,15 @@ class HashedFile(io.RawIOBase):
 def whole_file(uri: str) -> Iterator[HashedFile]:
     """A file to write to, which takes the place of `uri` when the block ends without an error; else nothing is left.
 
-    Locally it grows beside its place and is renamed after fsync; for a remote `uri` it grows in the temporary folder
-    and is uploaded. Raises UserError when the disk is full or the location cannot be written.
+    For a remote `uri` it grows in the temporary folder and is uploaded. Raises UserError when the disk is full or the
+    location cannot be written.
     """
-    if is_remote(uri):
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / uri.rsplit("/", 1)[-1]
-            with file.open("wb") as opened:
-                yield HashedFile(opened, uri)
-            send_file(file, uri)
-        return
-    target = local_path(uri)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with reported("written", uri):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            opened = partial.open("wb")
-        with opened:
+    if not is_remote(uri):
+        with new_local_file(uri) as opened:
             yield HashedFile(opened, uri)
-            with reported("written", uri):
-                opened.flush()
-                os.fsync(opened.fileno())
-        with reported("written", uri):
-            partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        return
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / uri.rsplit("/", 1)[-1]
+        with file.open("wb") as opened:
+            yield HashedFile(opened, uri)
+        send_file(file, uri)

@@ -16,8 +16,7 @@ from v2a_dpo.alignment.run.log import LOG, RUN, SUMMARY, TARGET
 from v2a_dpo.alignment.run.record import AlignmentSummary, Identity, Run, read_run, write_run
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.json_files import read_json
-from v2a_dpo.artifacts.location import join, list_names, tree_names
-from v2a_dpo.artifacts.moving import move
+from v2a_dpo.artifacts.location import join, list_names, move, tree_names
 from v2a_dpo.errors import UserError
 
 #: Inside the log folder: the runs that were moved aside.
