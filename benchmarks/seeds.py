@@ -55,10 +55,10 @@ def main() -> None:
             run(load_params(options.params, [f"seed={seed}"]), root=layouts[seed].root, progress=progress)
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         print(f"seed {seed}: {time.monotonic() - start:.0f} s, largest process so far {peak / 2**20:.2f} GiB")
-    comparisons = {seed: EvaluationFolder(at.evaluation).comparison() for seed, at in layouts.items()}
+    comparisons = {seed: EvaluationFolder(layout.evaluation).comparison() for seed, layout in layouts.items()}
     content = {
         "seeds": {seed: comparison.to_dict() for seed, comparison in comparisons.items()},
-        "curves": {s: read_curve(at.guidance) for s, at in layouts.items()},
+        "curves": {s: read_curve(layout.guidance) for s, layout in layouts.items()},
     }
     pooled = {key: _pooled(list(layouts.values()), metric) for key, metric in _by_key().items() if key in PER_CLIP}
     content["pooled"] = {key: vars(value) for key, value in pooled.items()}
@@ -88,8 +88,8 @@ def _by_key() -> dict[str, Metric]:
 def _pooled(layouts: list[Layout], metric: Metric) -> Difference:
     """The paired difference over the clips of all seeds together, clips resampled as if they were one test set."""
     gains = []
-    for at in layouts:
-        rows = EvaluationFolder(at.evaluation).per_clip(["system", metric.key]).to_pylist()
+    for layout in layouts:
+        rows = EvaluationFolder(layout.evaluation).per_clip(["system", metric.key]).to_pylist()
         values = {
             name: np.array([r[metric.key] for r in rows if r["system"] == name], float) for name in ("base", "aligned")
         }

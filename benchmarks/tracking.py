@@ -49,8 +49,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         server = _start_server(Path(temporary))
         try:
-            at = Layout(arguments.artifacts)
-            _measure(params, at, Path(temporary), psutil.Process(server.pid), rounds=arguments.rounds)
+            layout = Layout(arguments.artifacts)
+            _measure(params, layout, Path(temporary), psutil.Process(server.pid), rounds=arguments.rounds)
         finally:
             server.terminate()
             server.wait()
@@ -64,13 +64,13 @@ class _Run:
     waited_s: float
 
 
-def _measure(params: Params, at: Layout, folder: Path, server: psutil.Process, *, rounds: int) -> None:
+def _measure(params: Params, layout: Layout, folder: Path, server: psutil.Process, *, rounds: int) -> None:
     runs: dict[str, list[_Run]] = {kind: [] for kind in KINDS}
     server_seconds: list[float] = []
     for number in range(rounds + 1):  # the first round warms up
         for kind in (*KINDS[number % 3 :], *KINDS[: number % 3]):
             before = _processor_seconds(server)
-            run = _train(params, at, folder / f"{KINDS.index(kind)}-{number}", kind=kind)
+            run = _train(params, layout, folder / f"{KINDS.index(kind)}-{number}", kind=kind)
             used = _processor_seconds(server) - before
             print(f"round {number}, tracking {kind}: {1000 * run.step_s:.1f} ms a step, "
                   f"waited {1000 * run.waited_s:.2f} ms", flush=True)  # fmt: skip
@@ -118,7 +118,7 @@ def _processor_seconds(server: psutil.Process) -> float:
     return sum(time.user + time.system for time in times)
 
 
-def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> _Run:
+def _train(params: Params, layout: Layout, folder: Path, *, kind: str) -> _Run:
     """A run between the end of the first step and the end of the last."""
     ends: list[tuple[float, float]] = []
 
@@ -130,10 +130,10 @@ def _train(params: Params, at: Layout, folder: Path, *, kind: str) -> _Run:
     os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{_NOBODY if kind == AWAY else _PORT}"
     align(
         params,
-        pairs=at.pairs,
-        candidates=[at.candidates(split) for split in mined],
-        conditions=[at.conditions(split) for split in mined],
-        generator=at.base,
+        pairs=layout.pairs,
+        candidates=[layout.candidates(split) for split in mined],
+        conditions=[layout.conditions(split) for split in mined],
+        generator=layout.base,
         output=str(folder / "aligned"),
         log=str(folder / "alignment"),
         live=kind != WITHOUT,

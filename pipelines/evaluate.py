@@ -55,7 +55,7 @@ def evaluation(placement: Placement) -> Any:
                 **systems,
             )  # fmt: skip
             placement.task(
-                report, params=params, evaluation=value(evaluated), clips=clips, output=f"{layout.report}/index.html",
+                report, params=params, evaluation=value(evaluated), clips=clips, output=layout.report,
                 events=events, **systems,
             )  # fmt: skip
 

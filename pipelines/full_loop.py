@@ -86,7 +86,7 @@ def full_loop(placement: Placement) -> Any:
             )  # fmt: skip
             page = placement.task(
                 report, params=params, evaluation=value(evaluated), clips=test["clips"],
-                output=f"{layout.report}/index.html", events=events, guidance=value(curve), alignment=layout.alignment,
+                output=layout.report, events=events, guidance=value(curve), alignment=layout.alignment,
                 audioscore=preference["audioscore"], pairs=preference["pairs"], **systems,
             )  # fmt: skip
             make_release(

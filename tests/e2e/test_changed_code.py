@@ -55,18 +55,20 @@ def artifacts(loop: Layout, tmp_path: Path) -> Iterator[Layout]:
     shutil.copytree(saved, loop.root)
 
 
-def mine_arguments(at: Layout) -> dict[str, str]:
+def mine_arguments(layout: Layout) -> dict[str, str]:
     return {
-        "scores": at.scores("preference"),
-        "audioscore": at.audioscore,
-        "ratings": at.ratings,
-        "rated_scores": at.scores("annotation"),
-        "output": at.pairs,
+        "scores": layout.scores("preference"),
+        "audioscore": layout.audioscore,
+        "ratings": layout.ratings,
+        "rated_scores": layout.scores("annotation"),
+        "output": layout.pairs,
     }
 
 
-def mine(program: ProgramCopy, at: Layout, *more: str) -> str:
-    options = [text for name, value in mine_arguments(at).items() for text in (f"--{name.replace('_', '-')}", value)]
+def mine(program: ProgramCopy, layout: Layout, *more: str) -> str:
+    options = [
+        text for name, value in mine_arguments(layout).items() for text in (f"--{name.replace('_', '-')}", value)
+    ]
     return program("mine", *options, "--params", str(MINIATURE), *more)
 
 

@@ -67,7 +67,7 @@ def kubeflow_run(cluster, values, tmp_path_factory):
             run(full_loop(LOCAL), folder=folder, params=values, root=root, promotion=True)
         except RuntimeError as error:
             raise AssertionError(log.read_text(errors="replace")[-5000:]) from error
-    return SimpleNamespace(at=Layout(root), folder=folder, log=log.read_text(errors="replace"))
+    return SimpleNamespace(layout=Layout(root), folder=folder, log=log.read_text(errors="replace"))
 
 
 def read_json(uri):
@@ -76,11 +76,11 @@ def read_json(uri):
 
 def test_the_numbers_are_those_of_one_process(kubeflow_run, loop):
     name = "metrics.json"
-    assert read_json(f"{kubeflow_run.at.evaluation}/{name}") == read_json(f"{loop.evaluation}/{name}")
+    assert read_json(f"{kubeflow_run.layout.evaluation}/{name}") == read_json(f"{loop.evaluation}/{name}")
 
 
 def test_three_workers_shared_the_preference_set(kubeflow_run):
-    assert len(Dataset.open(kubeflow_run.at.candidates("preference")).shards) == 3
+    assert len(Dataset.open(kubeflow_run.layout.candidates("preference")).shards) == 3
     for stage in ("prepare", "generate", "score"):
         workers = (kubeflow_run.folder / "kfp").rglob(f"for-loop-*-iteration-2/{stage}*")
         assert list(workers), f"nobody made the third shard of {stage}"
@@ -92,41 +92,41 @@ def test_pods_say_how_far_they_are_in_lines(kubeflow_run):
 
 
 def test_the_models_are_registered_and_promoted_if_the_gates_hold(kubeflow_run, params, cluster):
-    record = read_json(kubeflow_run.at.registration)
+    record = read_json(kubeflow_run.layout.registration)
     assert record["model_name"] == params.registry.model_name
     sampled = [
         f"{stage} {split}" for stage in ("prepare", "generate", "score") for split in ("annotation", "preference")
     ]
     assert {*sampled, "annotate", "train-audioscore", "mine", "align", "evaluate", "guidance"} <= set(record["runs"])
-    passed = read_json(kubeflow_run.at.decision)["passed"]
+    passed = read_json(kubeflow_run.layout.decision)["passed"]
     assert ("loop/promotion.json" in cluster.objects()) == passed
 
 
 def test_the_exit_handler_says_what_came_of_the_run(kubeflow_run):
-    summary = read_json(f"{kubeflow_run.at.root}/run-summary.json")
+    summary = read_json(f"{kubeflow_run.layout.root}/run-summary.json")
     assert summary["state"] == "SUCCEEDED"
     assert all(summary["finished"].values())
 
 
 def test_steps_that_exist_are_taken_and_not_made(kubeflow_run, cluster, values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    at, before = kubeflow_run.at, cluster.objects()
+    layout, before = kubeflow_run.layout, cluster.objects()
     given = run(
-        sources(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", videos=at.world, generator=at.base,
-        scorers=at.scorers,
+        sources(LOCAL), folder=tmp_path, params=values, root=f"{layout.root}-2", videos=layout.world, generator=layout.base,
+        scorers=layout.scorers,
     )  # fmt: skip
-    assert given == {"videos": at.world, "events": "", "generator": at.base, "scorers": at.scorers}
+    assert given == {"videos": layout.world, "events": "", "generator": layout.base, "scorers": layout.scorers}
     clips = run(
-        candidate_set(LOCAL), folder=tmp_path, params=values, root=at.root, split="preference", start_at="candidates",
-        videos=at.world, generator=at.base,
+        candidate_set(LOCAL), folder=tmp_path, params=values, root=layout.root, split="preference", start_at="candidates",
+        videos=layout.world, generator=layout.base,
     )  # fmt: skip
-    assert clips["candidates"] == at.candidates("preference")
+    assert clips["candidates"] == layout.candidates("preference")
     found = run(
-        preference_pairs(LOCAL), folder=tmp_path, params=values, root=f"{at.root}-2", data_root=at.root,
+        preference_pairs(LOCAL), folder=tmp_path, params=values, root=f"{layout.root}-2", data_root=layout.root,
         start_at="pairs", annotation_clips="", annotation_candidates="", preference_clips="",
         preference_candidates="", scorers="", events="", ratings_csv="",
     )  # fmt: skip
-    assert found == {"audioscore": at.audioscore, "pairs": at.pairs}
+    assert found == {"audioscore": layout.audioscore, "pairs": layout.pairs}
     assert cluster.objects() == before
 
 
@@ -139,10 +139,10 @@ def test_a_deleted_shard_is_made_again_and_nothing_else_although_its_worker_is_k
     marker = plant_killer(tmp_path, component="generate", within="CandidateEngine.generate")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    at = kubeflow_run.at
+    layout = kubeflow_run.layout
     run(
         candidate_shards(LOCAL), folder=tmp_path, params=values | {"orchestration": {"shards_per_task": 3}},
-        root=at.root, name="preference", conditions=at.conditions("preference"), generator=at.base,
+        root=layout.root, name="preference", conditions=layout.conditions("preference"), generator=layout.base,
     )  # fmt: skip
     assert marker.exists()
     after = cluster.objects()

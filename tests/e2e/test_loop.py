@@ -85,7 +85,7 @@ def test_alignment_changed_the_model_and_nothing_else(loop):
 
 
 def test_report_travels_alone(loop):
-    page = Path(loop.report, "index.html").read_text(encoding="utf-8")
+    page = Path(loop.report).read_text(encoding="utf-8")
     assert "data:video/mp4;base64," in page
     assert "imulated" in page
     assert 'src="http' not in page
@@ -126,8 +126,8 @@ def test_a_real_video_gets_sound_under_its_picture(loop, real_videos, tmp_path):
 
 
 def test_a_folder_of_real_clips_goes_through_to_pairs(loop, real_videos, tmp_path):
-    at = Layout(str(tmp_path / "real"))
-    common = ("--params", str(MINIATURE), "--root", at.root)
+    layout = Layout(str(tmp_path / "real"))
+    common = ("--params", str(MINIATURE), "--root", layout.root)
     captions = str(real_videos / "captions.tsv")
     call(
         "prepare", *common, "--split", "real", "--videos", str(real_videos), "--captions", captions,
@@ -135,6 +135,6 @@ def test_a_folder_of_real_clips_goes_through_to_pairs(loop, real_videos, tmp_pat
     )  # fmt: skip
     call("generate", *common, "--name", "real", "--generator", loop.base)
     call("score", *common, "--name", "real", "--scorers", loop.scorers)
-    printed = call("mine", *common, "--scores", at.scores("real"), "--audioscore", loop.audioscore)
-    assert Dataset.open(at.scores("real"), "scores").num_rows == 6
+    printed = call("mine", *common, "--scores", layout.scores("real"), "--audioscore", loop.audioscore)
+    assert Dataset.open(layout.scores("real"), "scores").num_rows == 6
     assert "pairs from 6 candidates of 2 clips" in printed

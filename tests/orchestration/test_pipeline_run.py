@@ -49,8 +49,8 @@ def test_a_run_of_the_tiny_profile_needs_nothing(tmp_path):
         ({"root": "s3://bucket/loop/"}, "slash"),
         ({"start_at": "middle"}, "cannot start at 'middle'"),
         ({"data_root": "elsewhere"}, "makes its own data"),
-        ({"generator": "given"}, "lacks videos, scorers"),
-        ({"ratings_csv": "missing.csv"}, "no such file of ratings"),
+        ({"generator": "given"}, "Missing inputs: videos, scorers"),
+        ({"ratings_csv": "missing.csv"}, "file of ratings does not exist"),
         ({"start_at": "pairs"}, "no finished data set"),
     ],
 )
@@ -61,14 +61,14 @@ def test_a_run_that_cannot_work_is_refused(tmp_path, arguments, message):
 
 def test_real_videos_need_models_and_ratings_unless_they_are_to_be_rated(tmp_path):
     official = Params()
-    with pytest.raises(UserError, match="lacks videos, generator, scorers"):
+    with pytest.raises(UserError, match="Missing inputs: videos, generator, scorers"):
         check_run(official, root=str(tmp_path / "loop"))
     given = {}
     for name in ("generator", "scorers", "videos/annotation", "videos/preference", "videos/test"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "captions.csv").touch()
         given[name.partition("/")[0]] = str(tmp_path / name.partition("/")[0])
-    with pytest.raises(UserError, match="Nobody rated"):
+    with pytest.raises(UserError, match="have no ratings"):
         check_run(official, root=str(tmp_path / "loop"), **given)
     root = str(tmp_path / "loop")
     assert check_run(official, root=root, to_be_rated=True, **given) == root
@@ -98,5 +98,5 @@ def test_a_webhook_that_does_not_answer_changes_nothing(tmp_path, monkeypatch, c
     monkeypatch.setenv("V2A_DPO_WEBHOOK", "http://127.0.0.1:9/?token=hidden")
     assert summarize_run(str(tmp_path), run="run-7", state="SUCCEEDED").state == "SUCCEEDED"
     printed = capsys.readouterr().out
-    assert "Nobody was notified" in printed
+    assert "Webhook failed" in printed
     assert "hidden" not in printed

@@ -39,7 +39,7 @@ class Layout:
     evaluation = _Place("evaluation")  #: metrics, tables and per-clip numbers
     guidance = _Place("guidance")  #: the guidance curve and its candidates
     decision = _Place("gate.json")  #: whether the aligned model passed the gates against its base
-    report = _Place("report")  #: the folder of the HTML report
+    report = _Place("report/index.html")  #: the HTML report
     plots = _Place("plots")  #: the curves as CSV tables
     registration = _Place("registration.json")  #: the versions registered in MLflow
 

@@ -83,9 +83,7 @@ def _events(call: Call, events: str | None) -> str | None:
     return call.layout.events if events is None and call.params.generator.family == "tiny" else events
 
 
-def report(
-    call: Call, root: Root = ROOT, output: Annotated[str, file("The HTML file")] = f"{AT.report}/index.html"
-) -> object:
+def report(call: Call, root: Root = ROOT, output: Annotated[str, file("The HTML file")] = AT.report) -> object:
     """Write the self-contained HTML report of a finished loop.
 
     Example: v2a-dpo report

@@ -42,7 +42,7 @@ def register(
     base: Annotated[str, folder("The base model")] = AT.base,
     aligned: Annotated[str, folder("The aligned model")] = AT.aligned,
     evaluation: Annotated[str, folder("Their evaluation")] = AT.evaluation,
-    report_file: Annotated[str, file("The HTML report", "--report")] = f"{AT.report}/index.html",
+    report_file: Annotated[str, file("The HTML report", "--report")] = AT.report,
     output: Annotated[str, file("Output for the record of the registration")] = AT.registration,
     guidance: Annotated[str | None, folder("The guidance curve")] = AT.guidance,
     alignment: Annotated[str | None, folder("Log of the alignment")] = AT.alignment,

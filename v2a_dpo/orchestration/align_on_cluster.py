@@ -53,12 +53,12 @@ def align_on_cluster(
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
     identity = flow_dpo_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
 
-    def run_there(*, start_anew: bool) -> Run | None:
+    def existing_run(*, start_anew: bool) -> Run | None:
         return find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
 
-    found = run_there(start_anew=start_anew)
-    if found is not None and found.summary is not None:
-        return found.summary
+    run = existing_run(start_anew=start_anew)
+    if run is not None and run.summary is not None:
+        return run.summary
     from v2a_dpo.cluster.train_job.api import Cluster
     from v2a_dpo.cluster.train_job.follow import run_train_job
     from v2a_dpo.cluster.train_job.manifest import TrainJob
@@ -75,15 +75,15 @@ def align_on_cluster(
     )
     with _sigterm_exits():
         run_train_job(Cluster(settings.namespace, say=say), job, keep=settings.keep, poll_s=poll_s, say=say)
-    found = run_there(start_anew=False)
-    if found is None or found.summary is None:
+    run = existing_run(start_anew=False)
+    if run is None or run.summary is None:
         raise UserError(
             "The training job ended, but its record is missing or not that of a finished run.",
             where=log,
             remedy="Check that the image holds the same version as this program, then run this again.",
         )
     progress("Aligning", params.align.steps, params.align.steps)
-    return found.summary
+    return run.summary
 
 
 def _check(params: Params, settings: ClusterSettings, folders: list[str]) -> None:

@@ -1,5 +1,4 @@
-"""Before the first pod with a GPU starts: what a pipeline run was given is looked at, and what is wrong is said at
-once."""
+"""Validates a pipeline run's inputs before any GPU pod starts."""
 
 from __future__ import annotations
 
@@ -13,9 +12,9 @@ from v2a_dpo.config import Params, values_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 
-#: What a run begins with: videos, or the candidates or pairs of an earlier run.
+#: The first input of a run: videos, or the candidates or pairs of an earlier run.
 StartAt = Literal["videos", "candidates", "pairs"]
-#: Under the root: what the run was asked to do.
+#: Under the root: the run's inputs.
 REQUEST_FILE = "run-request.json"
 
 
@@ -32,11 +31,10 @@ def check_run(
     to_be_rated: bool = False,
     progress: Progress = silent,
 ) -> str:
-    """The prefix of the clips, conditions and candidates: `root`, or `data_root` for a run that starts from existing
-    ones.
+    """The prefix of clips, conditions and candidates: `root`, or `data_root` for a run that starts from existing ones.
 
-    Keeps what was asked for as `run-request.json` under `root`. A run whose candidates are `to_be_rated` needs no
-    ratings yet. Raises UserError that names the mistake when something is missing.
+    Writes the inputs to `run-request.json` under `root`. A run whose candidates are `to_be_rated` needs no ratings yet.
+    Raises UserError that names a missing or wrong input.
     """
     if root.endswith("/") or (data_root or "").endswith("/"):
         raise UserError("The prefix ends with a slash.", where="root, data_root", remedy="Leave the slash out.")
@@ -53,20 +51,20 @@ def check_run(
     _check_sources(params, videos=videos, generator=generator, scorers=scorers, start_at=start_at)
     if start_at != "pairs" and videos is not None and ratings_csv is None and not to_be_rated:
         raise UserError(
-            "Nobody rated the candidates: only the tiny profile's own videos can be rated by the simulated rater.",
+            "The candidates have no ratings: the simulated rater can only rate the tiny profile's own videos.",
             where="ratings_csv",
             remedy="Make the candidates with the pipeline `candidates`, have people rate them, then run "
             "this with their CSV file.",
         )
     if ratings_csv is not None and not exists(ratings_csv):
-        raise UserError("There is no such file of ratings.", where=ratings_csv, remedy="Check ratings_csv.")
-    found = data_root or root
+        raise UserError("This file of ratings does not exist.", where=ratings_csv, remedy="Check ratings_csv.")
+    data = data_root or root
     if start_at != "videos":
-        _check_data(Layout(found), pairs=start_at == "pairs")
+        _check_data(Layout(data), pairs=start_at == "pairs")
     request = {
         "params": values_of(params),
         "start_at": start_at,
-        "data_root": found,
+        "data_root": data,
         "videos": videos,
         "generator": generator,
         "scorers": scorers,
@@ -74,22 +72,22 @@ def check_run(
     }
     write_json(join(root, REQUEST_FILE), request)
     progress("Checking", 1, 1)
-    return found
+    return data
 
 
 def _check_sources(
     params: Params, *, videos: str | None, generator: str | None, scorers: str | None, start_at: str
 ) -> None:
-    """Videos and models are given together; without them only the tiny profile can go on, which makes its own."""
-    given = {"videos": videos, "generator": generator, "scorers": scorers}
-    missing = [name for name, value in given.items() if value is None]
-    if missing and (len(missing) < len(given) or params.generator.family != "tiny"):
+    """Videos and models come together; only the tiny profile, which makes its own, can run without them."""
+    sources = {"videos": videos, "generator": generator, "scorers": scorers}
+    missing = [name for name, value in sources.items() if value is None]
+    if missing and (len(missing) < len(sources) or params.generator.family != "tiny"):
         raise UserError(
-            f"This run lacks {', '.join(missing)}.",
+            f"Missing inputs: {', '.join(missing)}.",
             where=", ".join(missing),
             remedy="Name all of videos, generator and scorers, or none of them with the tiny profile.",
         )
-    needed = [value for name, value in given.items() if value is not None and name != "videos"]
+    needed = [value for name, value in sources.items() if value is not None and name != "videos"]
     if videos is not None and start_at == "videos":
         needed += [join(videos, split, "captions.csv") for split in SPLITS]
     for location in needed:
@@ -97,13 +95,13 @@ def _check_sources(
             raise UserError("Not found.", where=location, remedy="Check the run's arguments.")
 
 
-def _check_data(at: Layout, *, pairs: bool) -> None:
+def _check_data(layout: Layout, *, pairs: bool) -> None:
     """The data sets that an earlier run must have finished."""
     for split in SPLITS:
-        Dataset.open(at.clips(split), "clips")
-        Dataset.open(at.conditions(split), "conditions")
+        Dataset.open(layout.clips(split), "clips")
+        Dataset.open(layout.conditions(split), "conditions")
         if split != "test":
-            Dataset.open(at.candidates(split), "candidates")
+            Dataset.open(layout.candidates(split), "candidates")
     if pairs:
-        Dataset.open(at.pairs, "pairs")
-        Dataset.open(at.ratings, "ratings")
+        Dataset.open(layout.pairs, "pairs")
+        Dataset.open(layout.ratings, "ratings")

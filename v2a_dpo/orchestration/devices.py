@@ -16,18 +16,18 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.generate import generate
 
-#: Shards settled and shards made since the last report, or what the user has to mend.
+#: Shards finished and shards made since the last report, or a mistake of the user.
 _Report: TypeAlias = tuple[int, int] | UserError
 
 
 def generate_on_devices(
     params: Params, *, devices: int, conditions: str, output: str, progress: Progress = silent, **options: Any
 ) -> BuildSummary:
-    """Does what `generate` does, with the shards dealt out to `devices` processes, and says what was done in all.
+    """Does what `generate` does, with the shards divided among `devices` processes; returns the summary of all.
 
     Process i works on GPU i, or, without GPUs, on its part of the cores. `options` are those of `generate` except
     `shards`. A UserError in one process is raised when all have ended, any other error at once as torch's
-    ProcessRaisedException with that process's own words; what is finished by then is kept by the next call.
+    ProcessRaisedException with that process's traceback. The next call keeps finished shards.
     """
     count = len(Dataset.open(conditions, "conditions").shards)
     parts = [part for first in range(devices) if (part := list(range(first, count, devices)))]
@@ -48,7 +48,7 @@ def generate_on_devices(
                 progress("Generating", min(done, count), count)
     if mistakes:
         raise mistakes[0]
-    # What is left is to look through the finished shards and to write the manifest.
+    # This call finds the finished shards and writes the manifest.
     whole = generate(params, **call)
     return replace(whole, made=made + whole.made, kept=whole.kept - made)
 

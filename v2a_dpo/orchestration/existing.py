@@ -1,4 +1,4 @@
-"""What a pipeline run takes as it is, instead of making it.
+"""Artifacts of an earlier run that a pipeline run uses instead of making its own.
 
 No annotation is postponed here: KFP reads the fields of `Sources` and `ClipSet` as types.
 """
@@ -11,7 +11,7 @@ from v2a_dpo.errors import UserError
 
 
 class Sources(NamedTuple):
-    """Where videos, the events in them (empty: unknown), base generator and scorers lie."""
+    """The places of videos, the events in them (empty: unknown), base generator and scorers."""
 
     videos: str
     events: str
@@ -20,15 +20,15 @@ class Sources(NamedTuple):
 
 
 def take_existing(location: str) -> str:
-    """The `location`, after a look whether there is anything; raises UserError when there is not."""
+    """The `location` if something exists there; raises UserError otherwise."""
     if not exists(location):
         raise UserError("Not found.", where=location, remedy="Start the run at an earlier step.")
-    print(f"Taken as it is: {location}", flush=True)
+    print(f"Existing: {location}", flush=True)
     return location
 
 
 class ClipSet(NamedTuple):
-    """Where the clips of a split, their conditions and their candidates lie."""
+    """The prefixes of the clips of a split, their conditions and their candidates."""
 
     clips: str
     conditions: str
@@ -36,26 +36,25 @@ class ClipSet(NamedTuple):
 
 
 def take_set(*, root: str, split: str) -> ClipSet:
-    """The prefixes of a split; raises UserError when one is gone. Nobody makes candidates of the test split ahead."""
-    at = Layout(root)
-    candidates = "" if split == "test" else take_existing(at.candidates(split))
-    return ClipSet(take_existing(at.clips(split)), take_existing(at.conditions(split)), candidates)
+    """The prefixes of a split; raises UserError when one is missing. The test split has no candidates yet."""
+    layout = Layout(root)
+    candidates = "" if split == "test" else take_existing(layout.candidates(split))
+    return ClipSet(take_existing(layout.clips(split)), take_existing(layout.conditions(split)), candidates)
 
 
 def take_models(*, videos: str, generator: str, scorers: str) -> Sources:
-    """The sources of a run on real videos; raises UserError when a model is not there."""
+    """The sources of a run on real videos; raises UserError when a model is missing."""
     return Sources(videos, "", take_existing(generator), take_existing(scorers))
 
 
 def take_loop(*, loop_root: str, generator: str, scorers: str) -> Sources:
     """The sources of the finished loop under `loop_root`; models that are not named are the tiny profile's own.
 
-    Raises UserError when something is not there.
+    Raises UserError when one of its artifacts is missing.
     """
-    at = Layout(loop_root)
-    for needed in (at.ratings, at.audioscore, at.scores("test-base")):
+    layout = Layout(loop_root)
+    for needed in (layout.ratings, layout.audioscore, layout.scores("test-base")):
         take_existing(needed)
-    events = at.events if exists(at.events) else ""
-    return Sources(
-        at.world if events else "", events, take_existing(generator or at.base), take_existing(scorers or at.scorers)
-    )
+    events = layout.events if exists(layout.events) else ""
+    models = take_existing(generator or layout.base), take_existing(scorers or layout.scorers)
+    return Sources(layout.world if events else "", events, *models)

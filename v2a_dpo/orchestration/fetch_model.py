@@ -12,8 +12,8 @@ from v2a_dpo.progress import Progress, silent
 
 
 def fetch_model(params: Params, *, model: str, output: str, progress: Progress = silent) -> str:
-    """Where the folder of `model` is: itself, or `output`, into which an address such as `models:/v2a-dpo@champion` is
-    copied.
+    """The folder of `model`: itself, or `output`, into which the model of an address such as `models:/v2a-dpo@champion`
+    is copied.
 
     Raises UserError when there is no such model.
     """

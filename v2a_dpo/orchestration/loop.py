@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from v2a_dpo.artifacts.layout import SPLITS, Layout
 from v2a_dpo.artifacts.location import exists, join
@@ -12,7 +13,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.progress import Progress, silent
 
-#: The systems compared on the held-out clips.
+#: The systems compared on the test clips.
 _SYSTEMS = ("base", "aligned")
 
 
@@ -25,18 +26,135 @@ class Step:
     run: Callable[..., object]
 
 
+class _Steps:
+    """The steps of the loop under one root. Stages are imported when their step is reached."""
+
+    def __init__(self, params: Params, root: str) -> None:
+        self._params = params
+        self._layout = Layout(root)
+
+    def __iter__(self) -> Iterator[Step]:
+        yield from self._world()
+        for split in ("annotation", "preference"):
+            yield from self._candidates(split, split=split, model=self._layout.base, count=None)
+        yield from self._alignment()
+        for name, model in zip(_SYSTEMS, (self._layout.base, self._layout.aligned), strict=True):
+            yield from self._candidates(f"test-{name}", split="test", model=model, count=1)
+        yield from self._evaluation()
+        yield from self._release()
+
+    def _step(self, name: str, stage: Callable[..., object], *outputs: str, **arguments: Any) -> Step:
+        return Step(name, outputs, partial(stage, self._params, **arguments))
+
+    def _world(self) -> Iterator[Step]:
+        from v2a_dpo.stages.prepare import prepare
+        from v2a_dpo.stages.pretrain import pretrain
+        from v2a_dpo.stages.world import world
+
+        layout = self._layout
+        yield self._step("world", world, layout.world, output=layout.world)
+        yield self._step("pretrain", pretrain, layout.pretrained, output=layout.pretrained)
+        for split in SPLITS:
+            clips, conditions = layout.clips(split), layout.conditions(split)
+            yield self._step(
+                f"prepare {split}", prepare, clips, conditions,
+                videos=join(layout.world, split), captions=join(layout.world, split, "captions.csv"), split=split,
+                generator=layout.base, clips=clips, conditions=conditions,
+            )  # fmt: skip
+
+    def _candidates(self, name: str, *, split: str, model: str, count: int | None) -> Iterator[Step]:
+        from v2a_dpo.stages.generate import generate
+        from v2a_dpo.stages.score import score
+
+        layout = self._layout
+        candidates, scores = layout.candidates(name), layout.scores(name)
+        yield self._step(
+            f"generate {name}", generate, candidates,
+            conditions=layout.conditions(split), generator=model, output=candidates, candidates=count,
+        )  # fmt: skip
+        yield self._step(
+            f"score {name}", score, scores,
+            clips=layout.clips(split), candidates=candidates, scorers=layout.scorers, output=scores,
+        )  # fmt: skip
+
+    def _alignment(self) -> Iterator[Step]:
+        from v2a_dpo.stages.align import align
+        from v2a_dpo.stages.annotate import annotate
+        from v2a_dpo.stages.mine import mine
+        from v2a_dpo.stages.train_audioscore import train_audioscore
+
+        layout, splits = self._layout, ("annotation", "preference")
+        rated_scores, scores = map(layout.scores, splits)
+        yield self._step(
+            "annotate", annotate, layout.ratings,
+            candidates=layout.candidates("annotation"), events=layout.events, output=layout.ratings,
+        )  # fmt: skip
+        yield self._step(
+            "train-audioscore", train_audioscore, layout.audioscore,
+            scores=rated_scores, ratings=layout.ratings, output=layout.audioscore,
+        )  # fmt: skip
+        yield self._step(
+            "mine", mine, layout.pairs,
+            scores=scores, audioscore=layout.audioscore, output=layout.pairs, ratings=layout.ratings,
+            rated_scores=rated_scores,
+        )  # fmt: skip
+        yield self._step(
+            "align", align, layout.aligned, layout.alignment,
+            pairs=layout.pairs, candidates=[*map(layout.candidates, splits)],
+            conditions=[*map(layout.conditions, splits)], generator=layout.base, output=layout.aligned,
+            log=layout.alignment, start_anew=True, live=True,
+        )  # fmt: skip
+
+    def _evaluation(self) -> Iterator[Step]:
+        from v2a_dpo.stages.evaluate import evaluate
+        from v2a_dpo.stages.guidance import guidance
+        from v2a_dpo.stages.plots import plots
+
+        layout = self._layout
+        base, aligned = (_system(layout, name) for name in _SYSTEMS)
+        yield self._step(
+            "evaluate", evaluate, layout.evaluation,
+            clips=layout.clips("test"), scorers=layout.scorers, base=base, aligned=aligned, output=layout.evaluation,
+            events=layout.events,
+        )  # fmt: skip
+        yield self._step(
+            "guidance", guidance, layout.guidance,
+            clips=layout.clips("test"), conditions=layout.conditions("test"), scorers=layout.scorers,
+            base=layout.base, aligned=layout.aligned, evaluation=layout.evaluation, output=layout.guidance,
+            events=layout.events,
+        )  # fmt: skip
+        yield self._step("report", report_of, layout.report, root=layout.root, output=layout.report)
+        yield self._step(
+            "plots", plots, layout.plots,
+            alignment=layout.alignment, audioscore=layout.audioscore, guidance=layout.guidance, output=layout.plots,
+        )  # fmt: skip
+
+    def _release(self) -> Iterator[Step]:
+        from v2a_dpo.stages.gate import gate
+        from v2a_dpo.stages.register import register
+
+        layout = self._layout
+        yield self._step("gate", gate, layout.decision, evaluation=layout.evaluation, output=layout.decision)
+        yield self._step(
+            "register", register, layout.registration,
+            base=layout.base, aligned=layout.aligned, evaluation=layout.evaluation, report=layout.report,
+            output=layout.registration, guidance=layout.guidance, alignment=layout.alignment,
+            audioscore=layout.audioscore, pairs=layout.pairs,
+            training_data=[layout.ratings, layout.candidates("preference"), layout.candidates("annotation")],
+            evaluation_data=[layout.clips("test")], ancestors=[layout.scorers, *layout.ancestors],
+            gate=layout.decision,
+        )  # fmt: skip
+
+
 def plan(params: Params, *, root: str) -> Iterator[Step]:
-    """The steps of the loop in order. Stages are imported when their step is reached."""
-    at = Layout(root)
-    yield from _world_steps(params, at)
-    yield from _preference_steps(params, at)
-    yield from _outcome_steps(params, at)
+    """The steps of the loop in order."""
+    return iter(_Steps(params, root))
 
 
 def run(params: Params, *, root: str, progress: Progress = silent) -> str:
     """Runs the loop under `root`; finished shards and models of an earlier run with the same parameters are kept.
 
-    Returns the result table and where the report lies. Raises UserError for a profile that brings no data of its own.
+    Returns the result table and the path of the report. Raises UserError for a profile that has no data of its own.
     """
     if params.generator.family != "tiny":
         raise UserError(
@@ -51,210 +169,36 @@ def run(params: Params, *, root: str, progress: Progress = silent) -> str:
 
 
 def report_of(params: Params, *, root: str, output: str, progress: Progress = silent) -> str:
-    """Writes the report of the loop under `root` to the file `output` and says where it is."""
+    """Writes the report of the loop under `root` to the file `output` and returns a sentence with its path."""
     from v2a_dpo.stages.report import report
 
-    at = Layout(root)
-    base, aligned = (_system(at, name) for name in _SYSTEMS)
+    layout = Layout(root)
+    base, aligned = (_system(layout, name) for name in _SYSTEMS)
     return report(
         params,
-        evaluation=at.evaluation,
-        clips=at.clips("test"),
+        evaluation=layout.evaluation,
+        clips=layout.clips("test"),
         base=base,
         aligned=aligned,
         output=output,
-        events=at.events if params.generator.family == "tiny" and exists(at.events) else None,
-        guidance=at.guidance if exists(at.guidance) else None,
-        alignment=at.alignment,
-        audioscore=at.audioscore,
-        pairs=at.pairs,
+        events=layout.events if params.generator.family == "tiny" and exists(layout.events) else None,
+        guidance=layout.guidance if exists(layout.guidance) else None,
+        alignment=layout.alignment,
+        audioscore=layout.audioscore,
+        pairs=layout.pairs,
         progress=progress,
     )
 
 
 def results_of(root: str) -> str:
-    """The result tables of the loop under `root`, and where its report lies."""
+    """The result tables of the loop under `root`, and the path of its report."""
     from v2a_dpo.evaluation.folder import EvaluationFolder
 
-    at = Layout(root)
-    folder = EvaluationFolder(at.evaluation)
-    return f"{folder.text(folder.TABLE)}\nReport: {join(at.report, 'index.html')}"
+    layout = Layout(root)
+    folder = EvaluationFolder(layout.evaluation)
+    return f"{folder.text(folder.TABLE)}\nReport: {layout.report}"
 
 
-def _system(at: Layout, name: str) -> tuple[str, str]:
-    """The (candidates, scores) folders of a system on the held-out clips."""
-    return at.candidates(f"test-{name}"), at.scores(f"test-{name}")
-
-
-def _world_steps(params: Params, at: Layout) -> Iterator[Step]:
-    from v2a_dpo.stages.prepare import prepare
-    from v2a_dpo.stages.pretrain import pretrain
-    from v2a_dpo.stages.world import world
-
-    yield Step("world", (at.world,), partial(world, params, output=at.world))
-    yield Step("pretrain", (at.pretrained,), partial(pretrain, params, output=at.pretrained))
-    for split in SPLITS:
-        clips, conditions = at.clips(split), at.conditions(split)
-        yield Step(
-            f"prepare {split}",
-            (clips, conditions),
-            partial(
-                prepare,
-                params,
-                videos=join(at.world, split),
-                captions=join(at.world, split, "captions.csv"),
-                split=split,
-                generator=at.base,
-                clips=clips,
-                conditions=conditions,
-            ),
-        )
-
-
-def _sampling_steps(
-    params: Params, at: Layout, *, name: str, split: str, model: str, count: int | None
-) -> Iterator[Step]:
-    from v2a_dpo.stages.generate import generate
-    from v2a_dpo.stages.score import score
-
-    candidates, scores = at.candidates(name), at.scores(name)
-    yield Step(
-        f"generate {name}",
-        (candidates,),
-        partial(
-            generate, params, conditions=at.conditions(split), generator=model, output=candidates, candidates=count
-        ),
-    )
-    yield Step(
-        f"score {name}",
-        (scores,),
-        partial(score, params, clips=at.clips(split), candidates=candidates, scorers=at.scorers, output=scores),
-    )
-
-
-def _preference_steps(params: Params, at: Layout) -> Iterator[Step]:
-    from v2a_dpo.stages.align import align
-    from v2a_dpo.stages.annotate import annotate
-    from v2a_dpo.stages.mine import mine
-    from v2a_dpo.stages.train_audioscore import train_audioscore
-
-    mined = ("annotation", "preference")
-    for split in mined:
-        yield from _sampling_steps(params, at, name=split, split=split, model=at.base, count=None)
-    yield Step(
-        "annotate",
-        (at.ratings,),
-        partial(annotate, params, candidates=at.candidates("annotation"), events=at.events, output=at.ratings),
-    )
-    yield Step(
-        "train-audioscore",
-        (at.audioscore,),
-        partial(train_audioscore, params, scores=at.scores("annotation"), ratings=at.ratings, output=at.audioscore),
-    )
-    yield Step(
-        "mine",
-        (at.pairs,),
-        partial(
-            mine,
-            params,
-            scores=at.scores("preference"),
-            audioscore=at.audioscore,
-            output=at.pairs,
-            ratings=at.ratings,
-            rated_scores=at.scores("annotation"),
-        ),
-    )
-    yield Step(
-        "align",
-        (at.aligned, at.alignment),
-        partial(
-            align,
-            params,
-            pairs=at.pairs,
-            candidates=[at.candidates(split) for split in mined],
-            conditions=[at.conditions(split) for split in mined],
-            generator=at.base,
-            output=at.aligned,
-            log=at.alignment,
-            start_anew=True,
-            live=True,
-        ),
-    )
-
-
-def _outcome_steps(params: Params, at: Layout) -> Iterator[Step]:
-    from v2a_dpo.stages.evaluate import evaluate
-    from v2a_dpo.stages.gate import gate
-    from v2a_dpo.stages.guidance import guidance
-    from v2a_dpo.stages.plots import plots
-    from v2a_dpo.stages.register import register
-
-    for name, model in zip(_SYSTEMS, (at.base, at.aligned), strict=True):
-        yield from _sampling_steps(params, at, name=f"test-{name}", split="test", model=model, count=1)
-    base, aligned = (_system(at, name) for name in _SYSTEMS)
-    yield Step(
-        "evaluate",
-        (at.evaluation,),
-        partial(
-            evaluate,
-            params,
-            clips=at.clips("test"),
-            scorers=at.scorers,
-            base=base,
-            aligned=aligned,
-            output=at.evaluation,
-            events=at.events,
-        ),
-    )
-    yield Step(
-        "guidance",
-        (at.guidance,),
-        partial(
-            guidance,
-            params,
-            clips=at.clips("test"),
-            conditions=at.conditions("test"),
-            scorers=at.scorers,
-            base=at.base,
-            aligned=at.aligned,
-            evaluation=at.evaluation,
-            output=at.guidance,
-            events=at.events,
-        ),
-    )
-    file = join(at.report, "index.html")
-    yield Step("report", (file,), partial(report_of, params, root=at.root, output=file))
-    yield Step(
-        "plots",
-        (at.plots,),
-        partial(
-            plots,
-            params,
-            alignment=at.alignment,
-            audioscore=at.audioscore,
-            guidance=at.guidance,
-            output=at.plots,
-        ),
-    )
-    yield Step("gate", (at.decision,), partial(gate, params, evaluation=at.evaluation, output=at.decision))
-    yield Step(
-        "register",
-        (at.registration,),
-        partial(
-            register,
-            params,
-            base=at.base,
-            aligned=at.aligned,
-            evaluation=at.evaluation,
-            report=file,
-            output=at.registration,
-            guidance=at.guidance,
-            alignment=at.alignment,
-            audioscore=at.audioscore,
-            pairs=at.pairs,
-            training_data=[at.ratings, *(at.candidates(split) for split in ("preference", "annotation"))],
-            evaluation_data=[at.clips("test")],
-            ancestors=[at.scorers, *at.ancestors],
-            gate=at.decision,
-        ),
-    )
+def _system(layout: Layout, name: str) -> tuple[str, str]:
+    """The (candidates, scores) folders of a system on the test clips."""
+    return layout.candidates(f"test-{name}"), layout.scores(f"test-{name}")

@@ -1,5 +1,4 @@
-"""After a pipeline run, however it ended: what came of it, kept beside its artifacts and sent to whoever waits for
-it."""
+"""The summary of a pipeline run, written beside its artifacts and sent to a webhook, whether it succeeded or not."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from v2a_dpo.evaluation.folder import EvaluationFolder
 
 #: Under the root, overwritten by the next run on the same root.
 SUMMARY_FILE = "run-summary.json"
-#: Names the webhook, if there is one; such addresses are secrets, so they come by the environment alone.
+#: The webhook's address, if any. It may hold a secret, so it comes by the environment alone.
 WEBHOOK_VARIABLE = "V2A_DPO_WEBHOOK"
 _TIMEOUT_S = 10
 
@@ -45,29 +44,28 @@ class RunSummary:
     def __str__(self) -> str:
         missing = [name for name, done in self.finished.items() if not done]
         text = f"{self.run}: {self.state}. Artifacts under {self.root}"
-        text += f"; not there: {', '.join(missing)}" if missing else ", all there"
+        text += f"; missing: {', '.join(missing)}" if missing else ", all complete"
         if self.gates_passed is not None:
             text += f"; the gates {'hold' if self.gates_passed else 'do not hold'}"
         return text + (f". {self.error}" if self.error else ".")
 
 
 def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSummary:
-    """Writes `run-summary.json` under `root`, tells the webhook in V2A_DPO_WEBHOOK if it is set, and returns the
-    summary.
+    """Writes `run-summary.json` under `root`, posts it to the webhook in V2A_DPO_WEBHOOK if set, and returns it.
 
-    Reads only what is there, so it works after a failure too. A webhook that does not answer is reported in the log.
+    Reads only existing artifacts, so it works after a failure too. A webhook that does not answer is only logged.
     """
-    at = Layout(root)
-    evaluation = EvaluationFolder(at.evaluation)
-    found = {
-        "pairs": join(at.pairs, MANIFEST),
-        "aligned model": join(at.aligned, "config.json"),
+    layout = Layout(root)
+    evaluation = EvaluationFolder(layout.evaluation)
+    outputs = {
+        "pairs": join(layout.pairs, MANIFEST),
+        "aligned model": join(layout.aligned, "config.json"),
         "evaluation": evaluation.path(evaluation.METRICS),
-        "report": join(at.report, "index.html"),
-        "decision": at.decision,
-        "registration": at.registration,
-    } | {f"{split} clips": join(at.clips(split), MANIFEST) for split in SPLITS}
-    finished = {name: exists(uri) for name, uri in found.items()}
+        "report": layout.report,
+        "decision": layout.decision,
+        "registration": layout.registration,
+    } | {f"{split} clips": join(layout.clips(split), MANIFEST) for split in SPLITS}
+    finished = {name: exists(uri) for name, uri in outputs.items()}
     summary = RunSummary(
         run=run,
         state=state,
@@ -76,9 +74,9 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=finished,
         differences=evaluation.comparison().to_dict()["differences"] if finished["evaluation"] else {},
-        gates_passed=read_json(found["decision"])["passed"] if finished["decision"] else None,
-        registration=read_json(found["registration"]) if finished["registration"] else None,
-        report=found["report"] if finished["report"] else None,
+        gates_passed=read_json(outputs["decision"])["passed"] if finished["decision"] else None,
+        registration=read_json(outputs["registration"]) if finished["registration"] else None,
+        report=outputs["report"] if finished["report"] else None,
     )
     write_json(join(root, SUMMARY_FILE), asdict(summary))
     if webhook := os.environ.get(WEBHOOK_VARIABLE):
@@ -89,7 +87,7 @@ def summarize_run(root: str, *, run: str, state: str, error: str = "") -> RunSum
 def _notify(webhook: str, summary: RunSummary) -> None:
     """Posts the summary as JSON; its `text` is what chat services show."""
     if not webhook.startswith(("https://", "http://")):
-        print(f"{WEBHOOK_VARIABLE} is no http address; nobody was notified.", flush=True)
+        print(f"No notification: {WEBHOOK_VARIABLE} is no http address.", flush=True)
         return
     body = json.dumps({"text": str(summary), "summary": asdict(summary)}, allow_nan=False).encode()
     request = urllib.request.Request(webhook, body, {"Content-Type": "application/json"})  # noqa: S310
@@ -98,4 +96,4 @@ def _notify(webhook: str, summary: RunSummary) -> None:
             print(f"Notified: status {answer.status}.", flush=True)
     except (urllib.error.URLError, TimeoutError) as error:
         # The address may hold a token: it is not printed.
-        print(f"Nobody was notified: {getattr(error, 'reason', error)}.", flush=True)
+        print(f"Webhook failed: {getattr(error, 'reason', error)}.", flush=True)

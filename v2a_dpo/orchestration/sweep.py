@@ -52,14 +52,14 @@ def plan_sweep(
 def _check_numbers(where: str, values: Sequence[Any]) -> None:
     wrong = [value for value in values if isinstance(value, bool) or not isinstance(value, int | float)]
     if wrong or not values or len({f"{value:g}" for value in values}) < len(values):
-        what = f"{wrong[0]!r} is no number" if wrong else "a value stands there twice" if values else "there is none"
+        what = f"{wrong[0]!r} is not a number" if wrong else "a value is repeated" if values else "the list is empty"
         raise UserError(
             f"The sweep needs different numbers, but {what}.", where=where, remedy="Give a list such as [200, 400]."
         )
 
 
 def _own_threshold(params: Params) -> float:
-    """The threshold of the parameters, be it a complexity score or a quantile."""
+    """The threshold of the parameters: a complexity score or a quantile."""
     own = params.mine.threshold
     return next(number for number in (own.value, own.quantile) if number is not None)
 
@@ -69,10 +69,10 @@ def cell_params(params: Mapping[str, Any], cell: str) -> dict[str, Any]:
 
     The threshold is a complexity score, or a quantile of it where `params` names a quantile.
     """
-    named = _CELL.fullmatch(cell)
-    if named is None:
-        raise UserError(f"{cell!r} is no cell of a sweep.", where="cell", remedy="Use a name that plan_sweep gave.")
-    beta, threshold = named.groups()
+    match = _CELL.fullmatch(cell)
+    if match is None:
+        raise UserError(f"Invalid sweep cell {cell!r}.", where="cell", remedy="Use a name from plan_sweep.")
+    beta, threshold = match.groups()
     mine = override_params(params, []).get("mine") or {}
     kind = "quantile" if (mine.get("threshold") or {}).get("quantile") is not None else "value"
     changed = override_params(params, [f"align.beta={beta}"])
@@ -95,8 +95,8 @@ def collect_sweep(
     """The table of all cells as Markdown, one row per cell after the base; also in `output` as CSV and, with intervals,
     JSON.
 
-    `pairs` and `evaluations` are the folders that `mine` and `evaluate` wrote, in the order of `cells`: of the first
-    comes the share of pairs that are easy.
+    `pairs` and `evaluations` are the folders that `mine` and `evaluate` wrote, in the order of `cells`; the first give
+    the share of easy pairs.
     """
     easy = [_easy_share(folder) for folder in pairs]
     comparisons = {cell: EvaluationFolder(folder).comparison() for cell, folder in zip(cells, evaluations, strict=True)}
