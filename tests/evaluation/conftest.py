@@ -21,8 +21,7 @@ from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import TinyEncoders
 from v2a_dpo.tiny.generator import build
 from v2a_dpo.tiny.media import write_clip_mp4
-from v2a_dpo.tiny.scorers import SCORER_NAMES, build_scorer, save_scorer
-from v2a_dpo.tiny.scoring import store_marginal
+from v2a_dpo.tiny.scoring import SCORER_NAMES, build_scorer, save_scorer, store_marginal
 from v2a_dpo.tiny.sound import render_audio
 from v2a_dpo.tiny.world import DURATION_S, SAMPLE_RATE, make_split
 

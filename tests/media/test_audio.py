@@ -12,9 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from v2a_dpo.media.audio import decode_flac, encode_flac, exactly, read_audio, resample, write_wav
 from v2a_dpo.media.errors import AudioMissing, AudioUnreadable, VideoUnreadable
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.mux import mux
-from v2a_dpo.media.video import probe, read_frames
+from v2a_dpo.media.mp4 import mux
+from v2a_dpo.media.video import FrameStream, probe, read_frames
 
 RATE = 16_000
 SMALL = FrameStream("small", 25.0, 32, 32, "stretch")

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.mux import mux
-from v2a_dpo.media.video import read_frames
+from v2a_dpo.media.mp4 import mux
+from v2a_dpo.media.video import FrameStream, read_frames
 
 SMALL = FrameStream("small", 25.0, 32, 32, "stretch")
 

@@ -13,13 +13,11 @@ import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from v2a_dpo.media.clip_reading import ClipRequest, read_clip
-from v2a_dpo.media.colours import bt709_signal
 from v2a_dpo.media.container import open_media
 from v2a_dpo.media.errors import PictureTooSmall
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.mux import mux
-from v2a_dpo.media.picture import PictureReader
-from v2a_dpo.media.video import probe, read_frames
+from v2a_dpo.media.mp4 import mux
+from v2a_dpo.media.picture import PictureReader, bt709_signal
+from v2a_dpo.media.video import FrameStream, probe, read_frames
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
 PAINTED = [RED, GREEN, BLUE, YELLOW]

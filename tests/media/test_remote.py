@@ -9,9 +9,8 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.audio import read_audio
 from v2a_dpo.media.errors import MediaError, VideoMissing, VideoUnreadable
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.mux import mux
-from v2a_dpo.media.video import probe, read_frames
+from v2a_dpo.media.mp4 import mux
+from v2a_dpo.media.video import FrameStream, probe, read_frames
 
 SMALL = FrameStream("small", 25.0, 32, 32, "stretch")
 

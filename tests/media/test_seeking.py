@@ -12,8 +12,7 @@ import pytest
 
 from v2a_dpo.media.audio import read_audio
 from v2a_dpo.media.container import open_media
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.video import read_frames, timed_frames, video_stream
+from v2a_dpo.media.video import FrameStream, read_frames, timed_frames, video_stream
 
 RATE, SECONDS = 25, 4
 STREAM = FrameStream("numbers", RATE, 16, 128, "stretch")

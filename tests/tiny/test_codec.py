@@ -2,10 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_dpo.tiny.codec import PatchCodec, invert_log_mel, linear_magnitude
+from v2a_dpo.tiny.codec import (
+    PatchCodec,
+    invert_log_mel,
+    linear_magnitude,
+    log_mel,
+    mel_basis,
+    mel_magnitude,
+    mix_log_mel,
+)
 from v2a_dpo.tiny.media import render_arrays
 from v2a_dpo.tiny.rater import judge
-from v2a_dpo.tiny.spectrogram import log_mel, mel_basis, mel_magnitude, mix_log_mel
 from v2a_dpo.tiny.world import make_split
 
 

@@ -2,20 +2,24 @@ import numpy as np
 import pytest
 import torch
 
+from v2a_dpo.config import PretrainConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.tiny import generator as tiny_generator
 from v2a_dpo.tiny import pretrain_generator as pretraining
 from v2a_dpo.tiny.encoders import TinyEncoders, sync_length
-from v2a_dpo.tiny.pretrain_generator import PretrainSettings, flow_matching_loss, prepare, pretrain_generator
-
-SETTINGS = PretrainSettings(seed=0, num_clips=40, steps=8, batch_size=8, encoder_steps=4, checkpoint_every=3)
+from v2a_dpo.tiny.pretrain_generator import flow_matching_loss, prepare
 
 
 @pytest.fixture(scope="module")
 def prepared():
-    return prepare(SETTINGS)
+    return prepare(seed=0, num_clips=40, encoder_steps=4)
+
+
+def pretrain_generator(folder, progress=None):
+    config = PretrainConfig(generator_steps=8, encoder_steps=4, batch_size=8)
+    return pretraining.pretrain_generator(folder, config, seed=0, num_clips=40, checkpoint_every=3, progress=progress)
 
 
 def same_weights(first, second):
@@ -28,13 +32,16 @@ def test_a_short_pre_training_lowers_the_loss(prepared):
     model = tiny_generator.build(model.encoders, model.codec, seed=1)
     optimizer = torch.optim.AdamW([p for p in model.network.parameters() if p.requires_grad], lr=3e-3)
 
+    def loss_of(step):
+        return flow_matching_loss(model, data, batch_size=8, seed=0, step=step)
+
     def loss_on_draws_of_its_own():
         with torch.no_grad():
-            return np.mean([flow_matching_loss(model, data, SETTINGS, step).item() for step in range(1000, 1016)])
+            return np.mean([loss_of(step).item() for step in range(1000, 1016)])
 
     before = loss_on_draws_of_its_own()
     for step in range(30):
-        loss = flow_matching_loss(model, data, SETTINGS, step)
+        loss = loss_of(step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -42,7 +49,7 @@ def test_a_short_pre_training_lowers_the_loss(prepared):
 
 
 def test_killed_pre_training_resumes_to_the_same_weights(tmp_path):
-    whole = pretrain_generator(tmp_path / "whole", SETTINGS)
+    whole = pretrain_generator(tmp_path / "whole")
 
     class KilledError(Exception):
         pass
@@ -52,10 +59,10 @@ def test_killed_pre_training_resumes_to_the_same_weights(tmp_path):
             raise KilledError
 
     with pytest.raises(KilledError):
-        pretrain_generator(tmp_path / "killed", SETTINGS, progress=kill)
+        pretrain_generator(tmp_path / "killed", progress=kill)
     assert (tmp_path / "killed-training.ckpt").is_file()
     seen = []
-    resumed = pretrain_generator(tmp_path / "killed", SETTINGS, progress=lambda done, total: seen.append(done))
+    resumed = pretrain_generator(tmp_path / "killed", progress=lambda done, total: seen.append(done))
     assert seen == [4, 5, 6, 7, 8]
     assert same_weights(whole, resumed)
     assert not (tmp_path / "killed-training.ckpt").exists()

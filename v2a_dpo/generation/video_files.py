@@ -10,7 +10,7 @@ from v2a_dpo.config import Params
 from v2a_dpo.generation.one_video import OneVideoGenerator
 from v2a_dpo.generation.sampler import SamplingSettings
 from v2a_dpo.media.audio import write_wav
-from v2a_dpo.media.mux import mux
+from v2a_dpo.media.mp4 import mux
 from v2a_dpo.progress import Progress, silent
 
 

@@ -10,8 +10,7 @@ import torch
 
 from v2a_dpo.media.audio import read_audio
 from v2a_dpo.media.errors import AudioMissing, AudioUnreadable, MediaError
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.video import read_frames
+from v2a_dpo.media.video import FrameStream, read_frames
 
 
 @dataclass(frozen=True)

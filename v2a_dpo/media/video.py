@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import av
 import torch
@@ -20,7 +21,6 @@ from torch.nn.functional import interpolate
 
 from v2a_dpo.media.container import TIME_SLACK_S, decode_from, open_media, start_time_s
 from v2a_dpo.media.errors import VideoTooShort, VideoUnreadable
-from v2a_dpo.media.frames import FrameStream
 from v2a_dpo.media.picture import PictureReader
 
 #: The longest step from frame to frame of a steady rate (10 a second, rounded) in s; how many times longer is uneven.
@@ -29,6 +29,25 @@ _LONGEST_STEP_S, _UNEVEN = 0.11, 1.5
 _LONGEST_FORGIVEN_S = 0.2
 #: Durations that files declare are rounded, or guessed from a part of the file, by this much in s.
 _ROUNDED_DURATION_S = 0.5
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """One stream of frames that a network takes: uint8 `[T, 3, height, width]` at `rate` per second.
+
+    `fit` is how the picture reaches its size: `stretch` ignores the aspect ratio, `crop` scales the shorter side
+    and cuts the centre (MMAudio's CLIP and Synchformer streams, in this order).
+    """
+
+    name: str
+    rate: float
+    height: int
+    width: int
+    fit: Literal["stretch", "crop"]
+
+    def num_frames(self, duration_s: float) -> int:
+        """Frames in `duration_s` seconds, rounded down; the tolerance absorbs binary fractions such as 0.28 x 25."""
+        return int(duration_s * self.rate + 1e-6)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from v2a_dpo.artifacts.code import CodeRoot
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 
 
 @dataclass(frozen=True)

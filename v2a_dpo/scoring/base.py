@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.artifacts.schema import SCORE_NAMES
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 from v2a_dpo.scoring.base import AudioTagger, Score, ScoringClip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from v2a_dpo.media.audio import resample
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 from v2a_dpo.scoring.base import Missing, Score, ScoringClip
 from v2a_dpo.scoring.pesq_worker import MAX_DURATION_S, PESQ_RATE, why_not, wide_band_pesq
 from v2a_dpo.worker_pool import WorkerDied, WorkerPool

@@ -14,7 +14,7 @@ from v2a_dpo.artifacts.checksums import require_checksums
 from v2a_dpo.generation.one_video import OneVideoGenerator, Soundtracks
 from v2a_dpo.generation.sampler import SamplingSettings
 from v2a_dpo.media.audio import encode_flac
-from v2a_dpo.media.mux import mux
+from v2a_dpo.media.mp4 import mux
 from v2a_dpo.memory import is_out_of_memory
 from v2a_dpo.serving.requests import RequestRefused, VideoRequest, check_picture, refusals
 from v2a_dpo.serving.settings import ServingSettings

@@ -14,7 +14,7 @@ from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.tiny.pretrain_generator import PretrainSettings, pretrain_generator
+from v2a_dpo.tiny.pretrain_generator import pretrain_generator
 from v2a_dpo.tiny.scoring import store_marginal
 from v2a_dpo.tiny.train_scorers import train_scorers
 
@@ -64,14 +64,10 @@ def _train_generator(params: Params, folder: Path, reports: Reports) -> None:
     if (folder / "generator" / "config.json").is_file():
         return
     torch.set_num_threads(1)
-    settings = PretrainSettings(
+    pretrain_generator(
+        folder / "generator",
+        params.pretrain,
         seed=params.seed,
         num_clips=params.world.training_clips,
-        steps=params.pretrain.generator_steps,
-        encoder_steps=params.pretrain.encoder_steps,
-        batch_size=params.pretrain.batch_size,
-        learning_rate=params.pretrain.learning_rate,
-    )
-    pretrain_generator(
-        folder / "generator", settings, progress=lambda done, total: reports.put((_GENERATOR, done, total))
+        progress=lambda done, total: reports.put((_GENERATOR, done, total)),
     )

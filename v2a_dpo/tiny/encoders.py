@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 from v2a_dpo.models.mmaudio.config import SYNC_GROUP
 from v2a_dpo.tiny.codec import LATENT_CHANNELS
 from v2a_dpo.tiny.networks import FrameEncoder
 from v2a_dpo.tiny.render import NETWORK_SIZE
-from v2a_dpo.tiny.schedule import one_cycle
+from v2a_dpo.tiny.training import train
 from v2a_dpo.tiny.world import FRAME_RATE, VOCABULARY, tokenize
 
 FEATURE_SIZE = 32
@@ -114,23 +114,19 @@ def train_encoders(
         encoders = TinyEncoders()
     generator = torch.Generator().manual_seed(seed)
     profile_NP = torch.cat([latents_NLC.mean(dim=1), latents_NLC.amax(dim=1)], dim=1)
-    optimizer = torch.optim.AdamW(encoders.parameters(), lr=4e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
-    for _ in range(steps):
+
+    def loss(_: int) -> Tensor:
         order = torch.randperm(frames_NTCHW.shape[0], generator=generator)
         # Prompts cost next to nothing, so each step sees far more of them.
         rows, prompt_rows = order[:_BATCH], order[: 8 * _BATCH]
         frames = frames_NTCHW[rows]
         frame_profile = encoders.frame_profile(encoders.clip_features(frames[:, ::6])).mean(dim=1)
         prompt_profile = encoders.prompt_profile(encoders.token_features(tokens_NW[prompt_rows]).mean(dim=1))
-        loss = (
+        return (
             functional.mse_loss(encoders.latents(encoders.sync_features(frames)), latents_NLC[rows])
             + functional.mse_loss(frame_profile, profile_NP[rows])
             + functional.mse_loss(prompt_profile, profile_NP[prompt_rows])
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(encoders.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return encoders.eval().requires_grad_(False)
+
+    train(encoders, loss, steps=steps, learning_rate=4e-3)
+    return encoders.requires_grad_(False)

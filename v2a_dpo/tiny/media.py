@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -11,19 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from v2a_dpo.media.h264 import h264_options
+from v2a_dpo.artifacts.location import write_atomically
+from v2a_dpo.media.mp4 import encode_sound, h264_options
 from v2a_dpo.tiny.render import NETWORK_SIZE, VIDEO_SIZE, render_frames
 from v2a_dpo.tiny.sound import render_audio
 from v2a_dpo.tiny.world import FRAME_RATE, SAMPLE_RATE, ClipEvents
 
-_AUDIO_CHUNK = 1024
-
 
 def write_clip_mp4(path: Path, events: ClipEvents, *, size: int = VIDEO_SIZE) -> None:
-    """Writes the clip as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound; appears by an atomic
-    rename."""
-    partial = path.with_name(f".{path.name}.partial")
-    with av.open(str(partial), "w", format="mp4") as container:
+    """Writes the clip in one step as an mp4 of `size` x `size` pixels at 25 fps with mono 16 kHz sound."""
+    with av.open(content := BytesIO(), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FRAME_RATE, options=h264_options(crf=18))
         video.width, video.height, video.pix_fmt = size, size, "yuv420p"
         video.codec_context.thread_count = 1
@@ -32,15 +30,8 @@ def write_clip_mp4(path: Path, events: ClipEvents, *, size: int = VIDEO_SIZE) ->
         for picture in render_frames(events, size=size):
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
-        samples = render_audio(events)
-        for start in range(0, samples.size, _AUDIO_CHUNK):
-            frame = av.AudioFrame.from_ndarray(
-                samples[None, start : start + _AUDIO_CHUNK], format="fltp", layout="mono"
-            )
-            frame.sample_rate, frame.pts = SAMPLE_RATE, start
-            container.mux(audio.encode(frame))
-        container.mux(audio.encode(None))
-    partial.replace(path)
+        container.mux(list(encode_sound(audio, torch.from_numpy(render_audio(events)))))
+    write_atomically(path, content.getvalue())
 
 
 @dataclass(frozen=True)
@@ -54,8 +45,11 @@ class ClipArrays:
 
 def render_arrays(clip_events: Sequence[ClipEvents]) -> ClipArrays:
     """The clips rendered straight at the networks' picture size, without a file or a codec between."""
-    frames = np.stack([render_frames(events, size=NETWORK_SIZE) for events in clip_events])
     audio = np.stack([render_audio(events) for events in clip_events])
-    return ClipArrays(
-        clip_events, torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(), torch.from_numpy(audio)
-    )
+    return ClipArrays(clip_events, network_frames(clip_events), torch.from_numpy(audio))
+
+
+def network_frames(clip_events: Sequence[ClipEvents]) -> Tensor:
+    """The clips' pictures at the networks' size: uint8 `[N, T, 3, 32, 32]` at 25 fps."""
+    frames = np.stack([render_frames(events, size=NETWORK_SIZE) for events in clip_events])
+    return torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous()

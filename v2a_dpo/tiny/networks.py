@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from v2a_dpo.tiny.spectrogram import NUM_MELS
+from v2a_dpo.tiny.codec import NUM_MELS
 from v2a_dpo.tiny.world import MAX_PROMPT_WORDS, VOCABULARY
 
 
@@ -80,7 +80,7 @@ class FrameEncoder(nn.Module):
 
 
 class ClipVideoEncoder(nn.Module):
-    """Turns every second frame of a clip into one unit vector `[B, D]` that still knows what happened when."""
+    """Turns every second frame of a clip into one unit vector `[B, D]` that keeps what happens when."""
 
     time_slots = 12
 
@@ -100,7 +100,7 @@ class ClipVideoEncoder(nn.Module):
 
 
 class ClipAudioEncoder(nn.Module):
-    """Turns a log-mel into one unit vector `[B, D]` that still knows what happened when."""
+    """Turns a log-mel into one unit vector `[B, D]` that keeps what happens when."""
 
     time_slots = 12
 

@@ -5,16 +5,16 @@ Letters in tensor names: N training recordings, B batch, L latent length, C late
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from v2a_dpo.artifacts.checksums import record_checksums
 from v2a_dpo.artifacts.folder import new_folder
+from v2a_dpo.config import PretrainConfig
 from v2a_dpo.flow import interpolate, velocity_target
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.randomness import normal, row_generator, uniform
@@ -22,28 +22,14 @@ from v2a_dpo.tiny.codec import PatchCodec
 from v2a_dpo.tiny.encoders import train_encoders
 from v2a_dpo.tiny.generator import TinyModel, build
 from v2a_dpo.tiny.media import render_arrays
-from v2a_dpo.tiny.schedule import one_cycle
 from v2a_dpo.tiny.sound import DamageRates, render_damaged_audio
+from v2a_dpo.tiny.training import StepProgress, train
 from v2a_dpo.tiny.world import DURATION_S, make_split, tokenize
 
-_Progress = Callable[[int, int], None]
-#: Share of rows whose video, and independently whose text, is left away, so that guidance has an empty branch.
+#: Share of rows whose video, and independently whose text, is replaced by the empty one, which guidance needs.
 _NULL_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class PretrainSettings:
-    """How the generator is pre-trained; `recordings` damaged versions of each clip are heard."""
-
-    seed: int
-    num_clips: int
-    steps: int
-    encoder_steps: int
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    recordings: int = 2
-    checkpoint_every: int = 100
-    damage: DamageRates = field(default_factory=DamageRates)
+#: Damaged recordings per clip.
+_RECORDINGS = 2
 
 
 @dataclass(frozen=True)
@@ -55,29 +41,29 @@ class PretrainData:
     clip_of_recording: Tensor
 
 
-def prepare(settings: PretrainSettings) -> tuple[TinyModel, PretrainData]:
-    """An untrained generator with trained encoders and a fitted codec, and the latents and conditions to train it
-    on."""
-    clip_events = make_split(settings.seed, "pretrain", settings.num_clips)
+def prepare(*, seed: int, num_clips: int, encoder_steps: int) -> tuple[TinyModel, PretrainData]:
+    """An untrained generator with trained encoders and a fitted codec, and its training data: `num_clips` clips of the
+    world `seed`."""
+    clip_events = make_split(seed, "pretrain", num_clips)
     clips = render_arrays(clip_events)
     damaged = []
     for events in clip_events:
         generator = np.random.default_rng([events.appearance_seed, 4])
-        damaged += [render_damaged_audio(events, generator, settings.damage) for _ in range(settings.recordings)]
+        damaged += [render_damaged_audio(events, generator, DamageRates()) for _ in range(_RECORDINGS)]
     recordings = torch.from_numpy(np.stack(damaged))
     codec = PatchCodec.fit(recordings[::4])
     encoders = train_encoders(
         clips.frames,
         codec.encode(clips.audio),
         torch.tensor([tokenize(events.prompt) for events in clip_events]),
-        steps=settings.encoder_steps,
-        seed=settings.seed,
+        steps=encoder_steps,
+        seed=seed,
     )
-    model = build(encoders, codec, seed=settings.seed)
+    model = build(encoders, codec, seed=seed)
     data = PretrainData(
         latents=torch.cat([model.encode(part) for part in recordings.split(256)]),
         conditions=_conditions(model, clips.frames, [events.prompt for events in clip_events]),
-        clip_of_recording=torch.arange(settings.num_clips).repeat_interleave(settings.recordings),
+        clip_of_recording=torch.arange(num_clips).repeat_interleave(_RECORDINGS),
     )
     return model, data
 
@@ -95,33 +81,32 @@ def _conditions(model: TinyModel, frames: Tensor, prompts: list[str]) -> Conditi
     return Conditions.concatenate(parts)
 
 
-def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: _Progress | None = None) -> TinyModel:
-    """The pre-trained generator, saved in `folder`; a killed run goes on from its checkpoint and ends with the same
-    weights."""
-    model, data = prepare(settings)
-    network = model.network.train()
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=1e-4,
-    )
+def pretrain_generator(
+    folder: Path,
+    config: PretrainConfig,
+    *,
+    seed: int,
+    num_clips: int,
+    checkpoint_every: int = 100,
+    progress: StepProgress | None = None,
+) -> TinyModel:
+    """The generator pre-trained on `num_clips` clips of the world `seed`, saved in `folder`.
+
+    A killed run continues from its checkpoint beside `folder` and ends with the same weights.
+    """
+    model, data = prepare(seed=seed, num_clips=num_clips, encoder_steps=config.encoder_steps)
     checkpoint = folder.with_name(f"{folder.name}-training.ckpt")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    first = _resume(checkpoint, network, optimizer)
-    for step in range(first, settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * one_cycle(step, settings.steps)
-        loss = flow_matching_loss(model, data, settings, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % settings.checkpoint_every == 0:
-            _save_checkpoint(checkpoint, network, optimizer, step + 1)
-        if progress is not None:
-            progress(step + 1, settings.steps)
-    network.eval()
+    train(
+        model.network,
+        lambda step: flow_matching_loss(model, data, batch_size=config.batch_size, seed=seed, step=step),
+        steps=config.generator_steps,
+        learning_rate=config.learning_rate,
+        weight_decay=1e-4,
+        betas=(0.9, 0.95),
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
     with new_folder(folder) as target:
         model.save(target)
         record_checksums(target)
@@ -129,14 +114,13 @@ def pretrain_generator(folder: Path, settings: PretrainSettings, *, progress: _P
     return model
 
 
-def flow_matching_loss(model: TinyModel, data: PretrainData, settings: PretrainSettings, step: int) -> Tensor:
-    """The mean squared velocity error of step `step`'s rows, whose draws depend on the seed and the step alone."""
-    generator = row_generator(settings.seed, "pretrain", step)
-    rows = torch.from_numpy(generator.permutation(data.latents.shape[0])[: settings.batch_size])
+def flow_matching_loss(model: TinyModel, data: PretrainData, *, batch_size: int, seed: int, step: int) -> Tensor:
+    """The mean squared velocity error of the rows of step `step`; all draws depend on `seed` and `step` alone."""
+    generator = row_generator(seed, "pretrain", step)
+    rows = torch.from_numpy(generator.permutation(data.latents.shape[0])[:batch_size])
     latents_BLC = data.latents[rows]
     noise_BLC = normal(latents_BLC.shape, generator)
-    # Uniform times, not MMAudio's logit-normal ones: near pure noise is where a short training must learn the
-    # conditions.
+    # Uniform times, not MMAudio's logit-normal ones: a short training must learn the conditions near pure noise.
     t_B = uniform((rows.numel(),), generator)
     conditions = _drop_conditions(model, data.conditions.rows(data.clip_of_recording[rows]), generator)
     velocity = model.velocity(interpolate(latents_BLC, noise_BLC, t_B), t_B, model.embed(conditions))
@@ -151,19 +135,3 @@ def _drop_conditions(model: TinyModel, conditions: Conditions, generator: np.ran
     return Conditions(
         {name: torch.where(keep[name], tensor, empty[name]) for name, tensor in conditions.tensors.items()}
     )
-
-
-def _save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save({"step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, partial)
-    partial.replace(path)
-
-
-def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """The number of steps done, with network and optimizer set to that point; 0 without a checkpoint."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])

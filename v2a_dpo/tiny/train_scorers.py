@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from v2a_dpo.tiny.render import NETWORK_SIZE, render_frames
-from v2a_dpo.tiny.schedule import one_cycle
-from v2a_dpo.tiny.scorers import (
-    SCORER_NAMES,
-    AudioText,
-    AudioVideo,
-    Synchronisation,
-    TaggerNetwork,
-    TinyScorers,
-    build_scorer,
-    save_scorer,
-)
+from v2a_dpo.tiny import scoring
+from v2a_dpo.tiny.codec import HOP, log_mel, mix_log_mel
+from v2a_dpo.tiny.media import network_frames
+from v2a_dpo.tiny.scoring import SCORER_NAMES, Synchronisation
 from v2a_dpo.tiny.sound import coloured_noise, render_audio
-from v2a_dpo.tiny.spectrogram import HOP, log_mel, mix_log_mel
+from v2a_dpo.tiny.training import StepProgress, train
 from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipEvents, make_split, tokenize
 
-StepProgress = Callable[[int, int], None]
 _MARGIN_FRAMES = 2 * Synchronisation.max_lag
 _MARGIN_S = _MARGIN_FRAMES * HOP / SAMPLE_RATE
 _CLIP_FRAMES = NUM_SAMPLES // HOP
@@ -50,14 +42,13 @@ class ScorerData:
 
 
 def prepare_scorer_data(clip_events: Sequence[ClipEvents], *, seed: int) -> ScorerData:
-    """Renders what `train_scorer` learns from; about 4 ms a clip on one core."""
+    """Renders what `train_scorer` learns from; about 4 ms per clip on one core."""
     generator = np.random.default_rng([seed, 3])
     mels = [_extended_mel(events) for events in clip_events]
     noise = np.stack([coloured_noise(generator) for _ in range(_NOISE_CLIPS)])
-    frames = np.stack([render_frames(events, size=NETWORK_SIZE) for events in clip_events])
     return ScorerData(
         mels=torch.stack(mels),
-        frames=torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous(),
+        frames=network_frames(clip_events),
         tokens=torch.tensor([tokenize(events.prompt) for events in clip_events]),
         labels=torch.tensor([CLASSES.index(events.label) for events in clip_events]),
         noise_mels=log_mel(torch.from_numpy(noise)),
@@ -65,8 +56,7 @@ def prepare_scorer_data(clip_events: Sequence[ClipEvents], *, seed: int) -> Scor
 
 
 def _extended_mel(events: ClipEvents) -> Tensor:
-    """The log-mel of the clip with a margin on both sides, so that shifting it never pads it with a tell-tale
-    constant."""
+    """The log-mel of the clip with a margin on both sides, so that a shifted one needs no padding."""
     audio = render_audio(events, start_s=-_MARGIN_S, duration_s=DURATION_S + 2 * _MARGIN_S)
     return log_mel(torch.from_numpy(audio)[None])[0].half()
 
@@ -74,26 +64,18 @@ def _extended_mel(events: ClipEvents) -> Tensor:
 def train_scorer(
     name: str, data: ScorerData, *, steps: int, seed: int, progress: StepProgress | None = None
 ) -> nn.Module:
-    """The trained scorer `name`, frozen and in evaluation mode; Adam with a one-cycle schedule peaking at 3e-3."""
+    """The trained scorer `name`, frozen and in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        scorer = build_scorer(name)
+        scorer = scoring.build_scorer(name)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(scorer.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
-    scorer.train()
-    batch_size = min(_BATCH_SIZES[name], data.labels.numel())
-    for step in range(steps):
-        rows = torch.randperm(data.labels.numel(), generator=generator)[:batch_size]
-        loss = _loss(scorer, data, rows, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if progress is not None:
-            progress(step + 1, steps)
-    return scorer.eval().requires_grad_(False)
+
+    def loss(_: int) -> Tensor:
+        rows = torch.randperm(data.labels.numel(), generator=generator)[: _BATCH_SIZES[name]]
+        return _loss(scorer, data, rows, generator)
+
+    train(scorer, loss, steps=steps, learning_rate=3e-3, progress=progress)
+    return scorer.requires_grad_(False)
 
 
 def _loss(scorer: nn.Module, data: ScorerData, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,13 +85,13 @@ def _loss(scorer: nn.Module, data: ScorerData, rows: Tensor, generator: torch.Ge
         video = scorer.embed_video(data.frames[rows])
         return functional.cross_entropy(scorer.offset_logits(audio, video), lags + scorer.max_lag)
     mel = _augmented_mel(data, rows, generator)
-    if isinstance(scorer, TaggerNetwork):
+    if isinstance(scorer, scoring.TaggerNetwork):
         return functional.cross_entropy(scorer.tag_mel(mel)[1], data.labels[rows], label_smoothing=0.1)
-    if isinstance(scorer, AudioText):
+    if isinstance(scorer, scoring.AudioText):
         return _contrastive_loss(scorer.audio(mel), scorer.text(data.tokens[rows]), scorer.log_scale)
-    if isinstance(scorer, AudioVideo):
+    if isinstance(scorer, scoring.AudioVideo):
         return _contrastive_loss(scorer.audio(mel), scorer.video(data.frames[rows]), scorer.log_scale)
-    raise TypeError(f"no loss is known for {type(scorer).__name__}")
+    raise TypeError(f"no loss is defined for {type(scorer).__name__}")
 
 
 def _contrastive_loss(first_BD: Tensor, second_BD: Tensor, log_scale: Tensor) -> Tensor:
@@ -134,30 +116,23 @@ def _augmented_mel(data: ScorerData, rows: Tensor, generator: torch.Generator, *
     return mix_log_mel(mel, data.noise_mels[noise_rows], gain_db)
 
 
-def train_scorers(
-    folder: Path, *, seed: int, num_clips: int, steps: int, progress: StepProgress | None = None
-) -> TinyScorers:
-    """All scorers of the world `seed`, trained and saved in `folder`; a scorer already there is not trained again."""
+def train_scorers(folder: Path, *, seed: int, num_clips: int, steps: int, progress: StepProgress | None = None) -> None:
+    """Trains all scorers of the world `seed` and saves them in `folder`; an existing one is not trained again."""
     lengths = {name: max(round(steps * _STEP_SHARES[name]), 2) for name in SCORER_NAMES}
     missing = [name for name in SCORER_NAMES if not (folder / f"{name}.safetensors").is_file()]
     if missing:
         data = prepare_scorer_data(make_split(seed, "pretrain", num_clips), seed=seed)
     done, total = sum(lengths.values()) - sum(lengths[name] for name in missing), sum(lengths.values())
     for name in missing:
-        scorer = train_scorer(
-            name,
-            data,
-            steps=lengths[name],
-            seed=seed * 8 + SCORER_NAMES.index(name),
-            progress=_shifted(progress, done, total),
-        )
-        save_scorer(folder, name, scorer)
+        shifted = None if progress is None else partial(_report, progress, done, total)
+        seed_of_scorer = seed * 8 + SCORER_NAMES.index(name)
+        scorer = train_scorer(name, data, steps=lengths[name], seed=seed_of_scorer, progress=shifted)
+        scoring.save_scorer(folder, name, scorer)
         done += lengths[name]
     (folder / "config.json").write_text(
         json.dumps({"family": "tiny-scorers", "seed": seed, "steps": steps}, indent=2, allow_nan=False)
     )
-    return TinyScorers.load(folder)
 
 
-def _shifted(progress: StepProgress | None, done: int, total: int) -> StepProgress | None:
-    return None if progress is None else lambda step, _: progress(done + step, total)
+def _report(progress: StepProgress, done: int, total: int, step: int, _: int) -> None:
+    progress(done + step, total)

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from v2a_dpo.evaluation.tables import system_title
 from v2a_dpo.media.audio import encode_flac
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.h264 import H264Pictures
+from v2a_dpo.media.mp4 import H264Pictures
 from v2a_dpo.media.spectrogram_figure import Panel, spectrogram_figure
-from v2a_dpo.media.video import read_frames
+from v2a_dpo.media.video import FrameStream, read_frames
 
 _MAX_SIDE = 360
 _MAX_RATE = 25.0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 from v2a_dpo.models.mmaudio.clip_features import ClipConfig, ClipFeatures, tokenize
 from v2a_dpo.models.synchformer import SynchformerVisual, SynchformerVisualConfig
 

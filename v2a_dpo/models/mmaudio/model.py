@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from v2a_dpo.artifacts.json_files import write_json
-from v2a_dpo.media.frames import FrameStream
+from v2a_dpo.media.video import FrameStream
 from v2a_dpo.models.base import Conditions, Use, VideoToAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.winograd import use_winograd

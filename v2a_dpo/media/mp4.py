@@ -1,4 +1,7 @@
-"""Generated sound under the original picture, as an mp4 that browsers play."""
+"""mp4 files that browsers play: H.264 pictures, AAC sound, and generated sound under an original picture.
+
+Pictures are encoded in named colours, and the same ones give the same bytes on the same machine.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,23 @@ from itertools import chain
 from pathlib import Path
 
 import av
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
 from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.media.container import open_media, start_time_s
 from v2a_dpo.media.errors import VideoUnreadable
-from v2a_dpo.media.frames import FrameStream
-from v2a_dpo.media.h264 import H264Pictures
 from v2a_dpo.media.picture import PictureReader
-from v2a_dpo.media.video import frame_rate_of, resize, shown_s, timed_frames, video_stream
+from v2a_dpo.media.video import FrameStream, frame_rate_of, resize, shown_s, timed_frames, video_stream
 
+#: From `veryfast` on x264's lookahead gives small pictures other bytes in other processes.
+_PRESET = "superfast"
 #: What every current browser shows in an mp4, from containers whose packets an mp4 can take over as they are.
 _BROWSER_CODECS = frozenset({"h264", "av1", "vp9"})
 _BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
@@ -34,6 +38,50 @@ _CLOCK = Fraction(1, 90_000)
 _AUDIO_CHUNK = 1024
 #: FFmpeg's number for colours without a name. Players take such a picture of this height for BT.709, others for BT.601.
 _UNNAMED_COLOURS, _HD_HEIGHT = 2, 720
+
+
+def h264_options(crf: int) -> dict[str, str]:
+    """The options of a `libx264` stream; `crf` 18 looks like the source, larger is smaller and coarser."""
+    return {"preset": _PRESET, "crf": str(crf)}
+
+
+class H264Pictures:
+    """An H.264 stream in `sink` for pictures of one even size, with tags that tell players their colours."""
+
+    def __init__(self, sink: OutputContainer, *, rate: Fraction, width: int, height: int, crf: int) -> None:
+        # Without pictures that are decoded before they are shown, a film of uneven steps lasts as long as its pictures.
+        options = h264_options(crf) | {"bf": "0"}
+        self.stream: VideoStream = sink.add_stream("libx264", rate=rate, options=options)
+        self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, "yuv420p"
+        context = self.stream.codec_context
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.time_base = _CLOCK
+        self._interval, self._pts = round(1 / (rate * _CLOCK)), -1
+        self._reformatter = VideoReformatter()
+
+    def encode(self, picture: Tensor, time_s: float) -> list[Packet]:
+        """The packets that are ready once the uint8 RGB `picture` `[3, height, width]` is shown from `time_s` on."""
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(pixels, format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        self._pts = max(self._pts + 1, round(time_s / _CLOCK))
+        frame.pts, frame.time_base = self._pts, _CLOCK
+        return self._packets(frame)
+
+    def finish(self) -> list[Packet]:
+        """The packets that are left."""
+        return self._packets(None)
+
+    def _packets(self, frame: VideoFrame | None) -> list[Packet]:
+        packets: list[Packet] = self.stream.encode(frame)
+        for packet in packets:  # else an mp4 gives its last picture the duration of the one before
+            packet.duration = self._interval
+        return packets
 
 
 def mux(video_path: str, audio: Tensor, sample_rate: int, output: str, *, start_s: float = 0.0) -> None:
@@ -64,7 +112,7 @@ def mux(video_path: str, audio: Tensor, sample_rate: int, output: str, *, start_
                     remedy="Start the clip earlier.",
                 )
             sound = sink.add_stream("aac", rate=sample_rate, layout="mono")
-            for packet in chain([first], picture, _sound_packets(sound, audio)):
+            for packet in chain([first], picture, encode_sound(sound, audio)):
                 sink.mux(packet)
         write_atomically(output, target.read_bytes())
 
@@ -152,7 +200,8 @@ def _even_picture(reader: PictureReader, frame: VideoFrame, encoder: VideoStream
     return resize(picture, FrameStream("shown", 1.0, height, width, "stretch"))
 
 
-def _sound_packets(sound: AudioStream, audio: Tensor) -> Iterator[Packet]:
+def encode_sound(sound: AudioStream, audio: Tensor) -> Iterator[Packet]:
+    """The packets of mono `audio` `[S]` at the rate of the stream `sound`; samples outside [-1, 1] are clipped."""
     samples = audio.detach().cpu().float().clamp(-1.0, 1.0).numpy()
     for start in range(0, samples.size, _AUDIO_CHUNK):
         frame = av.AudioFrame.from_ndarray(samples[None, start : start + _AUDIO_CHUNK], format="fltp", layout="mono")
