@@ -23,7 +23,7 @@ from v2a_dpo.tiny.generator import build
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.scoring import SCORER_NAMES, build_scorer, save_scorer, store_marginal
 from v2a_dpo.tiny.sound import render_audio
-from v2a_dpo.tiny.world import DURATION_S, SAMPLE_RATE, make_split
+from v2a_dpo.tiny.world import DURATION_S, SAMPLE_RATE, make_split, write_events
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 NUM_CLIPS = 12
@@ -73,7 +73,7 @@ def loop(tmp_path_factory):
             "report": {"gallery_clips": 3},
         }
     )
-    (root / "events.json").write_text(json.dumps({events.clip_id: events.to_dict() for events in clip_events}))
+    write_events(root / "events.json", clip_events)
     (root / "videos").mkdir()
     for events in clip_events:
         write_clip_mp4(root / "videos" / f"{events.clip_id}.mp4", events)

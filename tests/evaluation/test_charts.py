@@ -21,6 +21,7 @@ AXES = Axes("Loss & more", "step", "nats", marks=[(5, "hard <pairs>")])
 def svg_of(html):
     """The drawing of a chart; it is well-formed XML with everything inside the picture."""
     svg = ElementTree.fromstring(re.search(r"<svg.*</svg>", html, re.DOTALL).group())
+    assert "url(" not in html
     width, height = map(float, svg.attrib["viewBox"].split()[2:])
     for group in svg.iter("g"):
         for x, y in [point for path in group.findall("path") for point in points_of(path)] + places_of(group):

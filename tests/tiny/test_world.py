@@ -12,10 +12,11 @@ from v2a_dpo.tiny.world import (
     LAST_EVENT_S,
     MAX_PROMPT_WORDS,
     MIN_EVENT_GAP_S,
-    ClipEvents,
     make_clip_events,
     make_split,
+    read_events,
     tokenize,
+    write_events,
 )
 
 
@@ -53,9 +54,10 @@ def test_large_objects_sound_lower():
     assert pitches == sorted(pitches, reverse=True)
 
 
-def test_events_survive_their_json_form():
+def test_events_survive_their_json_form(tmp_path):
     events = make_clip_events(0, "test", 1)
-    assert ClipEvents.from_dict(events.to_dict()) == events
+    write_events(tmp_path / "events.json", [events])
+    assert read_events(str(tmp_path / "events.json")) == {events.clip_id: events}
 
 
 def test_a_negative_index_is_refused():

@@ -20,13 +20,13 @@ from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.media.container import decode_from, open_media, reason
 from v2a_dpo.media.errors import AudioMissing, AudioUnreadable
 
-#: Timestamps are rounded (Matroska to 1 ms) and waver; sound within this of the end of what was read follows at once.
+#: Timestamps are rounded (Matroska to 1 ms) and jitter; a piece that starts this near the end of the last follows it.
 _JITTER_S = 0.01
-#: No recording has more; a header that says so is damaged, and positions in samples would fill the memory.
+#: A higher rate comes from a damaged header; positions in samples would fill the memory.
 _HIGHEST_RATE = 1_000_000
-#: The most weights that torchaudio may make for a pair of rates: it needs a kernel for every phase between them.
+#: The most filter weights that torchaudio may compute for a pair of rates: it needs a kernel per phase between them.
 _KERNEL_WEIGHTS = 10**6
-#: How many weights are made at once for other pairs.
+#: How many weights are computed at once for other pairs.
 _BLOCK_WEIGHTS = 2**20
 #: torchaudio's defaults: zero crossings on each side of the windowed sinc, and the share of the band that it keeps.
 _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99
@@ -35,7 +35,7 @@ _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99
 def read_audio(path: str, *, sample_rate: int, start_s: float = 0.0, duration_s: float | None = None) -> Tensor:
     """The sound of the file at `path` (local or URI) as mono float32 `[S]`: the mean of its channels at `sample_rate`.
 
-    Every piece lies where its timestamp says; silence stands where there is none. With `duration_s`, S =
+    Every piece is placed at its timestamp; gaps are silent. With `duration_s`, S =
     round(duration_s * sample_rate) exactly. Raises AudioMissing when there is no sound in that range at all,
     AudioUnreadable when it is damaged, VideoMissing and VideoUnreadable as for the picture.
     """
@@ -62,7 +62,7 @@ def resample(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
     """`audio` `[..., S]` at `rate` brought to `wanted_rate` by torchaudio's windowed sinc with its default settings.
 
     torchaudio keeps the weights of all phases, too many for a pair of rates such as 44,099 and 16,000 Hz; there the
-    same weights are made block by block.
+    same weights are computed block by block.
     """
     common = math.gcd(rate, wanted_rate)
     if (rate // common) * (wanted_rate // common) <= _KERNEL_WEIGHTS:
@@ -71,7 +71,7 @@ def resample(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
 
 
 def _resample_in_blocks(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
-    """What torchaudio gives for these rates, which have no common divisor; the weights are of few samples at a time."""
+    """torchaudio's result for rates without a common divisor, with the weights of few samples at a time."""
     base = _ROLLOFF * min(rate, wanted_rate)
     width = math.ceil(_ZERO_CROSSINGS * rate / base)
     offsets = torch.arange(-width, width + 2, dtype=torch.float64, device=audio.device)
@@ -100,7 +100,7 @@ def exactly(audio: Tensor, num_samples: int) -> Tensor:
 def _placed(pieces: Iterable[tuple[float, int, np.ndarray]]) -> tuple[Tensor, int] | None:
     """The samples of `pieces` from second 0 on and their rate; None where there are none.
 
-    A piece starts at the second given; missing ones leave silence, and of two that overlap the first one counts.
+    Each piece starts at its second; missing ones leave silence, and of two that overlap the first one counts.
     """
     placed: list[np.ndarray] = []
     end = rate = 0
@@ -120,11 +120,11 @@ def _mono_pieces(
 ) -> Iterator[tuple[float, int, np.ndarray]]:
     """Decoded pieces in order: seconds after `start_s`, sample rate (of all pieces), mono float32 samples."""
     rate, converter, converted = 0, AudioResampler(), None
-    next_s = -start_s  # where a file tells no times, one piece follows the other from its beginning on
-    for frame, told_s in decode_from(container, stream, start_s=start_s):
+    next_s = -start_s  # in a file without timestamps, pieces follow each other from its beginning on
+    for frame, stamp_s in decode_from(container, stream, start_s=start_s):
         if not 0 < frame.sample_rate <= _HIGHEST_RATE:
             raise _damaged(path, f"it declares {frame.sample_rate:,} samples a second")
-        time_s = next_s if told_s is None else told_s
+        time_s = next_s if stamp_s is None else stamp_s
         next_s = time_s + frame.samples / frame.sample_rate
         if duration_s is not None and time_s >= duration_s:
             return
@@ -159,7 +159,7 @@ def decode_flac(content: bytes) -> tuple[Tensor, int]:
 
 
 def write_wav(uri: str, audio: Tensor, sample_rate: int) -> None:
-    """Puts mono `audio` `[S]` at `uri` as a 16-bit WAV file in one step; samples outside [-1, 1] are clipped."""
+    """Writes mono `audio` `[S]` to `uri` as a 16-bit WAV file in one step; samples outside [-1, 1] are clipped."""
     write_atomically(uri, _encode(audio, sample_rate, "WAV"))
 
 

@@ -1,8 +1,9 @@
-"""Reading all that a stage wants of a clip's file, in this process or in a worker."""
+"""Reading a clip's frames and sound from its file, in this process or in a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class ClipRequest:
 
 @dataclass(frozen=True)
 class ClipMedia:
-    """What was read: stream name -> uint8 `[T, 3, height, width]`; mono float32 sound `[S]`, None where there is none.
+    """A clip's content: stream name -> uint8 `[T, 3, height, width]`; mono float32 sound `[S]`, None without sound.
 
     NumPy arrays, since torch would send tensors from a worker through shared memory, which containers keep small.
     """
@@ -38,33 +39,16 @@ class ClipMedia:
 
 
 def read_clip(request: ClipRequest) -> ClipMedia | MediaError:
-    """The clip's frames and sound, or what is wrong with its picture; damaged sound counts as none."""
+    """The clip's frames and sound, or the error of its picture; damaged sound counts as none."""
     if request.threads:
         torch.set_num_threads(request.threads)
+    video, start_s, duration_s = request.video, request.start_s, request.duration_s
+    audio: np.ndarray | None = None
     try:
-        frames = read_frames(
-            request.video,
-            request.streams,
-            start_s=request.start_s,
-            duration_s=request.duration_s,
-            threads=request.threads,
-        )
+        frames = read_frames(video, request.streams, start_s=start_s, duration_s=duration_s, threads=request.threads)
     except MediaError as error:
         return error
-    return ClipMedia({name: tensor.numpy() for name, tensor in frames.items()}, _audio(request))
-
-
-def _audio(request: ClipRequest) -> np.ndarray | None:
-    if request.sample_rate is None:
-        return None
-    try:
-        audio = read_audio(
-            request.video,
-            sample_rate=request.sample_rate,
-            start_s=request.start_s,
-            duration_s=request.duration_s,
-        )
-    except (AudioMissing, AudioUnreadable):
-        return None
-    samples: np.ndarray = audio.numpy()
-    return samples
+    if request.sample_rate is not None:
+        with suppress(AudioMissing, AudioUnreadable):
+            audio = read_audio(video, sample_rate=request.sample_rate, start_s=start_s, duration_s=duration_s).numpy()
+    return ClipMedia({name: tensor.numpy() for name, tensor in frames.items()}, audio)

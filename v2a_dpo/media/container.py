@@ -1,4 +1,4 @@
-"""Opening media containers of any format, locally or on S3, so that a file can only speak for itself."""
+"""Opening media containers of any format, locally or on S3; references to other files are not followed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from v2a_dpo.media.errors import VideoMissing, VideoUnreadable
 
 #: FFmpeg would otherwise follow a playlist in disguise (`ffconcat`, HLS) to any file or address that it names.
 _NO_OTHER_FILES = {"protocol_whitelist": "none"}
-#: Containers round times (Matroska and FLV to ms): a frame so little behind the moment asked for is the one there (s).
+#: Containers round times (Matroska and FLV to ms): a frame this little (s) late counts as in time.
 TIME_SLACK_S = 1e-3
-#: Without an index, seeking lands anywhere between key frames; then it is tried this much in front, in s.
+#: Without an index, seeking lands anywhere between key frames; then it is tried this much earlier, in s.
 _SEEK_BACK_S = (0.0, 2.0, 10.0, 60.0)
 #: What comes first after seeking is not exact: sound (AAC, MP3, Opus), the times of pictures in AVI and MPEG-PS. In s.
 _SOUND_WARM_UP_S = 0.2
@@ -59,7 +59,7 @@ def open_media(path: str) -> Iterator[InputContainer]:
 
 
 def reason(error: Exception) -> str:
-    """What FFmpeg or the operating system says, without numbers and file names."""
+    """The message of FFmpeg or the operating system, without numbers and file names."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -86,8 +86,8 @@ def decode_from(
     """The stream's decoded frames with the seconds from `start_s` to the time of each.
 
     They begin at or before `start_s` (with negative times) whenever the stream does, in any container: the caller
-    leaves out what it does not want. That costs the frames since the last key frame where the container has an index,
-    and a decode from the beginning at worst. Where a file carries no times (None), all its frames come.
+    drops what it does not need. That costs the frames since the last key frame where the container has an index,
+    and a decode from the beginning at worst. Of a file without times (None), all frames are returned.
     Call it once, on a container that was just opened.
     """
     origin_s = start_time_s(container) + start_s
@@ -139,7 +139,7 @@ def _decoded(
 ) -> Iterator[VideoFrame | AudioFrame]:
     """The frames from here on, or from the next key frame on.
 
-    An AVI says when its pictures are decoded, not when they are shown: the n-th one shown gets the n-th of those times.
+    An AVI stores only when its pictures are decoded: the n-th one shown gets the n-th of those times.
     """
     frames = _decoded_packets(container, stream, from_key_frame=from_key_frame)
     return _in_order_of_times(frames) if _is_avi_picture(container, stream) else frames
@@ -157,7 +157,7 @@ def _decoded_packets(
                 continue
             from_key_frame, first_pts = False, packet.pts
         for frame in stream.decode(packet):
-            # Some decoders make pictures of what is shown before the key frame, though half of it is missing.
+            # Some decoders return pictures shown before the key frame, though half of their data is missing.
             if first_pts is None or frame.pts is None or frame.pts >= first_pts:
                 yield frame
 

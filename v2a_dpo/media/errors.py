@@ -40,4 +40,4 @@ class CaptionInvalid(MediaError):
 
 
 class DuplicateClip(MediaError):
-    """A clip id stands in the caption table more than once."""
+    """A clip id occurs in the caption table more than once."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class MelSettings:
-    """What a log-mel spectrogram is made of: rates in Hz, lengths in samples, `log` the base of the logarithm."""
+    """The settings of a log-mel spectrogram: rates in Hz, lengths in samples, `log` the base of the logarithm."""
 
     sample_rate: int
     n_fft: int
@@ -27,7 +27,7 @@ class MelSettings:
     floor: float = 1e-5
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a waveform of `num_samples` samples (a multiple of the hop gives one frame a hop)."""
+        """Frames of a waveform of `num_samples` samples (a multiple of the hop gives one frame per hop)."""
         padded = num_samples + 2 * ((self.n_fft - self.hop) // 2)
         return (padded - self.n_fft) // self.hop + 1
 

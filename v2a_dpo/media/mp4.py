@@ -36,7 +36,7 @@ _BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
 _COPYABLE_CONTAINERS = frozenset({"mov", "matroska"})
 _CLOCK = Fraction(1, 90_000)
 _AUDIO_CHUNK = 1024
-#: FFmpeg's number for colours without a name. Players take such a picture of this height for BT.709, others for BT.601.
+#: FFmpeg's number for unnamed colours. Players take them for BT.709 from this height on, below for BT.601.
 _UNNAMED_COLOURS, _HD_HEIGHT = 2, 720
 
 
@@ -46,10 +46,10 @@ def h264_options(crf: int) -> dict[str, str]:
 
 
 class H264Pictures:
-    """An H.264 stream in `sink` for pictures of one even size, with tags that tell players their colours."""
+    """An H.264 stream in `sink` for pictures of one even size, tagged with their colours."""
 
     def __init__(self, sink: OutputContainer, *, rate: Fraction, width: int, height: int, crf: int) -> None:
-        # Without pictures that are decoded before they are shown, a film of uneven steps lasts as long as its pictures.
+        # Without B-frames a video with uneven steps lasts exactly as long as its pictures.
         options = h264_options(crf) | {"bf": "0"}
         self.stream: VideoStream = sink.add_stream("libx264", rate=rate, options=options)
         self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, "yuv420p"
@@ -74,7 +74,7 @@ class H264Pictures:
         return self._packets(frame)
 
     def finish(self) -> list[Packet]:
-        """The packets that are left."""
+        """The remaining packets."""
         return self._packets(None)
 
     def _packets(self, frame: VideoFrame | None) -> list[Packet]:
@@ -85,11 +85,11 @@ class H264Pictures:
 
 
 def mux(video_path: str, audio: Tensor, sample_rate: int, output: str, *, start_s: float = 0.0) -> None:
-    """Puts at `output` an mp4 with the picture of `video_path` from `start_s` on, as long as mono `audio` `[S]` sounds.
+    """Writes to `output` an mp4 with the picture of `video_path` from `start_s` on under mono `audio` `[S]`.
 
-    The video stream is copied as it is when the clip starts with the file and browsers can show it, else encoded anew
-    as H.264, as players show it: upright, with square pixels, in BT.709; the sound becomes AAC. The file appears in one
-    step. Raises VideoMissing, VideoUnreadable or PictureTooSmall.
+    It is as long as the sound. The video stream is copied as it is when the clip starts with the file and browsers can
+    show it, else encoded again as H.264, as players show it: upright, with square pixels, in BT.709; the sound becomes
+    AAC. The file appears in one step. Raises VideoMissing, VideoUnreadable or PictureTooSmall.
     """
     duration_s = audio.shape[-1] / sample_rate
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ def _copied_packets(
 def _decoding_times(presentation_times: Sequence[int]) -> list[int]:
     """When packets in decoding order that are shown at `presentation_times` are decoded: rising, and never after that.
 
-    Containers such as Matroska do not tell it for all of them.
+    Containers such as Matroska do not store it for all packets.
     """
     rising = sorted(presentation_times)
     delay = max((decoded - shown for decoded, shown in zip(rising, presentation_times, strict=True)), default=0)

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from v2a_dpo.media.errors import PictureTooSmall
 
-#: A header that says otherwise is damaged: the widest real pixels are 40 : 11.
+#: Other ratios come from damaged headers: the widest real pixels are 40 : 11.
 _PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))
-#: Pixels a side below which there is nothing to see, and how many times longer the other side may be.
+#: The shortest side in pixels that shows anything, and how many times longer the other side may be.
 _SMALLEST_SIDE = 8
 _LONGEST_SHAPE = 32
 #: Linear BT.2020 to linear BT.709 (ITU-R BT.2087).
@@ -35,7 +35,7 @@ _TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-
 _WHITE_NITS, _PEAK_NITS = 203.0, 1000.0
 #: The scene light of diffuse white in HLG, whose highest value is 1 (75% signal).
 _HLG_WHITE = 0.265
-#: Up to this share of white nothing changes; what is brighter is compressed, so that highlights keep their drawing.
+#: Up to this share of white nothing changes; what is brighter is compressed, so that highlights keep their detail.
 _KNEE = 0.75
 #: Nodes of the table in each of its three directions.
 _NODES = 33
@@ -50,7 +50,7 @@ class Orientation(NamedTuple):
 
     @staticmethod
     def of(frame: VideoFrame) -> Orientation:
-        """What the frame's display matrix says, at the nearest quarter turn."""
+        """The orientation in the frame's display matrix, at the nearest quarter turn."""
         matrix = cast(Mapping[Type, Any], frame.side_data).get(Type.DISPLAYMATRIX)
         if matrix is None:
             return Orientation()
@@ -69,11 +69,11 @@ class Orientation(NamedTuple):
 
 
 class PictureReader:
-    """Makes RGB pictures of the frames of one video stream. Raises PictureTooSmall for what nobody could see."""
+    """Makes RGB pictures of the frames of one video stream. Raises PictureTooSmall for pictures that show nothing."""
 
     def __init__(self, stream: VideoStream, path: str) -> None:
         self._path = path
-        # Asked for once: frames may be read after their file is closed, and a closed file's stream must not be touched.
+        # Read here: frames may be used after their file is closed, when its stream must not be touched.
         aspect = stream.sample_aspect_ratio or Fraction(1)
         self._pixel_aspect = aspect if _PIXEL_ASPECTS[0] <= aspect <= _PIXEL_ASPECTS[1] else Fraction(1)
         self._reformatter = VideoReformatter()
@@ -82,7 +82,7 @@ class PictureReader:
     def rgb(self, frame: VideoFrame) -> Tensor:
         """The upright picture, uint8 `[3, H, W]`, a value for each stored pixel.
 
-        Its bytes stay in the order of pixels: torch makes the same of them as of three planes, in half the time.
+        Its bytes stay in the order of pixels: torch computes the same as from three planes, in half the time.
         """
         self._check(frame)
         convert = self._bt709.rgb if needs_conversion(frame) else self._plain_rgb

@@ -39,8 +39,8 @@ class Panel:
 def spectrogram_figure(panels: Sequence[Panel], *, event_times_s: Sequence[float] = (), description: str) -> str:
     """The figure as SVG text; all panels share the time axis, the lowest sample rate's band, and the colour scale.
 
-    `event_times_s` are drawn through all panels, with a triangle above the first. `description` is what a screen
-    reader says.
+    `event_times_s` are drawn through all panels, with a triangle above the first. `description` is for screen
+    readers.
     """
     sample_rate = min(panel.sample_rate for panel in panels)
     mels = [_log_mel(resample(panel.audio, panel.sample_rate, sample_rate), sample_rate) for panel in panels]

@@ -23,7 +23,7 @@ from v2a_dpo.media.container import TIME_SLACK_S, decode_from, open_media, start
 from v2a_dpo.media.errors import VideoTooShort, VideoUnreadable
 from v2a_dpo.media.picture import PictureReader
 
-#: The longest step from frame to frame of a steady rate (10 a second, rounded) in s; how many times longer is uneven.
+#: The longest step from frame to frame of a steady rate (10 per second, rounded) in s; how many times longer is uneven.
 _LONGEST_STEP_S, _UNEVEN = 0.11, 1.5
 #: The most by which a picture may end before its clip, in s.
 _LONGEST_FORGIVEN_S = 0.2
@@ -52,9 +52,9 @@ class FrameStream:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video's header says: frames a second, size as it is shown (upright, square pixels), seconds, and sound.
+    """Facts from a video's header: frames per second, size as shown (upright, square pixels), seconds, and sound.
 
-    `frame_rate` is 0 and `duration_s` None where the container does not tell.
+    `frame_rate` is 0 and `duration_s` None where the container has none.
     """
 
     frame_rate: float
@@ -66,9 +66,9 @@ class VideoFacts:
 
 
 class FramePicker:
-    """Says how often each frame of a rising sequence is taken to reach `rate` frames a second.
+    """Counts how often each frame of a rising sequence is taken to reach `rate` frames per second.
 
-    At steady rates as the networks saw it in training: a frame is taken for every target time that it has reached.
+    At steady rates as in the networks' training: a frame is taken for every target time that it has reached.
     Target times are added up in double precision, so that they drift: at exactly 25 fps frame 6 is not taken and
     frame 7 twice. Across a gap the frame before it is taken, since it is the one that is shown.
     """
@@ -94,7 +94,7 @@ class FramePicker:
         return step_s > min(_LONGEST_STEP_S, _UNEVEN * usual_s)
 
     def _reach(self, time_s: float) -> int:
-        """The number of target times up to `time_s` that nothing was taken for yet."""
+        """The number of target times up to `time_s` without a frame yet."""
         count = 0
         while time_s >= self._target_s:
             count += 1
@@ -146,7 +146,7 @@ def read_frames(
     shortened silently: VideoTooShort is raised when the picture ends more than one of the video's own frame intervals
     (at most 0.2 s) before the clip does; within it, the last frame is shown longer.
     Raises VideoMissing, PictureTooSmall, and VideoUnreadable when the file is damaged or empty, holds nothing but a
-    cover, or is cut off: picture and sound end before the file says.
+    cover, or is cut off: picture and sound end before the declared duration.
     """
     with open_media(path) as container:
         source = video_stream(container, path)
@@ -170,7 +170,7 @@ def read_frames(
         )
     if not times_s and start_s == 0:
         raise _no_frames(path)
-    if times_s and end_s <= times_s[-1]:  # the last frame does not tell how long it is shown
+    if times_s and end_s <= times_s[-1]:  # the last frame has no duration
         end_s = times_s[-1] + interval_s
     if end_s + min(interval_s, _LONGEST_FORGIVEN_S) < duration_s - 1e-6 or end_s <= 0:
         raise _too_short(path, start_s=start_s, duration_s=duration_s, end_s=end_s, declared_s=declared_s)
@@ -178,7 +178,7 @@ def read_frames(
 
 
 class _TakenFrames:
-    """Collects at their sizes the frames that the streams want of those shown, which come in order."""
+    """Collects, at their sizes, the frames that each stream takes of those shown in order."""
 
     def __init__(self, streams: Sequence[FrameStream], reader: PictureReader) -> None:
         self._streams, self._reader = streams, reader
@@ -194,13 +194,13 @@ class _TakenFrames:
         self._last = frame
 
     def filled_up(self, duration_s: float) -> dict[str, Tensor]:
-        """All that was taken, cut or filled up with the last frame: stream name -> uint8 `[T, 3, height, width]`."""
-        wanted = [stream.num_frames(duration_s) for stream in self._streams]
+        """All frames taken, cut or filled up with the last one: stream name -> uint8 `[T, 3, height, width]`."""
+        lengths = [stream.num_frames(duration_s) for stream in self._streams]
         if self._last is not None:
-            self._take(self._last, [count - len(taken) for count, taken in zip(wanted, self._taken, strict=True)])
+            self._take(self._last, [count - len(taken) for count, taken in zip(lengths, self._taken, strict=True)])
         return {
             stream.name: torch.stack(taken[:count])
-            for stream, taken, count in zip(self._streams, self._taken, wanted, strict=True)
+            for stream, taken, count in zip(self._streams, self._taken, lengths, strict=True)
         }
 
     def _take(self, frame: VideoFrame, counts: Sequence[int]) -> None:
@@ -245,7 +245,7 @@ def video_stream(container: InputContainer, path: str) -> VideoStream:
 
 
 def frame_rate_of(stream: VideoStream) -> float:
-    """Frames a second, or 0 where the container does not tell."""
+    """Frames per second, or 0 where the container has none."""
     return float(stream.average_rate or stream.guessed_rate or 0.0)
 
 
@@ -254,9 +254,9 @@ def timed_frames(
 ) -> Iterator[tuple[VideoFrame, float]]:
     """The frames shown from `start_s` on and their times counted from there; the first may have begun before (< 0)."""
     current: tuple[VideoFrame, float] | None = None
-    for index, (frame, known_s) in enumerate(decode_from(container, stream, start_s=start_s)):
-        # Raw streams carry no times; only the order of their frames counts, from the start of the file.
-        time_s = index / (frame_rate_of(stream) or 25.0) - start_s if known_s is None else known_s
+    for index, (frame, stamp_s) in enumerate(decode_from(container, stream, start_s=start_s)):
+        # Raw streams have no times; only the order of their frames counts, from the start of the file.
+        time_s = index / (frame_rate_of(stream) or 25.0) - start_s if stamp_s is None else stamp_s
         if current and time_s > TIME_SLACK_S:
             yield current
             current = None
@@ -269,7 +269,7 @@ def timed_frames(
 
 
 def shown_s(frame: VideoFrame) -> float:
-    """How long the frame is shown by its own account, in s; 0 where it does not tell."""
+    """The frame's own duration in s, or 0 where it has none."""
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 

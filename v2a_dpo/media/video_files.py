@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from v2a_dpo.artifacts.location import is_remote, join, tree_names
 from v2a_dpo.media.errors import VideoMissing
 
-#: What files are called that FFmpeg reads pictures from. Of two that differ in nothing else the earlier one counts.
+#: Suffixes of files that FFmpeg reads pictures from. Of two files of one name the earlier suffix counts.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob"),
     *(".ts", ".m2ts", ".mts", ".m2t", ".mod", ".tod", ".flv", ".f4v", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogm"),
@@ -31,7 +31,7 @@ class VideoFolder:
     def __init__(self, videos: str) -> None:
         self.videos = videos
         names = tree_names(videos)
-        #: The files that are taken for no videos.
+        #: The files that are not videos.
         self.others = [name for name in names if not is_video(name)]
         self._by_id: dict[str, list[str]] = defaultdict(list)
         for name in filter(is_video, names):
@@ -53,30 +53,29 @@ class VideoFolder:
     def find(self, clip_id: str, video: str | None) -> str:
         """The path or URI of the video that a table calls `video`, or else of the clip `clip_id`.
 
-        Either may leave the folders out where no other is called so. Raises VideoMissing, and ValueError where several
-        are.
+        Either may omit the folders where the name is unique. Raises VideoMissing, and ValueError for an ambiguous name.
         """
         if video and (is_remote(video) or video.startswith("/")):
             return video
-        found = self._called(_normal(video)) if video else self._of_clip(_normal(clip_id))
-        if len(found) > 1:
-            raise ValueError(f"{video or clip_id!r} may be {', '.join(found)}; name its folder, too")
-        if not found and video and "/" in video:  # a link or a way out of the folder; whoever reads it will see
-            found = [video]
-        if not found:
+        names = self._called(_normal(video)) if video else self._of_clip(_normal(clip_id))
+        if len(names) > 1:
+            raise ValueError(f"{video or clip_id!r} may be {', '.join(names)}; name its folder, too")
+        if not names and video and "/" in video:  # a link or a path out of the folder, which reading will follow
+            names = [video]
+        if not names:
             raise VideoMissing(
                 f"There is no video {video or clip_id + '.mp4'}.",
                 where=self.videos,
                 remedy="Add the file, name it in the column `video`, or drop the line.",
             )
-        return join(self.videos, found[0])
+        return join(self.videos, names[0])
 
     def _called(self, name: str) -> list[str]:
         return [self._by_path[name]] if name in self._by_path else self._by_name.get(name, [])
 
     def _of_clip(self, clip_id: str) -> list[str]:
         ids = [clip_id] if clip_id in self._by_id else self._ids_by_stem.get(clip_id, [])
-        return [self._by_id[found][0] for found in ids]
+        return [self._by_id[known][0] for known in ids]
 
 
 def _normal(name: str) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import working_folder
-from v2a_dpo.artifacts.location import write_atomically
 from v2a_dpo.artifacts.text_table import write_csv
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.media import write_clip_mp4
-from v2a_dpo.tiny.world import ClipEvents, make_split
+from v2a_dpo.tiny.world import ClipEvents, make_split, write_events
 
 #: The caption table of the procedural videos.
 _COLUMNS = ("clip_id", "video", "prompt", "label", "has_speech")
@@ -46,8 +45,7 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
                 progress("Rendering", done, len(missing))
         for split, clips in clip_events.items():
             write_csv(folder / split / "captions.csv", _COLUMNS, map(_caption, clips))
-        everything = {events.clip_id: events.to_dict() for clips in clip_events.values() for events in clips}
-        write_atomically(folder / "events.json", (json.dumps(everything, indent=1, allow_nan=False) + "\n").encode())
+        write_events(folder / "events.json", chain(*clip_events.values()))
     return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
 
 

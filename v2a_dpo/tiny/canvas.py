@@ -1,14 +1,18 @@
 """Anti-aliased shapes drawn on all frames of a clip at once.
 
-Coordinates run from 0 to 1, x to the right and y downwards; every number may be one value or one per frame `[T]`.
+Coordinates run from 0 to 1, x to the right and y downwards.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
+#: One value, or one per frame `[T]`; colours `[3]` or `[T, 3]` in 0 to 1.
+Value: TypeAlias = ArrayLike
 
 
 class Canvas:
@@ -19,9 +23,7 @@ class Canvas:
         self.pixels: Floats = np.repeat(background[None], num_frames, axis=0)
         self._centres: Floats = ((np.arange(self.size) + 0.5) / self.size).astype(np.float32)
 
-    def ellipse(
-        self, x: ArrayLike, y: ArrayLike, rx: ArrayLike, ry: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0
-    ) -> None:
+    def ellipse(self, x: Value, y: Value, rx: Value, ry: Value, colour: Value, alpha: Value = 1.0) -> None:
         """Draws a filled ellipse with centre (x, y) and half axes rx, ry."""
         x, y, rx, ry = map(_per_frame, (x, y, rx, ry))
         rows, columns = self._window(x, y, rx, ry)
@@ -29,9 +31,7 @@ class Canvas:
         distance = (np.sqrt(dx * dx + dy * dy) - 1.0) * np.minimum(rx, ry)
         self._blend(rows, columns, distance, colour, alpha)
 
-    def ring(
-        self, x: ArrayLike, y: ArrayLike, radius: ArrayLike, width: ArrayLike, colour: ArrayLike, alpha: ArrayLike = 1.0
-    ) -> None:
+    def ring(self, x: Value, y: Value, radius: Value, width: Value, colour: Value, alpha: Value = 1.0) -> None:
         """Draws a circle's outline of the given stroke width."""
         x, y, radius, width = map(_per_frame, (x, y, radius, width))
         rows, columns = self._window(x, y, radius + width, radius + width)
@@ -39,15 +39,7 @@ class Canvas:
         distance = np.abs(np.sqrt(dx * dx + dy * dy) - radius) - width / 2
         self._blend(rows, columns, distance, colour, alpha)
 
-    def box(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        half_width: ArrayLike,
-        half_height: ArrayLike,
-        colour: ArrayLike,
-        alpha: ArrayLike = 1.0,
-    ) -> None:
+    def box(self, x: Value, y: Value, half_width: Value, half_height: Value, colour: Value, alpha: Value = 1.0) -> None:
         """Draws a filled upright rectangle with centre (x, y)."""
         x, y, half_width, half_height = map(_per_frame, (x, y, half_width, half_height))
         rows, columns = self._window(x, y, half_width, half_height)
@@ -55,16 +47,7 @@ class Canvas:
         dy = np.abs(self._centres[rows, None] - y) - half_height
         self._blend(rows, columns, np.maximum(dx, dy), colour, alpha)
 
-    def line(
-        self,
-        x0: ArrayLike,
-        y0: ArrayLike,
-        x1: ArrayLike,
-        y1: ArrayLike,
-        width: ArrayLike,
-        colour: ArrayLike,
-        alpha: ArrayLike = 1.0,
-    ) -> None:
+    def line(self, x0: Value, y0: Value, x1: Value, y1: Value, width: Value, colour: Value, alpha: Value = 1.0) -> None:
         """Draws a stroke with round ends from (x0, y0) to (x1, y1)."""
         x0, y0, x1, y1, width = map(_per_frame, (x0, y0, x1, y1, width))
         half_x, half_y = np.abs(x1 - x0) / 2 + width, np.abs(y1 - y0) / 2 + width
@@ -86,7 +69,7 @@ class Canvas:
 
         return span(y, half_height), span(x, half_width)
 
-    def _blend(self, rows: slice, columns: slice, distance: Floats, colour: ArrayLike, alpha: ArrayLike) -> None:
+    def _blend(self, rows: slice, columns: slice, distance: Floats, colour: Value, alpha: Value) -> None:
         coverage = np.clip(0.5 - distance * self.size, 0.0, 1.0) * _per_frame(alpha)
         target = self.pixels[:, rows, columns]
         paint = np.asarray(colour, dtype=np.float32)
@@ -98,6 +81,6 @@ class Canvas:
         return (np.clip(self.pixels, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _per_frame(value: ArrayLike) -> Floats:
+def _per_frame(value: Value) -> Floats:
     """The value(s) as `[T, 1, 1]` or `[1, 1, 1]`, ready to broadcast over pixels."""
     return np.asarray(value, dtype=np.float32).reshape(-1, 1, 1)

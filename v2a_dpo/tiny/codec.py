@@ -61,7 +61,7 @@ def log_mel(audio_BS: Tensor) -> Tensor:
 
 
 def mel_magnitude(log_mel_BMT: Tensor) -> Tensor:
-    """The linear mel magnitudes that `log_mel` scaled; what lay at the floor becomes zero."""
+    """The linear mel magnitudes that `log_mel` scaled; values at its floor become zero."""
     magnitude = (log_mel_BMT * _SPREAD + _CENTRE).exp()
     return (magnitude - _FLOOR).clamp_min(0.0)
 
@@ -84,7 +84,7 @@ _MOMENTUM = 0.9
 
 
 class PatchCodec(nn.Module):
-    """Encodes 16 kHz audio to latents `[B, L, 20]`, 32 tokens a second, and decodes them to waveforms."""
+    """Encodes 16 kHz audio to latents `[B, L, 20]`, 32 tokens per second, and decodes them to waveforms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class PatchCodec(nn.Module):
 
     @property
     def sample_rate(self) -> int:
-        """Audio samples a second."""
+        """Audio samples per second."""
         return SAMPLE_RATE
 
     @property
@@ -124,7 +124,7 @@ class PatchCodec(nn.Module):
         return math.ceil(duration_s * SAMPLE_RATE / SAMPLES_PER_TOKEN - 1e-6)
 
     def num_samples(self, duration_s: float) -> int:
-        """Audio samples that `decode` makes of `duration_s` seconds."""
+        """Audio samples that `decode` returns for `duration_s` seconds."""
         return self.latent_length(duration_s) * SAMPLES_PER_TOKEN
 
     def encode_mel(self, mel_BMT: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class PatchCodec(nn.Module):
         return patches.unflatten(2, (PATCH_FRAMES, NUM_MELS)).flatten(1, 2).transpose(1, 2)
 
     def encode(self, audio_BS: Tensor) -> Tensor:
-        """Latents `[B, S / 500, 20]` of mono audio in [-1, 1]; what exceeds a whole token is cut off."""
+        """Latents `[B, S / 500, 20]` of mono audio in [-1, 1]; a last part shorter than a token is cut off."""
         whole = audio_BS.shape[-1] // SAMPLES_PER_TOKEN * SAMPLES_PER_TOKEN
         return self.encode_mel(log_mel(audio_BS[:, :whole]))
 
@@ -154,8 +154,8 @@ def _patches(mel_BMT: Tensor) -> Tensor:
 
 
 def linear_magnitude(log_mel_BMT: Tensor) -> Tensor:
-    """The non-negative spectrum `[B, bins, T]` whose mel bins are nearly the given ones: a spread and one
-    correction."""
+    """The non-negative spectrum `[B, bins, T]` whose mel bins are nearly the given ones: a spread and two
+    corrections."""
     basis = mel_basis(log_mel_BMT.device)
     mel = mel_magnitude(log_mel_BMT)
     spread = basis / basis.sum(dim=1, keepdim=True).clamp_min(1e-6)
@@ -167,12 +167,12 @@ def linear_magnitude(log_mel_BMT: Tensor) -> Tensor:
 
 def invert_log_mel(log_mel_BMT: Tensor, *, iterations: int = _PHASE_ITERATIONS) -> Tensor:
     """Audio `[B, HOP * T]` with about the given log-mel: accelerated Griffin-Lim (Perraudin et al. 2013) from phases
-    that advance with each spectral peak's own frequency (Beauregard et al. 2015), so that few iterations do."""
+    that advance with each spectral peak's own frequency (Beauregard et al. 2015), so that few iterations suffice."""
     magnitude = linear_magnitude(log_mel_BMT)
     taper = window(magnitude.device)
     energy = taper.square().sum().sqrt()
     length = magnitude.shape[-1] * HOP
-    # torch.istft wants the frame centred on the end, too.
+    # torch.istft needs the frame centred on the end, too.
     magnitude = torch.cat([magnitude, magnitude[..., -1:]], dim=-1) * energy
     estimate = torch.polar(magnitude, peak_phases(magnitude))
     previous = torch.zeros_like(estimate)

@@ -1,8 +1,8 @@
 """The tiny generator's frozen condition encoders, in the roles of CLIP and Synchformer.
 
-They are trained by themselves on clean clips, apart from the scorers, to foretell the sound: features of frames and of
-prompts its profile, i.e. the latents' mean and maximum over time (CLIP's role), features over time its latents step by
-step (Synchformer's role).
+They are trained on clean clips, apart from the scorers, to predict the sound. Features of frames and of prompts predict
+its profile, the latents' mean and maximum over time (CLIP's role); features over time predict its latents step by step
+(Synchformer's role).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from v2a_dpo.tiny.world import FRAME_RATE, VOCABULARY, tokenize
 
 FEATURE_SIZE = 32
 _BATCH = 32
-#: Synchronisation features a second: one for every latent token.
+#: Synchronisation features per second: one per latent token.
 SYNC_RATE = 32
 TINY_CLIP_STREAM = FrameStream("clip", 8.0, NETWORK_SIZE, NETWORK_SIZE, "stretch")
 TINY_SYNC_STREAM = FrameStream("sync", float(FRAME_RATE), NETWORK_SIZE, NETWORK_SIZE, "stretch")
@@ -56,7 +56,7 @@ class TinyEncoders(nn.Module):
 
     @property
     def frame_streams(self) -> tuple[FrameStream, ...]:
-        """The frames that `video` wants."""
+        """The frames that `video` takes."""
         return (TINY_CLIP_STREAM, TINY_SYNC_STREAM)
 
     def feature_lengths(self, duration_s: float) -> tuple[int, int]:
@@ -64,15 +64,15 @@ class TinyEncoders(nn.Module):
         return TINY_CLIP_STREAM.num_frames(duration_s), sync_length(TINY_SYNC_STREAM.num_frames(duration_s))
 
     def video(self, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features `clip` `[B, 8 a second, 32]` and `sync` `[B, 32 a second, 32]` of both streams' uint8 frames."""
+        """Features `clip` `[B, 8 per second, 32]` and `sync` `[B, 32 per second, 32]` of both streams' uint8 frames."""
         return self.clip_features(frames["clip"]), self.sync_features(frames["sync"])
 
     def clip_features(self, frames_BTCHW: Tensor) -> Tensor:
-        """What each frame shows, `[B, T, 32]`."""
+        """Features of each frame by itself, `[B, T, 32]`."""
         return functional.layer_norm(self.still(self._contrasted(frames_BTCHW)), (FEATURE_SIZE,))
 
     def sync_features(self, frames_BTCHW: Tensor) -> Tensor:
-        """What happens when, stretched linearly from the frames' rate to a multiple of eight tokens, `[B, T, 32]`."""
+        """Features over time `[B, T, 32]`, stretched linearly from the frames' rate to a multiple of eight tokens."""
         features = self.motion(self._contrasted(frames_BTCHW).transpose(1, 2))
         length = sync_length(frames_BTCHW.shape[1])
         features = functional.interpolate(features, size=length, mode="linear", align_corners=False)

@@ -50,7 +50,7 @@ def _on_cpu(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def build(encoders: TinyEncoders, codec: PatchCodec, *, seed: int) -> TinyModel:
-    """An untrained tiny generator; `seed` decides its initial weights."""
+    """An untrained tiny generator; its initial weights are drawn from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     network = MMAudioNetwork(NETWORK_CONFIG, generator=generator)
     _keep_variance(network, generator)
@@ -58,10 +58,10 @@ def build(encoders: TinyEncoders, codec: PatchCodec, *, seed: int) -> TinyModel:
 
 
 def _keep_variance(network: MMAudioNetwork, generator: torch.Generator) -> None:
-    """Draws all maps anew so that signals keep their variance; what starts at zero, modulations and output, stays so.
+    """Draws all linear maps again so that signals keep their variance; modulations and output, which are zero, stay so.
 
     With MMAudio's initialisation the conditions fade to a few hundredths on their way through the gated layers, whose
-    output is quadratic in small inputs: hundreds of thousands of steps mend that, the few hundred here do not.
+    output is quadratic in small inputs: hundreds of thousands of steps correct that, a few hundred do not.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv1d) and module.weight.any():

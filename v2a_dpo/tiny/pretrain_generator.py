@@ -1,4 +1,4 @@
-"""Pre-trains the tiny generator on partly damaged recordings, so that there is something to align afterwards.
+"""Pre-trains the tiny generator on partly damaged recordings, so that alignment has something to improve.
 
 Letters in tensor names: N training recordings, B batch, L latent length, C latent channels.
 """

@@ -1,7 +1,7 @@
 """The simulated rater of the tiny world: judges a waveform against the clip's true events by plain signal processing.
 
-It never looks at the scorers, so what it likes is not what they measure. It stands in for people and is named so
-wherever its ratings appear.
+It uses no scorer, so it does not prefer what they measure. It stands in for people and is labelled so wherever its
+ratings appear.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ class Judgement:
 
 
 def judge(audio: Waveform, events: ClipEvents) -> Judgement:
-    """The judgement of a 16 kHz waveform `[S]` in [-1, 1] of the clip with these `events`; silence earns no part but
-    cleanness."""
+    """The judgement of a 16 kHz waveform `[S]` in [-1, 1] for the clip with these `events`."""
     levels_db = band_levels_db(audio)
     onsets = detect_onsets(levels_db)
     class_match, pitch_match = _match_templates(levels_db, onsets, events)
@@ -137,7 +136,7 @@ def _segment(levels_db: Waveform, onset: int) -> Waveform:
     """The unit vector of the levels just after `onset`, silence assumed beyond the end."""
     part = levels_db[onset : onset + _TEMPLATE_FRAMES]
     part = np.pad(part, ((0, _TEMPLATE_FRAMES - part.shape[0]), (0, 0)))
-    # What is only just above silence says little: a softer floor than the onset detector's.
+    # Levels just above silence carry little information: the floor is higher than the onset detector's.
     part = (part - part.max() + 0.75 * _RANGE_DB).clip(0.0).ravel()
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-9), dtype=np.float32)
 
@@ -149,11 +148,11 @@ def _match_templates(levels_db: Waveform, onsets: NDArray[np.int64], events: Cli
         return 0.0, 0.0
     segments = np.stack([_segment(levels_db, int(onset)) for onset in onsets])
     similarity = np.einsum("cpvd,nd->ncpv", _templates(), segments).max(axis=3)
-    own = CLASSES.index(events.label)
+    true_class = CLASSES.index(events.label)
     evidence = np.exp(_SHARPNESS * (similarity.max(axis=2) - similarity.max(axis=(1, 2))[:, None]))
-    class_match = float((evidence[:, own] / evidence.sum(axis=1)).mean())
-    heard_octaves = float(np.median(_TEMPLATE_OCTAVES[similarity[:, own].argmax(axis=1)]))
-    error_octaves = abs(heard_octaves - float(np.log2(events.pitch)))
+    class_match = float((evidence[:, true_class] / evidence.sum(axis=1)).mean())
+    octaves = float(np.median(_TEMPLATE_OCTAVES[similarity[:, true_class].argmax(axis=1)]))
+    error_octaves = abs(octaves - float(np.log2(events.pitch)))
     return class_match, max(0.0, 1.0 - error_octaves / _NO_PITCH_OCTAVES)
 
 
@@ -186,7 +185,7 @@ def rate(
     """The ratings of candidates `(clip_id, sample)`: terciles of quality, blurred by `sigma`, a share of `flips`
     replaced.
 
-    Each row's blur and flip come from `(seed, clip_id, sample)`; the terciles come from all the rows given.
+    Each row's blur and flip come from `(seed, clip_id, sample)`; the terciles are those of all rows.
     """
     if not qualities:
         return []

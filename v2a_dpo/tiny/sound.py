@@ -145,7 +145,7 @@ def render_audio(events: ClipEvents, *, start_s: float = 0.0, duration_s: float 
 
 @dataclass(frozen=True)
 class DamageRates:
-    """How often each kind of damage befalls a pre-training clip; kinds strike independently."""
+    """The probability of each kind of damage to a pre-training recording; kinds are independent."""
 
     shifted: float = 0.30
     wrong_class: float = 0.15
@@ -155,8 +155,7 @@ class DamageRates:
 
 
 def damage_events(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> ClipEvents:
-    """The events that a damaged sound obeys: shifted .12-.5 s, of a wrong class, with one event too few or too many, or
-    mistuned."""
+    """The events of a damaged sound: shifted .12-.5 s, of a wrong class, one too few or too many, or mistuned."""
     draws = generator.uniform(size=4)
     times = list(events.event_times_s)
     if draws[0] < rates.shifted:
@@ -190,7 +189,7 @@ def coloured_noise(generator: np.random.Generator, *, num_samples: int = NUM_SAM
 
 
 def render_damaged_audio(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> Samples:
-    """A flawed recording of the clip, as the generator's pre-training meets it; sometimes it is flawless by luck."""
+    """A recording of the clip for pre-training, damaged at `rates`; by chance some have no damage."""
     audio = render_audio(damage_events(events, generator, rates))
     if generator.uniform() < rates.noisy:
         audio = audio + coloured_noise(generator) * np.float32(10.0 ** generator.uniform(-1.9, -1.1))

@@ -1,15 +1,15 @@
-"""What happens in the clips of the tiny world: classes, event times, pitch, prompts; no pixels and no samples yet."""
+"""What happens in the clips of the tiny world: classes, event times, pitch, prompts; no pixels and no samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
-from v2a_dpo.artifacts.json_files import read_json
+from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.errors import UserError
 
 DURATION_S = 2.0
@@ -85,15 +85,6 @@ class ClipEvents:
     has_speech: bool
     appearance_seed: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """The content as JSON values."""
-        return {**asdict(self), "event_times_s": list(self.event_times_s)}
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> ClipEvents:
-        """The inverse of `to_dict`."""
-        return ClipEvents(**{**values, "event_times_s": tuple(values["event_times_s"])})
-
 
 def pitch_of_size(size: float) -> float:
     """The pitch factor of an object of `size` in [0, 1]: large objects sound low."""
@@ -137,4 +128,12 @@ def make_split(seed: int, split: str, count: int) -> list[ClipEvents]:
 
 def read_events(uri: str) -> dict[str, ClipEvents]:
     """Clip id -> events, from the world's `events.json` at `uri`. Raises UserError when the file is missing."""
-    return {clip_id: ClipEvents.from_dict(values) for clip_id, values in read_json(uri).items()}
+    return {
+        clip_id: ClipEvents(**values | {"event_times_s": tuple(values["event_times_s"])})
+        for clip_id, values in read_json(uri).items()
+    }
+
+
+def write_events(path: Path, clip_events: Iterable[ClipEvents]) -> None:
+    """Writes the `events.json` that `read_events` reads, in one step."""
+    write_json(path, {events.clip_id: asdict(events) for events in clip_events})

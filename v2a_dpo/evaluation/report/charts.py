@@ -137,7 +137,7 @@ def _plot(
     plot.spines[["left", "right", "top"]].set_visible(False)
     plot.spines["bottom"].set_gid("floor")
     plot.tick_params(length=0, pad=5)
-    plot.grid(axis=grid, gid="grid")
+    plot.grid(axis=grid, gid="grid", clip_on=False)
     for axis in (plot.xaxis, plot.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(_label)
