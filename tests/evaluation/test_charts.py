@@ -59,13 +59,13 @@ def test_a_line_rises_where_its_values_rise():
 
 
 def test_bands_lie_around_their_line_and_constant_data_have_axes_too():
-    series = Series("Base", "base", [(1, 3.0), (2, 3.0)], band=[(1, 3.0, 3.0), (2, 3.0, 3.0)])
+    series = Series("Base", "track-1", [(1, 3.0), (2, 3.0)], band=[(1, 3.0, 3.0), (2, 3.0, 3.0)])
     svg = svg_of(line_chart([series], Axes("Flat", "x", "y")))
     classes = {group.get("class") for group in svg.iter("g") if group.findall("path")}
-    assert classes == {"band base", "line base", "grid", "floor"}
-    series = Series("Base", "base", [(1, 3.0), (2, 4.0)], band=[(1, 2.5, 3.5), (2, 3.0, 4.5)])
+    assert classes == {"band track-1", "line track-1", "grid", "floor"}
+    series = Series("Base", "track-1", [(1, 3.0), (2, 4.0)], band=[(1, 2.5, 3.5), (2, 3.0, 4.5)])
     svg = svg_of(line_chart([series], Axes("Wide", "x", "y")))
-    [[_, *inside]], [band] = drawn(svg, "line base")[0], drawn(svg, "band base")[0]
+    [[_, *inside]], [band] = drawn(svg, "line track-1")[0], drawn(svg, "band track-1")[0]
     assert min(y for _, y in band) < min(y for _, y in inside) < max(y for _, y in band)
 
 
@@ -83,8 +83,8 @@ def test_texts_are_escaped():
 
 
 def test_a_histograms_steps_are_as_high_as_its_counts():
-    svg = svg_of(histogram_chart([Histogram("Base", "base", [0, 1, 2], [2, 4])], Axes("H", "x", "n")))
-    [points], _ = drawn(svg, "steps base")
+    svg = svg_of(histogram_chart([Histogram("Base", "track-1", [0, 1, 2], [2, 4])], Axes("H", "x", "n")))
+    [points], _ = drawn(svg, "steps track-1")
     ys = [y for _, y in points]
     floor = ys[0]
     assert floor - ys[1] == pytest.approx((floor - ys[3]) / 2, abs=0.2)
@@ -116,7 +116,7 @@ def test_ticks_are_round_few_and_inside(low, high):
 
 
 def test_a_chart_is_drawn_the_same_every_time_and_shares_no_ids_with_others():
-    series = [Series("Base", "base", [(0, 1.0), (1, 2.0)], dots=True)]
+    series = [Series("Base", "track-1", [(0, 1.0), (1, 2.0)], dots=True)]
     first, again, other = (line_chart(series, Axes(title, "x", "y")) for title in ("A", "A", "B"))
     assert first == again
     ids = [set(re.findall(r' id="([^"]+)"', html)) for html in (first, other)]

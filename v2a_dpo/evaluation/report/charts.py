@@ -1,7 +1,7 @@
 """Charts as inline SVG: matplotlib lays them out, and the page's style sheet colours them by their classes.
 
-They scale with the page, follow its light or dark scheme, and need no script. Classes of data are `track-0` to `track-3`
-(real audio, then the systems), `first`, `second`, `third`, and in forest charts the verdicts.
+They scale with the page, follow its light or dark scheme, and need no script. Classes of data are `track-0` to
+`track-3` (real audio, then the systems), `first`, `second`, `third`, and in forest charts the verdicts.
 """
 
 from __future__ import annotations
