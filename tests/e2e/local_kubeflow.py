@@ -4,13 +4,10 @@ loaded."""
 from __future__ import annotations
 
 import builtins
-import multiprocessing
 import os
-import runpy
 import shlex
 import sys
 import tempfile
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from kfp.local import subprocess_task_handler
 from components.definition import Images
 from pipelines.placement import Placement
 from pipelines.presets import CPU, Retry
+from tests.e2e.forked import run_module
 
 #: The preset for development, with retries that do not wait.
 LOCAL = Placement(replace(CPU, retry=Retry(times=1, backoff_s=0)), Images("registry.example/python", "test"))
@@ -86,19 +84,22 @@ def plant_killer(folder: Path, *, component: str, within: str) -> Path:
 def torch_loaded_once(log: Path) -> Iterator[None]:
     """While the block runs, tasks are forked from a process that has the stages loaded; what they print goes to `log`.
 
-    A task is then still a process of its own that runs KFP's executor on the component's source, as in a pod, but the
-    seconds that each fresh interpreter needs to load torch are spent once.
+    A task is then still a process of its own that runs KFP's executor on the component's source, as in a pod.
     """
-    context = multiprocessing.get_context("forkserver")
-    stages = ("prepare", "generate", "score", "align", "evaluate", "report")
-    context.set_forkserver_preload(["s3fs", "kfp.dsl.executor", *(f"v2a_dpo.stages.{name}" for name in stages)])
 
     def start(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         _shell, _options, _script, source, *arguments = full_command
         environment = {**os.environ, **(env_vars or {}), "_KFP_RUNTIME": "true"}
-        task = context.Process(target=_execute, args=(source, arguments, environment, str(log)))
-        task.start()
-        task.join()
+        with tempfile.TemporaryDirectory() as folder:
+            module = Path(folder) / "ephemeral_component.py"
+            module.write_text(source, encoding="utf-8")
+            task = run_module(
+                "kfp.dsl.executor_main",
+                ["--component_module_path", str(module), *arguments],
+                output=log,
+                environment=environment,
+            )
+            task.join()
         return int(task.exitcode or 0)
 
     real = subprocess_task_handler.run_local_subprocess
@@ -107,21 +108,3 @@ def torch_loaded_once(log: Path) -> Iterator[None]:
         yield
     finally:
         subprocess_task_handler.run_local_subprocess = real
-
-
-def _execute(source: str, arguments: list[str], environment: dict[str, str], log: str) -> None:
-    """What the shell command of a component does: writes its source to a file and runs KFP's executor on it."""
-    os.environ.clear()
-    os.environ.update(environment)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    with tempfile.TemporaryDirectory() as folder:
-        module = Path(folder) / "ephemeral_component.py"
-        module.write_text(source, encoding="utf-8")
-        sys.argv = ["executor_main", "--component_module_path", str(module), *arguments]
-        try:
-            runpy.run_module("kfp.dsl.executor_main", run_name="__main__")
-        except Exception:
-            traceback.print_exc()
-            sys.exit(1)

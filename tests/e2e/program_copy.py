@@ -38,8 +38,8 @@ class ProgramCopy:
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         for package in ("v2a_dpo", "components", "pipelines"):
-            shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        self.environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+            shutil.copytree(ROOT / package, folder / package)
+        self.environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replaces `old`, which must be there, in a file of the library."""

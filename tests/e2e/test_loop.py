@@ -3,14 +3,13 @@ together."""
 
 import json
 import shutil
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import av
 import pytest
 
+from tests.e2e.forked import run_module
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.layout import SPLITS, Layout
@@ -20,12 +19,19 @@ pytestmark = pytest.mark.slow
 MINIATURE = Path(__file__).with_name("miniature.yaml")
 
 
-def call(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "v2a_dpo.cli", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def call(tmp_path):
+    """Runs the program, which must succeed, and returns what it prints."""
+
+    def run_program(*arguments):
+        output, errors = tmp_path / "printed", tmp_path / "messages"
+        output.unlink(missing_ok=True)
+        process = run_module("v2a_dpo.cli", arguments, output=output, errors=errors)
+        process.join()
+        assert process.exitcode == 0, errors.read_text()
+        return output.read_text()
+
+    return run_program
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,7 @@ def test_running_again_makes_nothing_new(loop, params, monkeypatch):
     assert json.loads(Path(loop.registration).read_text()) == json.loads(registration)
 
 
-def test_a_real_video_gets_sound_under_its_picture(loop, real_videos, tmp_path):
+def test_a_real_video_gets_sound_under_its_picture(loop, call, real_videos, tmp_path):
     printed = call(
         "generate", "--params", str(MINIATURE), "--video", str(real_videos / "bikes.mp4"), "--prompt", "bicycles",
         "--generator", loop.aligned, "--out", str(tmp_path / "out put"), "--candidates", "2",
@@ -125,7 +131,7 @@ def test_a_real_video_gets_sound_under_its_picture(loop, real_videos, tmp_path):
         assert all(abs(duration_s - 2.0) < 0.15 for duration_s in kinds.values())
 
 
-def test_a_folder_of_real_clips_goes_through_to_pairs(loop, real_videos, tmp_path):
+def test_a_folder_of_real_clips_goes_through_to_pairs(loop, call, real_videos, tmp_path):
     layout = Layout(str(tmp_path / "real"))
     common = ("--params", str(MINIATURE), "--root", layout.root)
     captions = str(real_videos / "captions.tsv")
