@@ -12,11 +12,10 @@ import pyarrow as pa
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.evaluation.features import FEATURES, TENSORS
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.levels import MEASURED
 from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare, evaluated_clips
-from v2a_dpo.evaluation.systems import SystemClips
+from v2a_dpo.evaluation.systems import FEATURES, TENSORS, SystemClips
 
 SIZE = 4
 SETTINGS = BootstrapSettings(resamples=200, fd_resamples=200, confidence=0.95, seed=1)

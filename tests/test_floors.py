@@ -60,6 +60,13 @@ def test_the_command_line_answers_without_torch() -> None:
     assert not loaded & (HEAVY | {"torch", "torchaudio", "pyarrow", "av", "scipy"})
 
 
+def test_stages_that_work_on_tables_start_without_torch() -> None:
+    """It takes seconds to import, and a gate or a promotion must not wait for it."""
+    stages = ("import_ratings", "vggsound", "mine", "plots", "gate", "register", "promote")
+    imports = "".join(f"import v2a_dpo.stages.{name}\n" for name in stages)
+    assert "torch" not in loaded_by(f'{imports}import sys\nprint(" ".join(sys.modules))')
+
+
 def imported_by(file: Path) -> Iterator[str]:
     """The modules that a file imports anywhere, within functions too."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -4,10 +4,12 @@ device."""
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def row_seed(seed: int, *key: str | int) -> int:
@@ -27,14 +29,20 @@ def row_generator(seed: int, *key: str | int) -> np.random.Generator:
 
 def normal(shape: tuple[int, ...], generator: np.random.Generator) -> Tensor:
     """Standard normal float32 numbers of `shape`, drawn on the CPU so that the device does not change them."""
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+    return _tensor(generator.standard_normal(shape, dtype=np.float32))
 
 
 def uniform(shape: tuple[int, ...], generator: np.random.Generator) -> Tensor:
     """Uniform float32 numbers of `shape` in [0, 1), drawn on the CPU so that the device does not change them."""
-    return torch.from_numpy(generator.random(shape, dtype=np.float32))
+    return _tensor(generator.random(shape, dtype=np.float32))
 
 
 def row_noise(shape: tuple[int, ...], seed: int, *key: str | int) -> Tensor:
     """Standard normal float32 noise of `shape` for the row named by `key`."""
     return normal(shape, row_generator(seed, *key))
+
+
+def _tensor(numbers: np.ndarray) -> Tensor:
+    import torch  # its import takes seconds, and who only needs seeds needs no tensors
+
+    return torch.from_numpy(numbers)

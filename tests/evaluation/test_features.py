@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_dpo.evaluation.features import TENSORS, ClipAudio, FeatureExtractor
+from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor
 from v2a_dpo.evaluation.levels import MEASURED
+from v2a_dpo.evaluation.systems import TENSORS
 from v2a_dpo.media.errors import AudioMissing
 
 SAMPLE_RATE, DURATION_S = 100, 2.0

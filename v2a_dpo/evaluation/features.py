@@ -19,13 +19,10 @@ from torch import Tensor
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
 from v2a_dpo.evaluation.levels import MEASURED, sound_levels
+from v2a_dpo.evaluation.systems import FEATURES, TAGGERS, TENSORS
 from v2a_dpo.media.errors import AudioUnreadable, MediaError
 from v2a_dpo.scoring.base import AudioTagger
 
-FEATURES = "features"
-TAGGERS = ("panns", "passt")
-#: Tensor columns of a features folder.
-TENSORS = tuple(f"{tagger}_{output}" for tagger in TAGGERS for output in ("embedding", "logits"))
 _TAGGED_AT_ONCE = 16
 
 #: `(clip_id, audio_S, sample_rate)` -> the rater's quality of this audio, or None where nobody rates.

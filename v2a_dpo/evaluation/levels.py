@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from v2a_dpo.media.audio import resample
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Array = NDArray[np.floating]
 
@@ -74,11 +75,14 @@ def integrated_loudness(audio_S: Tensor, sample_rate: int) -> float | None:
     None where no block is above the absolute gate of -70 LUFS, and where the sound is shorter than a block.
     torchaudio's own measure clips the filtered signal at full scale, which makes loud sounds too quiet by some 0.3 dB.
     """
+    # Both imports take seconds, and most commands measure nothing.
+    from scipy.signal import sosfilt
+
+    from v2a_dpo.media.audio import resample
+
     samples = resample(audio_S, sample_rate, _RATE).numpy().astype(np.float64)
     if samples.size < _BLOCK:
         return None
-    from scipy.signal import sosfilt  # its import takes a second, and most commands never filter
-
     weighted = sosfilt(_K_WEIGHTING, samples)
     blocks = np.lib.stride_tricks.sliding_window_view(np.square(weighted), _BLOCK)[::_STEP]
     power_B = blocks.mean(axis=1)

@@ -17,9 +17,12 @@ from safetensors.numpy import save_file
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import SCORES, tensor_column
 from v2a_dpo.errors import UserError
-from v2a_dpo.evaluation.features import FEATURES, TENSORS
 from v2a_dpo.evaluation.levels import MEASURED
 
+FEATURES = "features"
+TAGGERS = ("panns", "passt")
+#: Tensor columns of a features folder.
+TENSORS = tuple(f"{tagger}_{output}" for tagger in TAGGERS for output in ("embedding", "logits"))
 #: The scores of a candidate that a metric averages.
 AVERAGED_SCORES = ("imagebind", "clap", "desync")
 
