@@ -49,7 +49,6 @@ SMALL = OfficialFile(
     url="http://127.0.0.1:9/net_small.pth",
     role="a network",
     licence="CC BY-NC 4.0",
-    noncommercial=True,
     layout=_HERE + "network_layouts",
     variant="small",
     dropped=frozenset({"table"}),

@@ -1,4 +1,4 @@
-"""Files fetched by hand: what is accepted, what is refused and why, and that nothing half-made stays."""
+"""Files fetched by hand or by download: what is accepted, what is refused and why, and that no part of one stays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from tests.weights.small_files import SIZES, SMALL, md5_of, model_config, state_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.weights.catalog import FILES
-from v2a_dpo.weights.importing import import_file
+from v2a_dpo.weights.importing import fetch, import_file
 from v2a_dpo.weights.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -253,7 +253,7 @@ def test_damage_is_found_and_mended_by_the_next_import(published, store):
     with pytest.raises(UserError, match="cannot be read"):
         store.state("net_small")
     model.unlink()
-    assert "is gone" in store.damage("net_small")
+    assert "is missing" in store.damage("net_small")
 
 
 def test_missing_weights_are_named_with_the_command_that_brings_them(published, store):
@@ -271,7 +271,7 @@ import sys, pathlib, resource
 from tests.weights import small_files
 from v2a_dpo.errors import UserError
 from v2a_dpo.weights.catalog import FILES
-from v2a_dpo.weights.importing import import_file
+from v2a_dpo.weights.importing import fetch, import_file
 from v2a_dpo.weights.store import Store
 small_files.SIZES["small"] = int(sys.argv[2])
 FILES["net_small"] = small_files.SMALL
@@ -335,3 +335,48 @@ def test_too_little_space_is_said_before_anything_is_written(catalog, store, tmp
 
 def huge_layouts(variant):
     return [{"weight": (1 << 48,)}]
+
+
+def test_a_fetched_file_is_imported_and_its_download_deleted(server, published, catalog, store, patience):
+    server.content = published["net_small"].read_bytes()
+    catalog(replace(FILES["net_small"], url=server.url()))
+    record = fetch("net_small", store, accept_noncommercial=True, patience=patience)
+    assert record.trust == "published checksum"
+    assert set(store.state("net_small")) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert list(store.downloads().iterdir()) == []
+
+
+def test_a_file_that_is_there_is_not_fetched_again(server, published, catalog, store, patience):
+    server.content = published["net_small"].read_bytes()
+    catalog(replace(FILES["net_small"], url=server.url()))
+    first = fetch("net_small", store, accept_noncommercial=True, patience=patience)
+    assert fetch("net_small", store, accept_noncommercial=True, patience=patience) == first
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_file_is_deleted_so_that_the_next_fetch_is_fresh(server, published, catalog, store, patience):
+    server.content = b"<html>moved</html>" * 100
+    catalog(replace(FILES["net_small"], url=server.url()))
+    with pytest.raises(UserError, match="checksum differs"):
+        fetch("net_small", store, accept_noncommercial=True, patience=patience)
+    assert list(store.downloads().iterdir()) == []
+    server.content, server.tag = published["net_small"].read_bytes(), '"2"'
+    assert fetch("net_small", store, accept_noncommercial=True, patience=patience).tensors == 4
+
+
+def test_nothing_is_asked_of_the_server_before_the_licence_is_accepted(server, catalog, store):
+    catalog(replace(SMALL, url=server.url()))
+    with pytest.raises(UserError, match="non-commercial") as caught:
+        fetch("net_small", store)
+    assert "--accept-noncommercial" in caught.value.remedy
+    assert server.asked == []
+
+
+def test_a_download_that_waits_for_its_import_is_not_fetched_again(server, published, catalog, store, patience):
+    catalog(replace(FILES["net_small"], url=server.url()))
+    store.downloads().mkdir(parents=True)
+    published["net_small"].rename(store.downloads() / "net_small.pth")
+    record = fetch("net_small", store, accept_noncommercial=True, patience=patience)
+    assert record.parameters == sum(value.numel() for value in store.state("net_small").values())
+    assert server.asked == []
+    assert torch.isfinite(store.state("net_small")["0.weight"]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,26 @@ def checksum(content: bytes | memoryview) -> str:
 
 
 def file_checksum(uri: str | Path) -> str:
-    """The SHA-256 of the file at `uri` in hexadecimal, read in blocks."""
-    digest = hashlib.sha256()
+    """The SHA-256 of the file at `uri` in hexadecimal."""
+    return file_digests(uri, "sha256")[0]
+
+
+def file_digests(
+    uri: str | Path, *algorithms: str, progress: Callable[[int], None] = lambda num_bytes: None
+) -> list[str]:
+    """The digests of the file at `uri` by these algorithms of hashlib, in hexadecimal, in one pass over the file.
+
+    `progress` gets the number of bytes read so far.
+    """
+    hashes = [hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms]
+    num_bytes = 0
     with open_input(uri) as file:
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            for item in hashes:
+                item.update(block)
+            num_bytes += len(block)
+            progress(num_bytes)
+    return [item.hexdigest() for item in hashes]
 
 
 def folder_fingerprint(uri: str | Path) -> str:

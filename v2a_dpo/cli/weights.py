@@ -62,7 +62,7 @@ def fetch_weights(
     Example: v2a-dpo weights fetch large_44k --accept-noncommercial
     """
     from v2a_dpo.weights.catalog import names_in, official_file
-    from v2a_dpo.weights.fetching import fetch
+    from v2a_dpo.weights.importing import fetch
     from v2a_dpo.weights.store import Store, accept_licence
 
     selected = names_in(names)

@@ -1,1 +1,1 @@
-"""Official weights: where they come from, under which licence, and how they get into `WEIGHTS_DIR`."""
+"""Official weights: their sources, licences and import into `WEIGHTS_DIR`."""

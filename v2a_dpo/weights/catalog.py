@@ -1,18 +1,19 @@
-"""Every official file that the project reads: its source, licence, size and checksum, and how its content is laid
-out."""
+"""Every official file that the project reads: its source, licence, size, checksum and layout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 from v2a_dpo.errors import UserError
 
 _MMAUDIO_FILES = "https://huggingface.co/hkchengrex/MMAudio/resolve/main/weights/"
 _MMAUDIO_RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/"
 _LAYOUTS = "v2a_dpo.models.mmaudio.layouts:"
-#: Buffers that some MMAudio files hold and that the network computes itself.
+#: Buffers in some MMAudio files that the network computes itself.
 _MMAUDIO_LEGACY = frozenset({"t_embed.freqs", "latent_rot", "clip_rot"})
 
 
@@ -20,11 +21,12 @@ _MMAUDIO_LEGACY = frozenset({"t_embed.freqs", "latent_rot", "clip_rot"})
 class OfficialFile:
     """One released file.
 
-    `md5` is None where nobody publishes one; the first import then records the checksum. `size_mib` is that of its
-    numbers in float32, which upstream states rounded up; None for a file that holds more than its weights. `layout` is
-    the import path `module:function` of what returns the accepted layouts of `variant`; without it
-    `layouts/<name>.json` holds the one. The weights may lie below one of the keys `containers`, with `prefix` in front
-    of their names; `dropped` keys are left out.
+    `md5` is None where none is published; the first import then records the checksum. `size_mib` is that of its
+    numbers in float32, which upstream gives rounded up; None for a file that holds more than its weights. `layout` is
+    the import path `module:function` of a function from `variant` to the accepted layouts; without it
+    `layouts/<name>.json` holds the only one. The weights may be below one of the keys `containers`, with `prefix` in
+    front of their names; `dropped` keys are left out. For generators `model_config` is the import path of a function
+    from `variant` to the `config.json` that makes the weights a model folder.
     """
 
     name: str
@@ -32,7 +34,6 @@ class OfficialFile:
     url: str
     role: str
     licence: str
-    noncommercial: bool = False
     md5: str | None = None
     size_mib: float | None = None
     layout: str | None = None
@@ -40,9 +41,16 @@ class OfficialFile:
     containers: tuple[str, ...] = ()
     prefix: str = ""
     dropped: frozenset[str] = frozenset()
-    #: For generators the import path of what returns the `config.json` of `variant`, which makes the weights a model
-    #: folder.
     model_config: str | None = None
+
+    @property
+    def noncommercial(self) -> bool:
+        """Whether the licence, a Creative Commons one, forbids commercial use."""
+        return "-NC" in self.licence
+
+    def config(self) -> dict[str, Any] | None:
+        """The content of a generator's `config.json`; None for other files."""
+        return resolve_name(self.model_config)(self.variant) if self.model_config else None
 
 
 def _mmaudio(variant: str, md5: str, size_mib: float) -> OfficialFile:
@@ -52,7 +60,6 @@ def _mmaudio(variant: str, md5: str, size_mib: float) -> OfficialFile:
         url=f"{_MMAUDIO_FILES}mmaudio_{variant}.pth",
         role=f"MMAudio generator {variant}",
         licence="CC BY-NC 4.0",
-        noncommercial=True,
         md5=md5,
         size_mib=size_mib,
         layout=_LAYOUTS + "network_layouts",
@@ -62,36 +69,28 @@ def _mmaudio(variant: str, md5: str, size_mib: float) -> OfficialFile:
     )
 
 
+def _mmaudio_vae(variant: str, rate: str, file_name: str, md5: str, size_mib: float) -> OfficialFile:
+    return OfficialFile(
+        name=f"mmaudio_vae_{variant}",
+        file_name=file_name,
+        url=_MMAUDIO_RELEASE + file_name,
+        role=f"MMAudio's mel autoencoder at {rate}",
+        licence="CC BY-NC 4.0",
+        md5=md5,
+        size_mib=size_mib,
+        layout=_LAYOUTS + "autoencoder_layouts",
+        variant=variant,
+    )
+
+
 _ALL = (
     _mmaudio("small_16k", "af93cde404179f58e3919ac085b8033b", 600),
     _mmaudio("small_44k", "babd74c884783d13701ea2820a5f5b6d", 600),
     _mmaudio("medium_44k", "5a56b6665e45a1e65ada534defa903d0", 2372),
     _mmaudio("large_44k", "fed96c325a6785b85ce75ae1aafd2673", 3929),
     _mmaudio("large_44k_v2", "01ad4464f049b2d7efdaa4c1a59b8dfe", 3931),
-    OfficialFile(
-        name="mmaudio_vae_16k",
-        file_name="v1-16.pth",
-        url=_MMAUDIO_RELEASE + "v1-16.pth",
-        role="MMAudio's mel autoencoder at 16 kHz",
-        licence="CC BY-NC 4.0",
-        noncommercial=True,
-        md5="69f56803f59a549a1a507c93859fd4d7",
-        size_mib=655,
-        layout=_LAYOUTS + "autoencoder_layouts",
-        variant="16k",
-    ),
-    OfficialFile(
-        name="mmaudio_vae_44k",
-        file_name="v1-44.pth",
-        url=_MMAUDIO_RELEASE + "v1-44.pth",
-        role="MMAudio's mel autoencoder at 44.1 kHz",
-        licence="CC BY-NC 4.0",
-        noncommercial=True,
-        md5="fab020275fa44c6589820ce025191600",
-        size_mib=1165,
-        layout=_LAYOUTS + "autoencoder_layouts",
-        variant="44k",
-    ),
+    _mmaudio_vae("16k", "16 kHz", "v1-16.pth", "69f56803f59a549a1a507c93859fd4d7", 655),
+    _mmaudio_vae("44k", "44.1 kHz", "v1-44.pth", "fab020275fa44c6589820ce025191600", 1165),
     OfficialFile(
         name="bigvgan_16k",
         file_name="best_netG.pt",
@@ -141,7 +140,6 @@ _ALL = (
         url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",
         role="ImageBind: semantic score of sound and video",
         licence="CC BY-NC-SA 4.0",
-        noncommercial=True,
         size_mib=4580,
     ),
     OfficialFile(
@@ -197,22 +195,21 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 
 
 def official_file(name: str) -> OfficialFile:
-    """The file called `name` in the catalog; raises UserError that lists the names."""
+    """The file called `name` in the catalog; raises UserError that lists the names when there is none."""
     if name not in FILES:
-        raise UserError(
-            f"There is no official file called {name!r}.", where="name", remedy=f"Use one of {', '.join(FILES)}."
-        )
+        remedy = f"Use one of {', '.join(FILES)}."
+        raise UserError(f"There is no official file called {name!r}.", where="name", remedy=remedy)
     return FILES[name]
 
 
 def file_named_like(path: Path) -> OfficialFile:
-    """The official file whose file name `path` bears; raises UserError when there is none."""
+    """The official file with the file name of `path`; raises UserError when there is none."""
     for file in FILES.values():
         if path.name in (file.file_name, f"{file.name}.safetensors"):
             return file
     known = ", ".join(f"{file.file_name} ({file.name})" for file in FILES.values())
     raise UserError(
-        f"No official file is called {path.name!r}.", where=str(path), remedy=f"Say what it is with --as NAME: {known}."
+        f"No official file is called {path.name!r}.", where=str(path), remedy=f"Name it with --as NAME: {known}."
     )
 
 

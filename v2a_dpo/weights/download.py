@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke off, and appear under their name only when every byte is there."""
+"""Downloads that go on where they broke off, and appear under their name only when they are whole."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Any
 
 from v2a_dpo.artifacts.location import reported
 from v2a_dpo.errors import UserError
-from v2a_dpo.weights.digest import MIB
 
-_BLOCK = 1 << 20
+_MIB = 1 << 20
 #: What a broken connection raises: at its start, while it is read, and when it ends too early.
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 #: Answers after which a later attempt may succeed.
@@ -26,13 +25,12 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class _IncompleteError(ConnectionError):
-    """The connection ended before the whole file had come."""
+    """The connection ended before the whole file had arrived."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server may stay silent, how many attempts in a row may bring nothing, and the pause after the
-    first."""
+    """Limits of a download: seconds of silence, attempts in a row without new bytes, the pause after the first."""
 
     timeout_s: float = 60.0
     attempts: int = 5
@@ -48,9 +46,9 @@ def download(
 ) -> None:
     """Fetches `url` into the file `target`, which appears whole or not at all.
 
-    What an earlier, interrupted call brought is kept beside it (`<name>.partial`) and continued by a range request,
+    The part of an earlier, interrupted call is kept beside it (`<name>.partial`) and continued by a range request,
     unless the server's file has changed meanwhile. `progress` gets MiB done and in total. Raises UserError when the
-    server refuses, keeps silent, or the disk is full.
+    server refuses or does not answer, or when the disk is full.
     """
     if not url.startswith(("https://", "http://")):
         raise UserError("Only http and https addresses are fetched.", where=url, remedy="Check the address.")
@@ -62,7 +60,7 @@ def download(
 
 
 def _fetch_all(url: str, partial: _Partial, *, progress: Callable[[int, int], None], patience: Patience) -> None:
-    """Asks for what is still to come until all is there."""
+    """Repeats the request for the missing part until the file is whole."""
     failures = 0
     while True:
         before = partial.size()
@@ -83,14 +81,14 @@ def _fetch_all(url: str, partial: _Partial, *, progress: Callable[[int, int], No
 
 def _refused(url: str, what: str) -> UserError:
     remedy = (
-        "What has come is kept, and the same command goes on from there. Without a network, fetch the file by hand "
-        "and run `v2a-dpo weights import FILE`."
+        "The part so far is kept, and the same command continues it. Without a network, fetch the file by hand and "
+        "run `v2a-dpo weights import FILE`."
     )
     return UserError(what, where=url, remedy=remedy)
 
 
 class _Partial:
-    """The part of a file that has come, and the tag of the version that it belongs to."""
+    """The part of a file so far, and the tag of the version that it belongs to."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -101,11 +99,11 @@ class _Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def tag(self) -> str | None:
-        """The server's name for the version; None when there is nothing to go on from."""
+        """The server's name for the version; None when there is nothing to continue."""
         return json.loads(self._tag_path.read_text()) if self.path.exists() and self._tag_path.exists() else None
 
     def start(self, tag: str | None) -> None:
-        """Empties the part and notes the version of what is going to come."""
+        """Empties the part and records the version of the next bytes."""
         self.path.write_bytes(b"")
         if tag is None:
             self._tag_path.unlink(missing_ok=True)
@@ -118,7 +116,7 @@ class _Partial:
 
 
 def _fetch_rest(url: str, partial: _Partial, *, timeout_s: float, progress: Callable[[int, int], None]) -> None:
-    """One request for what is still to come. Raises what urllib raises, or _IncompleteError."""
+    """One request for the missing part. Raises urllib's errors, or _IncompleteError."""
     request = urllib.request.Request(url)  # noqa: S310
     tag = partial.tag()
     if tag is not None and partial.size():
@@ -134,7 +132,7 @@ def _fetch_rest(url: str, partial: _Partial, *, timeout_s: float, progress: Call
         if error.headers.get("Content-Range") == f"bytes */{partial.size()}":
             return
         partial.start(None)
-        raise _IncompleteError("the part that was there does not belong to the server's file") from error
+        raise _IncompleteError("the existing part does not belong to the server's file") from error
     with response:
         _append(response, partial, progress=progress)
 
@@ -144,7 +142,7 @@ def _append(response: Any, partial: _Partial, *, progress: Callable[[int, int], 
     if response.status == http.client.PARTIAL_CONTENT:
         if not headers.get("Content-Range", "").startswith(f"bytes {partial.size()}-"):
             partial.start(None)
-            raise _IncompleteError("the server sent another range than the one asked for")
+            raise _IncompleteError("the server sent another range than the requested one")
     else:
         # Weak tags do not promise equal bytes, so they cannot name a version.
         etag = headers.get("ETag")
@@ -153,13 +151,13 @@ def _append(response: Any, partial: _Partial, *, progress: Callable[[int, int], 
     done = partial.size()
     total = done + int(stated) if stated is not None else None
     with partial.path.open("ab") as file:
-        while block := response.read(_BLOCK):
+        while block := response.read(_MIB):
             file.write(block)
             done += len(block)
             if total is not None:
-                progress(done // MIB, -(-total // MIB))
+                progress(done // _MIB, -(-total // _MIB))
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:
-        raise _IncompleteError(f"{done} of {total} bytes came")
-    progress(-(-done // MIB), -(-done // MIB))
+        raise _IncompleteError(f"{done} of {total} bytes arrived")
+    progress(-(-done // _MIB), -(-done // _MIB))

@@ -1,10 +1,11 @@
-"""Whether weights have the keys and shapes of an official file, and what differs."""
+"""The keys and shapes of the official files, and how weights differ from them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module, resources
+from importlib import resources
+from pkgutil import resolve_name
 
 from torch import Tensor
 
@@ -16,12 +17,11 @@ TensorLayout = Mapping[str, tuple[int, ...]]
 def layouts_of(file: OfficialFile) -> Sequence[TensorLayout]:
     """The accepted layouts, key -> shape, of an official file; more than one where several spellings are in use.
 
-    Those of the project's own networks come from the networks, named by path so that no floor imports upwards.
+    Those of the project's own networks come from the networks, named by path so that no import points upwards.
     """
     if file.layout is not None:
-        module, function = file.layout.split(":")
-        found: Sequence[TensorLayout] = getattr(import_module(module), function)(file.variant)
-        return found
+        layouts: Sequence[TensorLayout] = resolve_name(file.layout)(file.variant)
+        return layouts
     text = resources.files(__package__).joinpath("layouts", f"{file.name}.json").read_text(encoding="utf-8")
     return [{key: tuple(shape) for key, shape in json.loads(text).items()}]
 
@@ -31,29 +31,27 @@ def shapes_of(state: Mapping[str, Tensor]) -> TensorLayout:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def differences(found: TensorLayout, expected: TensorLayout) -> list[str]:
-    """One sentence a kind of difference, each with how many keys it concerns and the first of them; empty when there is
-    none."""
+def differences(layout: TensorLayout, expected: TensorLayout) -> list[str]:
+    """One sentence per kind of difference, with the number of keys and the first of them; empty when there is none."""
     sentences = []
-    missing = [key for key in expected if key not in found]
+    missing = [key for key in expected if key not in layout]
     if missing:
         sentences.append(f"{len(missing)} keys are missing (first: {missing[0]})")
-    strange = [key for key in found if key not in expected]
+    strange = [key for key in layout if key not in expected]
     if strange:
         sentences.append(f"{len(strange)} keys do not belong there (first: {strange[0]})")
-    reshaped = [key for key, shape in expected.items() if key in found and found[key] != shape]
+    reshaped = [key for key, shape in expected.items() if key in layout and layout[key] != shape]
     if reshaped:
         key = reshaped[0]
-        shapes = f"{list(found[key])} instead of {list(expected[key])}"
+        shapes = f"{list(layout[key])} instead of {list(expected[key])}"
         sentences.append(f"{len(reshaped)} tensors have another shape (first: {key}, {shapes})")
     return sentences
 
 
-def differing_keys(found: TensorLayout, expected: TensorLayout) -> int:
-    """How many keys are missing, do not belong, or have another shape."""
-    return sum(found.get(key) != expected.get(key) for key in found.keys() | expected.keys())
+def nearest_differences(layout: TensorLayout, file: OfficialFile) -> list[str]:
+    """The differences from the accepted layout of `file` with the fewest missing, unknown and reshaped keys."""
 
+    def count(expected: TensorLayout) -> int:
+        return sum(layout.get(key) != expected.get(key) for key in layout.keys() | expected.keys())
 
-def nearest_differences(found: TensorLayout, file: OfficialFile) -> list[str]:
-    """The differences from that layout of `file` which is nearest."""
-    return differences(found, min(layouts_of(file), key=lambda layout: differing_keys(found, layout)))
+    return differences(layout, min(layouts_of(file), key=count))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from v2a_dpo.weights.catalog import FILES, NEEDED, OfficialFile
@@ -15,11 +14,11 @@ _OWN_FAMILIES = frozenset({"tiny"})
 
 @dataclass(frozen=True)
 class LicenceFlags:
-    """What the weights of a model and the scorers that chose its training pairs allow.
+    """The licences of a model's weights and of the scorers that chose its training pairs, and what they allow.
 
-    `commercial_use` is `forbidden` when any weights inside are non-commercial: a model trained further from them is
-    bound as they are. It is `unknown` when nobody states a licence, when the origin cannot be told, or when scorers
-    that are not free chose the pairs, since nobody says whether that binds the model; and else `allowed`.
+    `commercial_use` is `forbidden` when any weights inside are non-commercial, because a model trained further from
+    them is bound by their licence. It is `unknown` when a licence is not stated, when the origin is unknown, or when
+    scorers that are not free chose the pairs, since it is not settled whether that binds the model; and else `allowed`.
     """
 
     commercial_use: str
@@ -38,8 +37,7 @@ class LicenceFlags:
 
 
 def licence_flags(config: Mapping[str, Any], *, scorers: str) -> LicenceFlags:
-    """The flags of the generator whose folder's `config.json` says `config`, with pairs chosen by `official` or `tiny`
-    scorers.
+    """The flags of the generator with this `config.json`, with pairs chosen by `official` or `tiny` scorers.
 
     Alignment changes the weights and leaves `config.json` as it is, so the origin shows in it before and after.
     """
@@ -56,14 +54,12 @@ def licence_flags(config: Mapping[str, Any], *, scorers: str) -> LicenceFlags:
 
 
 def _official_weights(config: Mapping[str, Any]) -> list[OfficialFile] | None:
-    """The official files that a generator with this configuration is made of; None when that cannot be told."""
+    """The official files that a generator with this configuration is made of; None when that is unknown."""
     if config.get("family") in _OWN_FAMILIES:
         return []
     for file in FILES.values():
-        if file.model_config is not None:
-            module, function = file.model_config.split(":")
-            if getattr(import_module(module), function)(file.variant) == config:
-                return [FILES[name] for name in NEEDED[file.variant]]
+        if file.config() == config:
+            return [FILES[name] for name in NEEDED[file.variant]]
     return None
 
 
