@@ -45,6 +45,11 @@ def test_a_stage_is_one_function_of_its_file_s_name(path: Path) -> None:
     assert ast.get_docstring(stage)
 
 
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_a_stage_is_read_on_two_pages(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 140
+
+
 def test_no_stage_imports_a_stage_but_the_guidance_curve() -> None:
     importing = {path.stem for path in STAGES if any(name.startswith("v2a_dpo.stages") for name in imports(path))}
     assert importing == {"guidance"}

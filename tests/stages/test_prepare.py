@@ -225,7 +225,7 @@ def test_a_worker_looks_at_the_videos_of_its_own_shards_alone(generator, tmp_pat
     assert sorted(looked_at) == ["e", "f", "g"]
     assert summary.quarantined == {"DuplicateClip": 1}
     assert summary.rows == 3
-    with pytest.raises(UserError, match="Shard 2 is to be made, and there are only 2 now"):
+    with pytest.raises(UserError, match="Shard 2 is to be made, but there are only 2 now"):
         _run(folder, generator, tmp_path / "out", shards=[2])
 
 

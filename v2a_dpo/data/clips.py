@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from v2a_dpo.artifacts.fingerprint import content_probe, fingerprint
 from v2a_dpo.artifacts.location import exists, is_remote
-from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
+from v2a_dpo.artifacts.shards import BuildSummary, QuarantinedRow, ShardContent
 from v2a_dpo.data.captions import CaptionedClip, RejectedClip
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.errors import MediaError, VideoMissing, VideoUnreadable
 from v2a_dpo.media.video import probe
 
 _FILES_AT_ONCE = 8
+_FILES_NAMED = 5
+
+
+@dataclass
+class PreparationSummary(BuildSummary):
+    """The counts of a build, and the files of a folder without a table that are not videos."""
+
+    not_taken: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return super().__str__() + first_names(self.not_taken)
+
+
+def first_names(not_taken: Sequence[str]) -> str:
+    """The number and the first names of files that are not videos, as the end of a sentence; empty for none."""
+    if not not_taken:
+        return ""
+    more = f" and {len(not_taken) - _FILES_NAMED:,} more" if len(not_taken) > _FILES_NAMED else ""
+    return f"; not taken for a video: {len(not_taken):,} ({', '.join(not_taken[:_FILES_NAMED])}{more})"
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,26 @@ class ClipSource:
         if isinstance(self.clip, RejectedClip):
             return self.identity
         return [self.clip.clip_id, self.clip.prompt, self.clip.start_s, self.digest]
+
+
+def source_shards(
+    listed: Sequence[CaptionedClip | RejectedClip], size: int, *, only: Sequence[int] | None
+) -> list[list[ClipSource]]:
+    """The sources shard by shard, `size` each; `only` reads the videos of these shards and leaves the others empty.
+
+    Raises UserError for a shard beyond the last one.
+    """
+    starts = range(0, len(listed), size)
+    if beyond := [index for index in only or [] if index >= len(starts)]:
+        raise UserError(
+            f"Shard {beyond[0]} is to be made, but there are only {len(starts)} now.",
+            where="shards",
+            remedy="Videos or lines were removed since the shards were planned: plan them again.",
+        )
+    return [
+        find_sources(listed[start : start + size]) if only is None or index in only else []
+        for index, start in enumerate(starts)
+    ]
 
 
 def find_sources(listed: Sequence[CaptionedClip | RejectedClip]) -> list[ClipSource]:
@@ -63,12 +102,12 @@ def _source(clip: CaptionedClip | RejectedClip) -> ClipSource:
         return ClipSource(RejectedClip(clip.clip_id, problem), None)
 
 
-def identity(part: Sequence[ClipSource]) -> str:
+def rows_digest(part: Sequence[ClipSource]) -> str:
     """A digest of all that the table's rows of `part` depend on."""
     return fingerprint([source.identity for source in part])
 
 
-def content(part: Sequence[ClipSource]) -> str:
+def conditions_digest(part: Sequence[ClipSource]) -> str:
     """A digest of all that the conditions of `part` depend on."""
     return fingerprint([source.content for source in part])
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 
+from v2a_dpo.artifacts.location import file_sizes, join, open_input
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, conditions_schema
-from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
+from v2a_dpo.artifacts.shard_file import StoredShard, stored_shard
+from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent, shard_name
 from v2a_dpo.data.captions import CaptionedClip
 from v2a_dpo.media.clip_reading import ClipMedia, ClipRequest, read_clip
 from v2a_dpo.media.errors import MediaError
@@ -96,3 +99,16 @@ class ConditionExtractor:
         conditions = extracted.to("cpu", torch.float32)
         for index, (clip, _) in enumerate(read):
             yield clip.clip_id, {name: tensor[index].contiguous() for name, tensor in conditions.tensors.items()}
+
+
+def stored_conditions(folder: str, indices: Iterable[int]) -> dict[int, StoredShard]:
+    """The finished shards of the conditions in `folder`, by their index."""
+    sizes = file_sizes(folder)
+    shards = {index: stored_shard(folder, shard_name(index), sizes[shard_name(index)]) for index in indices}
+    return {index: shard for index, shard in shards.items() if shard is not None}
+
+
+def clip_ids_in(folder: str, shard: StoredShard) -> set[str]:
+    """The clips that have conditions in a finished shard."""
+    with open_input(join(folder, shard.entry.name)) as file:
+        return set(pq.read_table(file, columns=["clip_id"]).column("clip_id").to_pylist())
