@@ -37,7 +37,7 @@ class Connection:
     ca_file: str | None = None
 
     def current_token(self) -> str | None:
-        """The bearer token; its file is read at every call, since such files are renewed while a run lasts."""
+        """The bearer token; its file is read at every call, because it may be renewed during a run."""
         if self.token_file is None:
             return self.token
         try:
@@ -96,7 +96,7 @@ class PipelineClient:
         self._namespace = connection.namespace if is_multi_user else None
 
     def upload(self, compiled: CompiledPipeline) -> UploadedVersion:
-        """The pipeline's version on the server; it is uploaded only if this compiled text is not there yet."""
+        """The pipeline's version on the server; it is uploaded only if this compiled text is new."""
         with self._explained(f"the pipeline {compiled.name}"):
             pipeline_id = self._pipeline_id(compiled.name) or self._create_pipeline(compiled.name)
             version_id = self._version_id(pipeline_id, compiled.version)
@@ -131,17 +131,9 @@ class PipelineClient:
 
     def start(self, submission: Submission, version: UploadedVersion) -> str:
         """The id of a new run of `version` with the arguments of `submission`."""
-        experiment_id = self._experiment_id(submission.experiment)
+        arguments = self._arguments(submission, version)
         with self._explained(f"the run {submission.run_name}"), redirect_stdout(io.StringIO()):
-            run = self._client.run_pipeline(
-                experiment_id=experiment_id,
-                job_name=submission.run_name,
-                params=dict(submission.arguments),
-                pipeline_id=version.pipeline_id,
-                version_id=version.version_id,
-                service_account=submission.service_account,
-            )
-        return str(run.run_id)
+            return str(self._client.run_pipeline(job_name=submission.run_name, **arguments).run_id)
 
     def status(self, run_id: str) -> RunStatus:
         """The state of a run and of its tasks."""
@@ -156,7 +148,7 @@ class PipelineClient:
         return [run_status(run) for run in answer.runs or []]
 
     def cancel(self, run_id: str) -> RunStatus:
-        """The run's status after it was told to stop; a finished run is left as it is."""
+        """Stops a run and returns its status; a finished run is not changed."""
         status = self.status(run_id)
         if not status.is_finished:
             with self._explained(f"the run {run_id}"):
@@ -172,19 +164,15 @@ class PipelineClient:
                 where=self.host,
                 remedy=f"Choose another name, or delete it: v2a-dpo pipeline schedule delete {schedule.name}",
             )
-        experiment_id = self._experiment_id(submission.experiment)
+        arguments = self._arguments(submission, version)
         with self._explained(f"the schedule {schedule.name}"):
             created = self._client.create_recurring_run(
-                experiment_id=experiment_id,
                 job_name=schedule.name,
                 cron_expression=schedule.cron,
                 interval_second=schedule.interval_s,
                 max_concurrency=1,
                 no_catchup=True,
-                params=dict(submission.arguments),
-                pipeline_id=version.pipeline_id,
-                version_id=version.version_id,
-                service_account=submission.service_account,
+                **arguments,
             )
         return str(created.recurring_run_id)
 
@@ -229,8 +217,8 @@ class PipelineClient:
             )
 
     def _pipeline_id(self, name: str) -> str | None:
-        found = self._client.list_pipelines(namespace=self._namespace, filter=_named(name)).pipelines
-        return str(found[0].pipeline_id) if found else None
+        pipelines = self._client.list_pipelines(namespace=self._namespace, filter=_named(name)).pipelines
+        return str(pipelines[0].pipeline_id) if pipelines else None
 
     def _create_pipeline(self, name: str) -> str:
         """A pipeline without versions: uploading under its name alone would create a version without fingerprint."""
@@ -238,12 +226,21 @@ class PipelineClient:
         return str(self._client.pipelines.pipeline_service_create_pipeline(pipeline).pipeline_id)
 
     def _version_id(self, pipeline_id: str, name: str) -> str | None:
-        found = self._client.list_pipeline_versions(pipeline_id, filter=_named(name)).pipeline_versions
-        return str(found[0].pipeline_version_id) if found else None
+        versions = self._client.list_pipeline_versions(pipeline_id, filter=_named(name)).pipeline_versions
+        return str(versions[0].pipeline_version_id) if versions else None
 
-    def _experiment_id(self, name: str) -> str:
+    def _arguments(self, submission: Submission, version: UploadedVersion) -> dict[str, Any]:
+        """The arguments of a call that runs `version` once or regularly; creates the experiment if it is new."""
+        name = submission.experiment
         with self._explained(f"the experiment {name}"), redirect_stdout(io.StringIO()):
-            return str(self._client.create_experiment(name, namespace=self._namespace).experiment_id)
+            experiment = self._client.create_experiment(name, namespace=self._namespace)
+        return {
+            "experiment_id": str(experiment.experiment_id),
+            "params": dict(submission.arguments),
+            "pipeline_id": version.pipeline_id,
+            "version_id": version.version_id,
+            "service_account": submission.service_account,
+        }
 
     def _spec_of(self, run: Any) -> Mapping[str, Any] | None:
         """The specification that a run follows, from the run itself or from its pipeline's version."""

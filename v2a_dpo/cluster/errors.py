@@ -1,4 +1,4 @@
-"""What the client of Kubeflow Pipelines raises, as errors that name the remedy."""
+"""Errors of the client of Kubeflow Pipelines, turned into errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NotLoggedInError(UserError):
 
 @contextmanager
 def explained(what: str, *, host: str, namespace: str | None) -> Iterator[None]:
-    """Turns what the client raises about `what`, such as "the run 7", into a UserError that names the remedy."""
+    """Turns an error of the client about `what`, such as "the run 7", into a UserError that names the remedy."""
     try:
         yield
     except kfp_server_api.ApiException as error:
@@ -36,28 +36,22 @@ def explained(what: str, *, host: str, namespace: str | None) -> Iterator[None]:
 
 def _refusal(error: kfp_server_api.ApiException, *, what: str, host: str, namespace: str | None) -> UserError:
     """The error that explains the server's refusal."""
-    message = _message(error)
-    place = f"{host}, namespace {namespace}" if namespace else host
-    if error.status == 401:
+    status, message, kind = error.status, _message(error), UserError
+    if status == 401:
+        kind, text = NotLoggedInError, "Kubeflow Pipelines does not accept the token (401)."
         remedy = "Set KFP_TOKEN, or name a file with a fresh token by --token-file."
-        return NotLoggedInError("Kubeflow Pipelines does not accept the token (401).", where=place, remedy=remedy)
-    if error.status == 403:
+    elif status == 403:
+        text = f"Access to {what} is not allowed (403). {message}"
         remedy = "Check that --namespace exists and that your account may use pipelines in it."
-        return UserError(f"Access to {what} is not allowed (403). {message}", where=place, remedy=remedy)
-    if error.status == 404:
-        return UserError(
-            f"Kubeflow Pipelines has not found {what} (404).",
-            where=place,
-            remedy="`v2a-dpo pipeline status` lists the latest runs.",
-        )
-    if error.status in (0, 429) or error.status >= 500:
+    elif status == 404:
+        text = f"Kubeflow Pipelines has not found {what} (404)."
+        remedy = "`v2a-dpo pipeline status` lists the latest runs."
+    elif status in (0, 429) or status >= 500:
+        kind, text = UnreachableError, f"Kubeflow Pipelines failed at {what} ({status}). {message}"
         remedy = "Try again; if it fails again, see the log of the deployment ml-pipeline."
-        return UnreachableError(
-            f"Kubeflow Pipelines failed at {what} ({error.status}). {message}", where=place, remedy=remedy
-        )
-    return UserError(
-        f"Kubeflow Pipelines refused {what} ({error.status}). {message}", where=place, remedy="Correct the request."
-    )
+    else:
+        text, remedy = f"Kubeflow Pipelines refused {what} ({status}). {message}", "Correct the request."
+    return kind(text, where=f"{host}, namespace {namespace}" if namespace else host, remedy=remedy)
 
 
 def _message(error: kfp_server_api.ApiException) -> str:

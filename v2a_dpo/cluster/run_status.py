@@ -1,4 +1,4 @@
-"""The state of a run and of its tasks, from the server's answer."""
+"""The state of a run and its tasks, read from the server's answer."""
 
 from __future__ import annotations
 

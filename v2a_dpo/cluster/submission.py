@@ -1,4 +1,4 @@
-"""What is sent to Kubeflow: a compiled pipeline and checked arguments, all known before anything is contacted."""
+"""A compiled pipeline and its checked arguments, complete before Kubeflow is contacted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class CompiledPipeline:
-    """A compiled pipeline: its text, and what the text says."""
+    """A compiled pipeline: its text, and the specification in it."""
 
     text: str
     spec: Mapping[str, Any] = field(repr=False)
@@ -62,12 +62,12 @@ class CompiledPipeline:
         """The default values of those inputs that have one."""
         return {name: item["defaultValue"] for name, item in self.inputs.items() if "defaultValue" in item}
 
-    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments `given`, checked: every one is an input of the right type, and no required one is missing.
+    def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments `values`, checked: every one is an input of the right type, and no required one is missing.
 
-        Text given for an input of another type is read as YAML. Raises UserError that names the input.
+        Text for an input of another type is read as YAML. Raises UserError that names the input.
         """
-        unknown = sorted(set(given) - set(self.inputs))
+        unknown = sorted(set(values) - set(self.inputs))
         if unknown:
             raise UserError(
                 f"The pipeline {self.name} has no input called {', '.join(unknown)}.",
@@ -77,7 +77,7 @@ class CompiledPipeline:
         missing = [
             name
             for name, definition in self.inputs.items()
-            if name not in given and not definition.get("isOptional") and "defaultValue" not in definition
+            if name not in values and not definition.get("isOptional") and "defaultValue" not in definition
         ]
         if missing:
             raise UserError(
@@ -85,7 +85,7 @@ class CompiledPipeline:
                 where="--input",
                 remedy=" ".join(f"Give --input {name}=VALUE." for name in missing),
             )
-        return {name: _typed(name, value, str(self.inputs[name]["parameterType"])) for name, value in given.items()}
+        return {name: _typed(name, value, str(self.inputs[name]["parameterType"])) for name, value in values.items()}
 
 
 def task_names(spec: Mapping[str, Any]) -> list[str]:
@@ -119,7 +119,7 @@ class Submission:
     experiment: str
     run_name: str
     service_account: str
-    #: A version that is on the server already, such as one that GitOps put there; else the compiled text's own.
+    #: An existing version on the server, such as one of GitOps; None: the version of the compiled text.
     existing_version: str | None = None
 
     @property
@@ -128,7 +128,7 @@ class Submission:
         return self.existing_version or self.compiled.version
 
     def description(self) -> str:
-        """What would be submitted, as YAML."""
+        """The submission as YAML."""
         return yaml.safe_dump(
             {
                 "pipeline": self.compiled.name,
@@ -151,7 +151,7 @@ def _typed(name: str, value: Any, parameter_type: str) -> Any:
             value = yaml.safe_load(value)
         except yaml.YAMLError as error:
             remedy = f"Give {word}."
-            raise UserError(f"The input {name} is {value!r}: no YAML.", where="--input", remedy=remedy) from error
+            raise UserError(f"The input {name} is not YAML: {value!r}.", where="--input", remedy=remedy) from error
     wrong_boolean = isinstance(value, bool) and bool not in types
     if wrong_boolean or not isinstance(value, types):
         raise UserError(f"The input {name} is {value!r}, not {word}.", where="--input", remedy=f"Give {word}.")

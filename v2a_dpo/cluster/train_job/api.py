@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any
 
 import urllib3
 from kubernetes import client
@@ -13,8 +14,6 @@ from kubernetes import client
 from v2a_dpo.cluster.kubernetes_access import api_client
 from v2a_dpo.cluster.train_job.manifest import GROUP, NODE, PLURAL, VERSION
 from v2a_dpo.errors import UserError
-
-Answer = TypeVar("Answer")
 
 #: Seconds before each retry of a call: ten minutes in total, as long as an upgrade of a control plane.
 POLL_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, *[60.0] * 9)
@@ -41,6 +40,7 @@ class Cluster:
         say: Callable[[str], None] = print,
     ) -> None:
         self.namespace = namespace
+        self._jobs = (GROUP, VERSION, namespace, PLURAL)
         self._delays_s = retry_delays_s
         self._say = say
         api = api_client(retries=False)  # _call retries and reports
@@ -50,46 +50,29 @@ class Cluster:
 
     def create_job(self, manifest: dict[str, Any]) -> None:
         """Creates a TrainJob; raises AlreadyExists for a name in use."""
-        self._call(
-            "create trainjobs",
-            lambda: self._objects.create_namespaced_custom_object(
-                GROUP, VERSION, self.namespace, PLURAL, manifest, _request_timeout=_TIMEOUTS_S
-            ),
-        )
+        self._call("create trainjobs", self._objects.create_namespaced_custom_object, *self._jobs, manifest)
 
     def job(self, name: str) -> dict[str, Any]:
         """The TrainJob in its present state; raises NotFound."""
         job: dict[str, Any] = self._call(
-            "get trainjobs",
-            lambda: self._objects.get_namespaced_custom_object(
-                GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUTS_S
-            ),
-        )
+            "get trainjobs", self._objects.get_namespaced_custom_object, *self._jobs, name
+        )  # fmt: skip
         return job
 
     def delete_job(self, name: str) -> None:
         """Deletes a TrainJob if it exists, and in the background its pods."""
-        try:
-            self._call(
-                "delete trainjobs",
-                lambda: self._objects.delete_namespaced_custom_object(
-                    GROUP, VERSION, self.namespace, PLURAL, name,
-                    propagation_policy="Background", _request_timeout=_TIMEOUTS_S,
-                ),
-            )  # fmt: skip
-        except NotFound:
-            return
+        delete = self._objects.delete_namespaced_custom_object
+        with suppress(NotFound):
+            self._call("delete trainjobs", delete, *self._jobs, name, propagation_policy="Background")
 
     def pods(self, job: str) -> list[dict[str, Any]]:
         """The existing pods of a TrainJob, sorted by name; Trainer gives their JobSet the name of the job."""
         answer = self._call(
             "list pods",
-            lambda: self._core.list_namespaced_pod(
-                self.namespace,
-                label_selector=f"jobset.sigs.k8s.io/jobset-name={job}",
-                _request_timeout=_TIMEOUTS_S,
-                _preload_content=False,  # the client's classes reject answers of other versions that lack a field
-            ),
+            self._core.list_namespaced_pod,
+            self.namespace,
+            label_selector=f"jobset.sigs.k8s.io/jobset-name={job}",
+            _preload_content=False,  # the client's classes reject answers of other versions that lack a field
         )
         pods: list[dict[str, Any]] = json.loads(answer.data)["items"]
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
@@ -101,21 +84,18 @@ class Cluster:
         """
         try:
             answer = self._call(
-                "get pods/log",
-                lambda: self._core.read_namespaced_pod_log(
-                    pod, self.namespace, container=NODE, timestamps=True, since_seconds=since_s,
-                    _request_timeout=_TIMEOUTS_S, _preload_content=False,
-                ),
+                "get pods/log", self._core.read_namespaced_pod_log, pod, self.namespace, container=NODE,
+                timestamps=True, since_seconds=since_s, _preload_content=False,
             )  # fmt: skip
         except NotFound:
             return []
         return [] if answer is None else answer.data.decode(errors="replace").splitlines()
 
-    def _call(self, what: str, call: Callable[[], Answer]) -> Any:
+    def _call(self, what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """What `call` returns, tried again while the API server does not answer or is overloaded."""
         for delay_s in (*self._delays_s, None):
             try:
-                return call()
+                return call(*arguments, **options, _request_timeout=_TIMEOUTS_S)
             except client.ApiException as error:
                 if error.status != _TOO_MANY_REQUESTS and error.status < _SERVER_ERROR:
                     return self._refused(what, error)
