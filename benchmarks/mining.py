@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.manifest import software_versions
@@ -70,7 +71,13 @@ def make_scores(folder: str, candidates: int) -> None:
     num_shards = -(-candidates // (CLIPS_PER_SHARD * CANDIDATES_PER_CLIP))
     tasks = [ShardTask(index, [str(candidates)]) for index in range(num_shards)]
     build_dataset(
-        folder, SCORES, parameters={"benchmark": "mining"}, inputs={"scorers": SCORERS}, tasks=tasks, make=shard
+        folder,
+        SCORES,
+        parameters={"benchmark": "mining"},
+        inputs={"scorers": SCORERS},
+        tasks=tasks,
+        code=NO_CODE,
+        make=shard,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_field
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -109,4 +110,4 @@ def write_evaluation(
 
 def _build(folder: Path, schema: TableSchema, rows: list[dict[str, object]]) -> None:
     tasks = [ShardTask(rows, [fingerprint(len(rows), str(rows[0]))])]
-    build_dataset(str(folder), schema, parameters={}, inputs={}, tasks=tasks, make=ShardContent)
+    build_dataset(str(folder), schema, parameters={}, inputs={}, tasks=tasks, code=NO_CODE, make=ShardContent)

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from tests.evaluations import write_evaluation
 from v2a_dpo.alignment.run.record import Identity, Run
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import AudioScoreConfig, MineConfig, Params, RegistryConfig, Threshold
@@ -105,6 +106,7 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
             parameters={},
             inputs={"scorers": "random numbers"},
             tasks=[ShardTask(rows, [])],
+            code=NO_CODE,
             make=ShardContent,
         )
     folders = {name: str(root / name) for name in ("scores", "ratings", "audioscore", "pairs")}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, TableSchema, TensorType, candidates_schema, conditions_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -59,7 +60,7 @@ def write(folder: Path, schema, *shards, made_of: dict[str, Path] | None = None)
     """Writes a data set whose manifest names the data sets it was made of, by role."""
     tasks = [ShardTask(rows, [repr(rows)]) for rows in shards]
     inputs = {role: Dataset.open(str(origin)).fingerprint for role, origin in (made_of or {}).items()}
-    build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, make=ShardContent)
+    build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, code=NO_CODE, make=ShardContent)
 
 
 def schema_of(source: Dataset) -> TableSchema:

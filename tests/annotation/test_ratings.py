@@ -2,6 +2,7 @@
 
 import pytest
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import RATINGS, TensorType, candidates_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -25,7 +26,9 @@ def imported(tmp_path):
     ]  # fmt: skip
     schema = candidates_schema(TensorType("float16", (2, 2)))
     folder = str(tmp_path / "candidates")
-    build_dataset(folder, schema, parameters={}, inputs={}, tasks=[ShardTask(rows, [])], make=ShardContent)
+    build_dataset(
+        folder, schema, parameters={}, inputs={}, tasks=[ShardTask(rows, [])], code=NO_CODE, make=ShardContent
+    )
 
     def run(text, encoding="utf-8"):
         (tmp_path / "ratings.csv").write_bytes(text.encode(encoding))

@@ -106,7 +106,7 @@ def main(folder: str, journal: str, shards: str, version: str, max_file_bytes: s
 
     tasks = [ShardTask(index, [str(index)]) for index in range(int(shards))]
     try:
-        build_dataset(folder, SCHEMA, parameters=version, inputs={"clips": "u"}, tasks=tasks, make=make)
+        build_dataset(folder, SCHEMA, parameters=version, inputs={"clips": "u"}, tasks=tasks, code=NO_CODE, make=make)
     except UserError as error:
         sys.exit(str(error))
 

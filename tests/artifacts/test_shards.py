@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.artifacts.builds import LATENT, SCHEMA, Build, content
-from v2a_dpo.artifacts.code import Code
+from v2a_dpo.artifacts.code import NO_CODE, Code
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.manifest import read_manifest
 from v2a_dpo.artifacts.schema import TableSchema, TensorType, tensor_column, tensor_field
@@ -207,7 +207,7 @@ def test_clips_that_fail_among_the_rows_are_quarantined_in_their_order(tmp_path:
     mixed = [failed[0], *rows, failed[1]]
     build_dataset(
         str(tmp_path), SCHEMA, parameters={}, inputs={}, tasks=[ShardTask(0, ["a"])],
-        make=lambda _: ShardContent(row for row in mixed),
+        code=NO_CODE, make=lambda _: ShardContent(row for row in mixed),
     )  # fmt: skip
     data = Dataset.open(str(tmp_path))
     assert data.num_rows == 3
@@ -218,6 +218,7 @@ def test_clips_that_fail_among_the_rows_are_quarantined_in_their_order(tmp_path:
 _LARGE_SHARD = """
 import os, resource, sys
 from tests.artifacts.builds import LATENT, SCHEMA
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 
 def rows():
@@ -226,7 +227,7 @@ def rows():
         yield {"clip_id": str(index), "prompt": None, "latent": bytes(LATENT.num_bytes), "audio": audio}
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-build_dataset(sys.argv[1], SCHEMA, parameters={}, inputs={}, tasks=[ShardTask(0, ["a"])], make=lambda _: ShardContent(rows()))
+build_dataset(sys.argv[1], SCHEMA, parameters={}, inputs={}, tasks=[ShardTask(0, ["a"])], code=NO_CODE, make=lambda _: ShardContent(rows()))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
@@ -244,7 +245,7 @@ def test_a_footer_longer_than_one_read_is_found(tmp_path: Path) -> None:
     tasks = [ShardTask(0, ["a"])]
 
     def run(make: Callable[[int], ShardContent]) -> int:
-        return build_dataset(str(tmp_path), SCHEMA, parameters={}, inputs={}, tasks=tasks, make=make).made
+        return build_dataset(str(tmp_path), SCHEMA, parameters={}, inputs={}, tasks=tasks, code=NO_CODE, make=make).made
 
     assert run(lambda _: ShardContent(content(0).rows, failed)) == 1
     (tmp_path / "_manifest.json").unlink()
@@ -299,6 +300,7 @@ def test_shards_do_not_depend_on_how_rows_are_given(tmp_path: Path, folder_bytes
             parameters={},
             inputs={},
             tasks=[ShardTask(0, [])],
+            code=NO_CODE,
             make=lambda _: ShardContent(rows),  # type: ignore[arg-type]
         )
         return folder_bytes(tmp_path / folder)
@@ -333,6 +335,7 @@ def test_rows_that_do_not_fit_the_schema_are_refused_and_nothing_is_written(
             parameters={},
             inputs={},
             tasks=[ShardTask(0, [])],
+            code=NO_CODE,
             make=lambda _: ShardContent(rows),
         )
     assert list(tmp_path.iterdir()) == []
@@ -346,6 +349,7 @@ def test_the_error_of_a_quarantined_clip_may_hold_a_path_that_is_no_unicode(tmp_
         parameters={},
         inputs={},
         tasks=[ShardTask(0, [])],
+        code=NO_CODE,
         make=lambda _: ShardContent([], [row]),
     )
     dataset = Dataset.open(str(tmp_path))
@@ -365,6 +369,7 @@ def test_progress_ends_at_the_number_of_shards(tmp_path: Path) -> None:
             parameters={},
             inputs={},
             tasks=[ShardTask(index, []) for index in range(3)],
+            code=NO_CODE,
             make=content,
             progress=lambda done, total, calls=calls: calls.append((done, total)),  # type: ignore[misc]
         )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.schema import RATINGS, SCORES, TensorType, candidates_schema
@@ -137,7 +138,7 @@ def write(folder, schema, rows, *, rows_per_shard=8, inputs=None):
         ShardTask(rows[start : start + rows_per_shard], [str(start)]) for start in range(0, len(rows), rows_per_shard)
     ]
     inputs = {"scorers": "made up"} if inputs is None else inputs
-    build_dataset(str(folder), schema, parameters=[], inputs=inputs, tasks=tasks, make=ShardContent)
+    build_dataset(str(folder), schema, parameters=[], inputs=inputs, tasks=tasks, code=NO_CODE, make=ShardContent)
 
 
 def save_generators(root, audio_BS):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params, params_from, values_of
@@ -26,7 +27,7 @@ def ratings(tmp_path):
     rows = [{"clip_id": "a", "sample": 0, "rating": "good", "rater": "r", "source": "human"}]
     folder = str(tmp_path / "ratings")
     tasks = [ShardTask(rows, [str(index)]) for index in range(5)]
-    build_dataset(folder, RATINGS, parameters={}, inputs={}, tasks=tasks, make=ShardContent)
+    build_dataset(folder, RATINGS, parameters={}, inputs={}, tasks=tasks, code=NO_CODE, make=ShardContent)
     return folder
 
 

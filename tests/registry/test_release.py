@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.optimize import brentq
 
 from tests.evaluations import made_system, write_evaluation
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
@@ -89,7 +90,9 @@ class Workshop:
         tasks = [
             ShardTask(rows[:half] if first else rows[half:], [first]) for half in (len(rows) // 2,) for first in (1, 0)
         ]
-        build_dataset(str(self.root / name), schema, parameters={}, inputs=inputs, tasks=tasks, make=ShardContent)
+        build_dataset(
+            str(self.root / name), schema, parameters={}, inputs=inputs, tasks=tasks, code=NO_CODE, make=ShardContent
+        )
 
     def register(self, number: int, **quality: Any) -> str:
         """The version of an aligned model of this quality."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import TensorType, conditions_schema, tensor_column, tensor_type
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -58,6 +59,7 @@ def folders(tmp_path_factory):
         parameters={},
         inputs={},
         tasks=[ShardTask(shard, []) for shard in range(SHARDS)],
+        code=NO_CODE,
         make=make,
     )
     return {"conditions": str(root / "conditions"), "generator": str(root / "generator")}
@@ -100,6 +102,7 @@ def test_without_text_a_clip_is_sampled_as_if_it_had_no_prompt_and_its_rows_say_
         parameters={},
         inputs={},
         tasks=[ShardTask([row | {"text": empty_text.numpy().tobytes()} for row in source.to_pylist()], [])],
+        code=NO_CODE,
         make=ShardContent,
     )
     made = {}

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -20,7 +21,7 @@ def write(folder, schema, *shards, **inputs):
     tasks = [ShardTask(rows, [repr(rows)]) for rows in shards]
     if schema is SCORES:
         inputs = {"scorers": "ours", **inputs}
-    build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, make=ShardContent)
+    build_dataset(str(folder), schema, parameters={}, inputs=inputs, tasks=tasks, code=NO_CODE, make=ShardContent)
 
 
 def scores(clips, *, seed=0):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import CLIPS, SCORES, TensorType, candidates_schema
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -92,7 +93,7 @@ def _write_candidates(folder, shards):
     build_dataset(
         str(folder), candidates_schema(TensorType("float16", (2, 2))), parameters="test", inputs={},
         tasks=[ShardTask(index, [str(index)]) for index in range(len(shards))],
-        make=lambda index: ShardContent(shards[index]),
+        code=NO_CODE, make=lambda index: ShardContent(shards[index]),
     )  # fmt: skip
     return str(folder)
 
@@ -265,7 +266,7 @@ def test_a_store_that_fails_for_a_moment_loses_no_clip(prepared, models, clip_ev
     row = next(row for row in rows if row["clip_id"] == clip_events[0].clip_id) | {"video": f"{store.uri}/clip.mp4"}
     build_dataset(
         str(tmp_path / "clips"), CLIPS, parameters="test", inputs={}, tasks=[ShardTask(0, [])],
-        make=lambda _: ShardContent([row]),
+        code=NO_CODE, make=lambda _: ShardContent([row]),
     )  # fmt: skip
     candidates = _write_candidates(
         tmp_path / "candidates", [[_row(clip_events[0].clip_id, 0, render_audio(clip_events[0]))]]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -19,7 +20,13 @@ PARAMS = Params(audioscore={"hidden_size": 8, "max_steps": 80, "patience": 20})
 def write(folder, schema, rows):
     inputs = {"scorers": "ours"} if schema is SCORES else {}
     build_dataset(
-        str(folder), schema, parameters={}, inputs=inputs, tasks=[ShardTask(rows, [repr(rows)])], make=ShardContent
+        str(folder),
+        schema,
+        parameters={},
+        inputs=inputs,
+        tasks=[ShardTask(rows, [repr(rows)])],
+        code=NO_CODE,
+        make=ShardContent,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from v2a_dpo.artifacts.code import NO_CODE, Code, warn_of_other_code
+from v2a_dpo.artifacts.code import Code, warn_of_other_code
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.location import file_sizes, join, remove, write_atomically
 from v2a_dpo.artifacts.manifest import (
@@ -88,7 +88,7 @@ def build_dataset(
     inputs: Mapping[str, str],
     tasks: Sequence[ShardTask],
     make: Callable[[Any], ShardContent],
-    code: Code = NO_CODE,
+    code: Code,
     keep: bool = False,
     progress: ShardProgress = lambda done, total: None,
     only: Sequence[int] | None = None,
