@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def write_evaluation(
         "base": made_system(tried, seed=2, gain=0.0, spread=0.2).select(clip_ids),
         "aligned": made_system(tried, seed=2, gain=gain, spread=spread).select(clip_ids),
     }
-    evaluated = {name: evaluated_clips(real, system) for name, system in systems.items()}
+    evaluated = {name: evaluated_clips(real, system, clip_ids) for name, system in systems.items()}
     comparison = compare(evaluated, settings, reference="base", failed={"base": (), "aligned": failed})
     schema = TableSchema(
         FEATURES,
@@ -102,9 +101,7 @@ def write_evaluation(
         "test_set": fingerprint(sorted({*clip_ids, *failed})),
         "scorers_fingerprint": scorers,
     }
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "metrics.json").write_text(json.dumps(comparison.to_dict()))
-    (folder / "table.md").write_text("| Metric | Base |\n")
+    EvaluationFolder(str(folder)).write(comparison, summary, tables="| Metric | Base |\n")
     return comparison
 
 

@@ -34,7 +34,7 @@ def system(seed, *, error, scores=0.0):
 
 def compared(systems, *, reference="base", **options):
     real = system(1, error=0.0)
-    evaluated = {name: evaluated_clips(real, item) for name, item in systems.items()}
+    evaluated = {name: evaluated_clips(real, item, real.clip_ids) for name, item in systems.items()}
     return compare(evaluated, SETTINGS, reference=reference, **options)
 
 

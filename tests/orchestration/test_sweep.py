@@ -85,7 +85,7 @@ def test_the_table_has_the_base_and_a_row_a_cell_with_its_share_of_easy_pairs(tm
     for index, cell in enumerate(cells):
         folder = tmp_path / cell
         folder.mkdir()
-        EvaluationFolder(str(folder)).write_comparison(comparison(index + 1.0))
+        EvaluationFolder(str(folder)).write(comparison(index + 1.0), {}, tables="")
         folders.append(str(folder))
         (folder / "pairs-summary.json").write_text(json.dumps({"phases": phases[index]}))
         pairs.append(str(folder / "pairs"))

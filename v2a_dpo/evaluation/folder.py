@@ -101,17 +101,11 @@ class EvaluationFolder:
         }
         return SystemClips(clip_ids, columns)
 
-    def write_comparison(self, comparison: Comparison) -> None:
-        """Writes `metrics.json`."""
-        write_json(self.path(self.METRICS), comparison.to_dict())
-
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes `summary.json`."""
+    def write(self, comparison: Comparison, summary: Mapping[str, Any], *, tables: str) -> None:
+        """Writes `metrics.json` last, `summary.json` and, in Markdown, `table.md`."""
         write_json(self.path(self.SUMMARY), summary)
-
-    def write_tables(self, markdown: str) -> None:
-        """Writes `table.md`."""
-        write_atomically(self.path(self.TABLE), markdown.encode())
+        write_atomically(self.path(self.TABLE), tables.encode())
+        write_json(self.path(self.METRICS), comparison.to_dict())
 
     def write_per_clip(self, systems: Mapping[str, SystemClips], *, clips: str, keep: bool = True) -> None:
         """Writes the numbers per clip of evaluated `systems`, clip by clip; a number that a clip lacks is null.
@@ -154,7 +148,17 @@ def read_curve(folder: str) -> list[dict[str, Any]]:
     return content
 
 
-def write_curve(folder: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """Writes the guidance curve to `folder` and returns its path or URI."""
+def write_curve(folder: str, comparisons: Mapping[float, Comparison]) -> str:
+    """Writes the comparisons at each guidance scale as the curve in `folder`; returns its path or URI.
+
+    A record has each metric's value, `_low` and `_high`.
+    """
+    records = []
+    for scale, comparison in comparisons.items():
+        for name, intervals in comparison.systems.items():
+            record: dict[str, Any] = {"guidance_scale": scale, "system": name, "clips": comparison.clips}
+            for key, interval in intervals.items():
+                record |= {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}
+            records.append(record)
     write_json(join(folder, CURVE), records)
     return join(folder, CURVE)

@@ -21,7 +21,7 @@ from v2a_dpo.artifacts.shards import ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor, Quality
 from v2a_dpo.evaluation.metrics import BootstrapSettings
-from v2a_dpo.evaluation.sampling import Sampling, check_scores, only_value, sampling_of
+from v2a_dpo.evaluation.sampling import Sampling, check_sources, only_value, sampling_of
 from v2a_dpo.evaluation.systems import Pairing, SystemClips, load_features, load_scores, pair_clips
 from v2a_dpo.media.audio import decode_flac, read_audio
 from v2a_dpo.media.errors import MediaError
@@ -100,12 +100,13 @@ class EvaluationInputs:
     def sampling(self, system: System) -> Sampling:
         """How a system's candidates were made; raises UserError when the scores are not theirs."""
         candidates = Dataset.open(system[0], "candidates")
-        check_scores(
+        check_sources(
             Dataset.open(system[1], SCORES),
-            candidates=candidates,
-            clips=self.clips,
-            scorers=self.scorers,
-            scorers_fingerprint=self.scorers_fingerprint,
+            {
+                "candidates": (candidates.fingerprint, candidates.folder),
+                "clips": (self.clips.fingerprint, self.clips.folder),
+                "scorers": (self.scorers_fingerprint, self.scorers),
+            },
         )
         return sampling_of(candidates)
 

@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from v2a_dpo.config import Params
@@ -42,6 +43,9 @@ from v2a_dpo.evaluation.divergence import (
 from v2a_dpo.evaluation.frechet import frechet_distance, resampled_frechet_distances
 from v2a_dpo.evaluation.systems import SystemClips
 from v2a_dpo.randomness import row_seed
+
+#: A value and its resampled values `[R]`.
+Estimate = tuple[float, Array]
 
 
 @dataclass(frozen=True)
@@ -160,17 +164,17 @@ class Comparison:
 _COMPARISON = TypeAdapter(Comparison)
 
 
-def evaluated_clips(real: SystemClips, system: SystemClips) -> SystemClips:
-    """All that the metrics need of `system`; the rows of the real audio must be paired with it.
+def evaluated_clips(real: SystemClips, system: SystemClips, clip_ids: Sequence[str]) -> SystemClips:
+    """All that the metrics need of `system`, for clips that the real audio has too.
 
     The columns are PER_CLIP_VALUES `[N]`, NaN where a clip has none (`inception_contribution` against the real audio's
     marginal), `passt_embedding` and `real_passt_embedding` for FD, and `panns_logits` for the Inception Score.
     """
-    columns = system.columns
-    real_logits = real.columns["panns_logits"]
+    real_columns, columns = (source.select(clip_ids).columns for source in (real, system))
+    real_logits = real_columns["panns_logits"]
     evaluated = {
         "kl_panns": kl_divergences(real_logits, columns["panns_logits"]),
-        "kl_passt": kl_divergences(real.columns["passt_logits"], columns["passt_logits"]),
+        "kl_passt": kl_divergences(real_columns["passt_logits"], columns["passt_logits"]),
         "inception_contribution": inception_contributions(columns["panns_logits"], marginal(real_logits)),
         "ib_score": 100.0 * columns["imagebind"].astype(np.float64),
         "desync_s": columns["desync"].astype(np.float64),
@@ -178,9 +182,9 @@ def evaluated_clips(real: SystemClips, system: SystemClips) -> SystemClips:
         "rater_quality": columns["quality"].astype(np.float64),
         "passt_embedding": columns["passt_embedding"],
         "panns_logits": columns["panns_logits"],
-        "real_passt_embedding": real.columns["passt_embedding"],
+        "real_passt_embedding": real_columns["passt_embedding"],
     }
-    return SystemClips(system.clip_ids, evaluated)
+    return SystemClips(list(clip_ids), evaluated)
 
 
 def compare(
@@ -196,82 +200,84 @@ def compare(
     clips is taken over the clips for which all systems have a number. `failed` maps every system to the further clips
     on which it made no usable sound; those that all systems failed on count for none.
     """
-    failed_clips = {name: frozenset(failed[name] if failed else ()) for name in systems}
-    real_embedding = systems[reference].columns["real_passt_embedding"]
-    count = len(real_embedding)
-    indices = resample_indices(count, resamples=settings.resamples, seed=settings.seed)
-    values: dict[str, dict[str, tuple[float, Array]]] = {name: {} for name in systems}
-    counts = dict.fromkeys(SET_METRICS, count)
-    quality = {}
-    for key in PER_CLIP:
-        # A clip that one system has no number for would make the means incomparable.
-        present = np.logical_and.reduce([np.isfinite(system.columns[key]) for system in systems.values()])
-        numbers = {name: np.where(present, system.columns[key], np.nan) for name, system in systems.items()}
-        if present.any():
-            counts[key] = int(present.sum())
-            for name, numbers_N in numbers.items():
-                values[name][key] = (float(np.nanmean(numbers_N)), resampled_means(numbers_N, indices))
-            if key == "rater_quality":
-                quality = numbers
-    embeddings = [system.columns["passt_embedding"] for system in systems.values()]
-    distances = resampled_frechet_distances(
-        embeddings, real_embedding, resample_counts(indices[: settings.fd_resamples])
-    )
-    for (name, system), resampled in zip(systems.items(), distances, strict=True):
-        logits = system.columns["panns_logits"]
-        values[name]["fd_passt"] = (frechet_distance(system.columns["passt_embedding"], real_embedding), resampled)
-        values[name]["inception_score"] = (inception_score(logits).mean, resampled_inception_scores(logits, indices))
+    estimates, counts = _estimates(systems, systems[reference].columns["real_passt_embedding"], settings)
     others = [name for name in systems if name != reference]
-    by_all = frozenset.intersection(*failed_clips.values())
+    quality = _numbers(systems, "rater_quality") if "rater_quality" in counts else {}
+    failed = failed or dict.fromkeys(systems, ())
+    failures = {name: frozenset(failed[name]) for name in systems}
+    by_all = frozenset.intersection(*failures.values())
+    win_rate = {}
+    for name in others if quality else []:
+        lost, won = len(failures[name] - failures[reference]), len(failures[reference] - failures[name])
+        win_rate[name] = _win_rate(quality[name] - quality[reference], lost, won, settings)
     return Comparison(
-        count,
+        len(systems[reference].clip_ids),
         reference,
-        {name: _intervals(values[name], settings) for name in systems},
-        {name: _differences(values[name], values[reference], settings) for name in others},
-        {name: _win_rate(quality, failed_clips, name, reference, settings) for name in others if quality},
+        {name: _intervals(estimates[name], settings) for name in systems},
+        {name: _differences(estimates[name], estimates[reference], settings) for name in others},
+        win_rate,
         counts=counts,
-        failed={name: len(clip_ids - by_all) for name, clip_ids in failed_clips.items()},
+        failed={name: len(clip_ids - by_all) for name, clip_ids in failures.items()},
         bootstrap=settings,
     )
 
 
-def _intervals(values: Mapping[str, tuple[float, Array]], settings: BootstrapSettings) -> dict[str, Interval]:
-    return {
-        metric.key: interval(*values[metric.key], confidence=settings.confidence)
-        for metric in METRICS
-        if metric.key in values
-    }
+def _estimates(
+    systems: Mapping[str, SystemClips], real_embedding_ND: NDArray[np.floating], settings: BootstrapSettings
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, int]]:
+    """By system and metric the value and its resampled values `[R]`, and on how many clips each metric rests."""
+    count = len(real_embedding_ND)
+    indices = resample_indices(count, resamples=settings.resamples, seed=settings.seed)
+    estimates: dict[str, dict[str, Estimate]] = {name: {} for name in systems}
+    counts = dict.fromkeys(SET_METRICS, count)
+    for key in PER_CLIP:
+        for name, numbers_N in _numbers(systems, key).items():
+            if present := int(np.isfinite(numbers_N).sum()):
+                counts[key] = present
+                estimates[name][key] = (float(np.nanmean(numbers_N)), resampled_means(numbers_N, indices))
+    embeddings = [system.columns["passt_embedding"] for system in systems.values()]
+    drawn = resample_counts(indices[: settings.fd_resamples])
+    distances = resampled_frechet_distances(embeddings, real_embedding_ND, drawn)
+    for (name, system), embedding, distances_R in zip(systems.items(), embeddings, distances, strict=True):
+        logits = system.columns["panns_logits"]
+        estimates[name]["fd_passt"] = (frechet_distance(embedding, real_embedding_ND), distances_R)
+        estimates[name]["inception_score"] = (
+            inception_score(logits).mean,
+            resampled_inception_scores(logits, indices),
+        )
+    return estimates, counts
+
+
+def _numbers(systems: Mapping[str, SystemClips], key: str) -> dict[str, Array]:
+    """Each system's numbers `[N]`; a clip that one system has none for is NaN in all, as means would not compare."""
+    columns = {name: system.columns[key] for name, system in systems.items()}
+    present = np.logical_and.reduce([np.isfinite(column) for column in columns.values()])
+    return {name: np.where(present, column, np.nan) for name, column in columns.items()}
+
+
+def _intervals(estimates: Mapping[str, Estimate], settings: BootstrapSettings) -> dict[str, Interval]:
+    present = [metric.key for metric in METRICS if metric.key in estimates]
+    return {key: interval(*estimates[key], confidence=settings.confidence) for key in present}
 
 
 def _differences(
-    system: Mapping[str, tuple[float, Array]],
-    reference: Mapping[str, tuple[float, Array]],
-    settings: BootstrapSettings,
+    system: Mapping[str, Estimate], reference: Mapping[str, Estimate], settings: BootstrapSettings
 ) -> dict[str, Difference]:
     differences = {}
-    for metric in METRICS:
-        if metric.key in system:
-            (value, value_R), (other, other_R) = system[metric.key], reference[metric.key]
-            differences[metric.key] = difference(
-                value - other,
-                value_R - other_R,
-                confidence=settings.confidence,
-                higher_is_better=metric.higher_is_better,
-            )
+    for metric in [metric for metric in METRICS if metric.key in system]:
+        (value, value_R), (other, other_R) = system[metric.key], reference[metric.key]
+        differences[metric.key] = difference(
+            value - other,
+            value_R - other_R,
+            confidence=settings.confidence,
+            higher_is_better=metric.higher_is_better,
+        )
     return differences
 
 
-def _win_rate(
-    quality: Mapping[str, Array],
-    failed: Mapping[str, frozenset[str]],
-    system: str,
-    reference: str,
-    settings: BootstrapSettings,
-) -> WinRate:
-    """Of each clip 1, 1/2 or 0 where `system` wins, draws or loses, NaN for an unrated one."""
-    compared = (np.sign(quality[system] - quality[reference]) + 1) / 2
-    lost, won = len(failed[system] - failed[reference]), len(failed[reference] - failed[system])
-    wins = np.concatenate([compared, np.zeros(lost), np.ones(won)])
+def _win_rate(gain_N: Array, lost: int, won: int, settings: BootstrapSettings) -> WinRate:
+    """The win rate out of the gain in quality per clip, NaN for an unrated one, and the clips lost and won unheard."""
+    wins = np.concatenate([(np.sign(gain_N) + 1) / 2, np.zeros(lost), np.ones(won)])
     rate = float(np.nanmean(wins))
     resampled_R = resampled_means(wins, resample_indices(len(wins), resamples=settings.resamples, seed=settings.seed))
     tested = difference(rate - 0.5, resampled_R - 0.5, confidence=settings.confidence, higher_is_better=True)

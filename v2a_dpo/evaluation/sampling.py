@@ -71,17 +71,9 @@ def only_value(column: pa.ChunkedArray, key: str, folder: str) -> Any:
     return float(str(values.to_numpy()[0])) if pa.types.is_floating(column.type) else values[0].as_py()
 
 
-def check_scores(
-    scores: Dataset, *, candidates: Dataset, clips: Dataset, scorers: str, scorers_fingerprint: str
-) -> None:
-    """Raises UserError unless `scores` were made of these candidates and clips by the scorers in the folder
-    `scorers`."""
-    expected = {
-        "candidates": (candidates.fingerprint, candidates.folder),
-        "clips": (clips.fingerprint, clips.folder),
-        "scorers": (scorers_fingerprint, scorers),
-    }
-    for name, (current, folder) in expected.items():
+def check_sources(scores: Dataset, sources: Mapping[str, tuple[str, str]]) -> None:
+    """Raises UserError unless `scores` were made of these `sources` (name -> fingerprint, folder)."""
+    for name, (current, folder) in sources.items():
         recorded = scores.manifest.inputs.get(name, "not recorded")
         if recorded != current:
             raise UserError(

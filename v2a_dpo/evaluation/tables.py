@@ -53,7 +53,12 @@ def result_tables(comparison: Comparison, summary: Mapping[str, Any]) -> list[Ta
     return [
         paper_table(comparison, caption=values, rater=rater),
         *(
-            difference_table(comparison, system, caption=f"{change_title(comparison, system)} {changes}", rater=rater)
+            difference_table(
+                comparison,
+                system,
+                caption=f"{system_title(system)} minus {comparison.reference} {changes}",
+                rater=rater,
+            )
             for system in comparison.others
         ),
         level_table(comparison, caption=levels),
@@ -70,11 +75,6 @@ def metric_title(metric: Metric) -> str:
     unit = f" {metric.unit}" if metric.unit else ""
     # The arrow stays with its word where a browser breaks the line.
     return f"{metric.title}{unit}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
-
-
-def change_title(comparison: Comparison, system: str) -> str:
-    """What a difference is, such as `Aligned minus base`."""
-    return f"{system_title(system)} minus {comparison.reference}"
 
 
 def shown_metrics(comparison: Comparison, *, rater: str) -> list[Metric]:

@@ -49,13 +49,13 @@ def evaluate(
         [clip_id for clip_id in test_clips if all(clip_id in item.tried for item in sampling.values())],
         {name: clips_with_features(folder.features(name)) for name in systems},
     )
-    real = real.select(pairing.clip_ids)
-    systems = {name: system.select(pairing.clip_ids) for name, system in systems.items()}
-    evaluated = {name: evaluated_clips(real, system) for name, system in systems.items()}
+    evaluated = {name: evaluated_clips(real, system, pairing.clip_ids) for name, system in systems.items()}
     progress("Comparing", 0, 1)
     comparison = replace(
         compare(evaluated, BootstrapSettings.of(params), reference="base", failed=failed),
-        levels={name: mean_levels(source.columns) for name, source in {REAL: real, **systems}.items()},
+        levels={
+            name: mean_levels(item.select(pairing.clip_ids).columns) for name, item in {REAL: real, **systems}.items()
+        },
     )
     progress("Comparing", 1, 1)
     folder.write_per_clip(evaluated, clips=inputs.clips.fingerprint, keep=params.keep_artifacts)
@@ -64,8 +64,6 @@ def evaluate(
         "failed": failed,
         "test_set": inputs.test_set(test_clips),
     }
-    folder.write_summary(summary)
     tables = result_tables(comparison, summary)
-    folder.write_tables("\n".join(to_markdown(table) for table in tables))
-    folder.write_comparison(comparison)
+    folder.write(comparison, summary, tables="\n".join(to_markdown(table) for table in tables))
     return "\n".join(to_text(table) for table in tables[1:])

@@ -6,17 +6,15 @@ Guidance alone repairs much of what alignment repairs, so one scale would flatte
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import REAL, EvaluationFolder, write_curve
 from v2a_dpo.evaluation.inputs import EvaluationInputs, Rater
-from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, compare, evaluated_clips
-from v2a_dpo.evaluation.systems import SystemClips, load_features
+from v2a_dpo.evaluation.metrics import BootstrapSettings, compare, evaluated_clips
+from v2a_dpo.evaluation.systems import load_features
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.stages.generate import generate
 from v2a_dpo.stages.score import score
@@ -52,7 +50,7 @@ def guidance(
     shards = Dataset.open(conditions, "conditions").shards
     limit = max(1, math.ceil(params.evaluate.curve_clips / max(1, len(shards))))
     settings = replace(BootstrapSettings.of(params), resamples=_CURVE_RESAMPLES, fd_resamples=_CURVE_RESAMPLES // 5)
-    records: list[dict[str, Any]] = []
+    comparisons = {}
     for scale in params.evaluate.guidance_curve:
         systems = {}
         for name, model in (("base", base), ("aligned", aligned)):
@@ -70,25 +68,8 @@ def guidance(
             )
             score(params, clips=clips, candidates=candidates, scorers=scorers, output=scores, progress=progress)
             systems[name] = inputs.system((candidates, scores), join(folder, "features"))
-        records += _records(scale, _compared(inputs, real, systems, settings))
-    return write_curve(output, records)
-
-
-def _compared(
-    inputs: EvaluationInputs, real: SystemClips, systems: Mapping[str, SystemClips], settings: BootstrapSettings
-) -> Comparison:
-    tried = {clip_id for system in systems.values() for clip_id in system.clip_ids}
-    expected = [clip_id for clip_id in inputs.clip_ids if clip_id in tried]
-    paired = inputs.pair(real, systems, expected).clip_ids
-    evaluated = {name: evaluated_clips(real.select(paired), system.select(paired)) for name, system in systems.items()}
-    return compare(evaluated, settings, reference="base")
-
-
-def _records(scale: float, comparison: Comparison) -> list[dict[str, Any]]:
-    records = []
-    for name, intervals in comparison.systems.items():
-        record: dict[str, Any] = {"guidance_scale": scale, "system": name, "clips": comparison.clips}
-        for key, interval in intervals.items():
-            record |= {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}
-        records.append(record)
-    return records
+        tried = {clip_id for system in systems.values() for clip_id in system.clip_ids}
+        paired = inputs.pair(real, systems, [clip_id for clip_id in inputs.clip_ids if clip_id in tried]).clip_ids
+        evaluated = {name: evaluated_clips(real, system, paired) for name, system in systems.items()}
+        comparisons[scale] = compare(evaluated, settings, reference="base")
+    return write_curve(output, comparisons)

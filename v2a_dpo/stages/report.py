@@ -10,10 +10,8 @@ from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import EvaluationFolder, read_curve
 from v2a_dpo.evaluation.inputs import System
 from v2a_dpo.evaluation.report import sections
-from v2a_dpo.evaluation.report.gallery import clip_figure
-from v2a_dpo.evaluation.report.media import GalleryMedia, ShownClips
-from v2a_dpo.evaluation.report.page import Page, ReportSection, render
-from v2a_dpo.evaluation.report.summary import notes, settings
+from v2a_dpo.evaluation.report.gallery import GalleryMedia, RankedClips
+from v2a_dpo.evaluation.report.page import Page, ReportSection, notes, render, settings
 from v2a_dpo.evaluation.report.training import training_section
 from v2a_dpo.evaluation.sampling import shown_setting
 from v2a_dpo.evaluation.systems import load_scores
@@ -50,16 +48,15 @@ def report(
     systems = {"base": base, "aligned": aligned}
     event_times_s = {key: item.event_times_s for key, item in read_events(events).items()} if events else {}
     media = GalleryMedia(clips=clips, systems=systems, event_times_s=event_times_s)
-    shown, metrics = ShownClips(folder, comparison), shown_metrics(comparison, rater=rater)
-    gallery, gallery_ids = [], shown.spread(params.report.gallery_clips)
+    ranked, metrics = RankedClips(folder, comparison), shown_metrics(comparison, rater=rater)
+    gallery, gallery_ids = [], ranked.spread(params.report.gallery_clips)
     for done, clip_id in enumerate(gallery_ids, start=1):
-        gallery.append(media.card(clip_id, shown.numbers(clip_id, metrics)))
+        gallery.append(media.card(clip_id, ranked.numbers(clip_id, metrics)))
         progress("Collecting clips", done, len(gallery_ids))
-    median = shown.median()
-    figure = clip_figure(media.tracks(median), clip_id=median, event_times_s=media.events(median))
+    median = ranked.median()
     parts: list[ReportSection] = [
-        sections.result_section(comparison, rater=rater, differences=summary["differences"]),
-        sections.figure_section(figure, clip_id=median, systems=list(systems), marks=events is not None),
+        sections.result_section(comparison, summary, rater=rater),
+        sections.figure_section(media.figure(median), clip_id=median, systems=list(systems), marks=events is not None),
     ]
     if guidance is not None and (curve := read_curve(guidance)):
         scales = {name: settings["guidance_scale"] for name, settings in summary["sampling"].items()}

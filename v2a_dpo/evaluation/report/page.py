@@ -1,12 +1,14 @@
-"""The page: sections put into the template, with style and script inlined."""
+"""The page: notes, settings and sections put into the template, with style and script inlined."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from v2a_dpo.evaluation.report.gallery import GalleryClip
+from v2a_dpo.evaluation.sampling import TITLES, shown_setting
 from v2a_dpo.evaluation.tables import system_title
 
 
@@ -46,3 +48,47 @@ def render(page: Page) -> str:
     )
     environment.filters["title_of"] = system_title
     return environment.from_string(template).render(page=page, style=style, script=script)
+
+
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """The caveats before the numbers: what is small, what stands in for what, what is simulated or left out."""
+    caveats = []
+    if summary["profile"] == "tiny":
+        caveats.append(
+            "Tiny profile: a small generator on a procedural world. The numbers show that the loop works, not how a "
+            "full-size model sounds."
+        )
+    if summary["scorers"] == "tiny":
+        caveats.append("Small frozen scorers stand in for PaSST, PANNs, ImageBind, CLAP and Synchformer.")
+    if summary["rater"] == "simulated rater":
+        caveats.append("The rater is simulated: it is given the true events. No person rated these clips.")
+    if summary["clips"] < summary["expected_clips"]:
+        missing = ", ".join(f"{name} {count}" for name, count in summary["missing"].items() if count)
+        caveats.append(f"{summary['expected_clips'] - summary['clips']} test clips were left out; missing: {missing}.")
+    caveats += [
+        f"The {name} model made no usable sound for {len(clip_ids)} clips for which another one did; no mean has them."
+        for name, clip_ids in summary["failed"].items()
+        if clip_ids
+    ]
+    caveats += [f"The systems differ in {TITLES[key]}: {text}." for key, text in summary["differences"].items()]
+    return caveats
+
+
+def settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The settings behind the numbers, as (name, value)."""
+    generator = summary["generator"]
+    name = " ".join(dict.fromkeys([generator["family"], generator["variant"]]))
+    return [
+        ("Profile", summary["profile"]),
+        ("Generator", f"{name}, {generator['precision']}"),
+        ("Seed", shown_setting(summary["sampling"], "seed")),
+        ("Clip length", f"{summary['duration_s']:g} s"),
+        ("Euler steps", shown_setting(summary["sampling"], "steps")),
+        ("Guidance scale", shown_setting(summary["sampling"], "guidance_scale")),
+        ("Text prompts", shown_setting(summary["sampling"], "use_text")),
+        ("Clips evaluated", f"{summary['clips']} of {summary['expected_clips']}"),
+        ("Bootstrap resamples", f"{summary['resamples']}, for FD {summary['fd_resamples']}"),
+        ("Confidence", f"{100 * summary['confidence']:g}%"),
+        ("Scorers", summary["scorers"]),
+        ("Rater", summary["rater"] or "none"),
+    ]

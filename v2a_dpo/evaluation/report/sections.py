@@ -20,16 +20,7 @@ from v2a_dpo.evaluation.report.charts import (
     line_chart,
 )
 from v2a_dpo.evaluation.report.page import ReportSection
-from v2a_dpo.evaluation.tables import (
-    change_title,
-    difference_table,
-    level_table,
-    paper_table,
-    remarks,
-    shown_metrics,
-    system_title,
-    to_html,
-)
+from v2a_dpo.evaluation.tables import result_tables, shown_metrics, system_title, to_html
 
 #: What of the guidance curve is drawn, where it was measured.
 _CURVE_METRICS = ("rater_quality", "ib_score", "kl_panns", "kl_passt", "desync_s", "inception_score", "fd_passt")
@@ -55,26 +46,10 @@ def findings(comparison: Comparison, *, rater: str) -> list[tuple[str, list[str]
     return list(titles.items())
 
 
-def result_section(comparison: Comparison, *, rater: str, differences: Mapping[str, str]) -> ReportSection:
-    """The paper's table, the levels, and for each system its paired differences to the reference system, as a table
-    and relative to the reference system as a forest chart."""
-    percent = f"{100 * comparison.bootstrap.confidence:g}%"
-    remark = remarks(comparison, differences)
-    paper = paper_table(
-        comparison, caption=f"Values with {percent} bootstrap intervals over clips. {remark}", rater=rater
-    )
-    changes = [
-        difference_table(
-            comparison,
-            system,
-            caption=f"{change_title(comparison, system)} on the same clips, with {percent} intervals. {remark}",
-            rater=rater,
-        )
-        for system in comparison.others
-    ]
-    levels = level_table(
-        comparison, caption=f"Levels: means over the clips; a level is neither better nor worse. {remark}"
-    )
+def result_section(comparison: Comparison, summary: Mapping[str, Any], *, rater: str) -> ReportSection:
+    """The evaluation's tables, and for each system its differences relative to the reference system as a forest
+    chart."""
+    paper, *changes, levels = result_tables(comparison, summary)
     return ReportSection(
         "result",
         "Result",
@@ -142,9 +117,8 @@ def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, 
     return ReportSection(
         "guidance",
         "Guidance curve",
-        f"Guidance repairs much of what alignment repairs, so one scale does not tell the story. {clips} "
-        "clips per point, "
-        "the same noise everywhere; shaded are the bootstrap intervals.",
+        f"Guidance repairs much of what alignment repairs, so one scale is not enough. {clips} clips per point, the "
+        "same noise everywhere; shaded are the bootstrap intervals.",
         charts,
     )
 
@@ -182,38 +156,44 @@ def audioscore_section(metrics: Mapping[str, Any]) -> ReportSection:
         "AudioScore",
         f"The preference classifier, trained on ratings ({sources}) and measured on {validation['ratings']} ratings of "
         f"validation clips: accuracy {validation['accuracy']:.3f} (always the commonest label: "
-        f"{validation['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is "
-        "slightly optimistic.",
+        f"{validation['majority_accuracy']:.3f}). Early stopping looks at the same clips, so this is slightly "
+        "optimistic.",
         [_confusion(validation["confusion"], labels), calibration, learning, _ablation(metrics)],
     )
 
 
 def _confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
-    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
     rows = []
     for label, row in zip(labels, counts, strict=True):
         total = max(1, sum(row))
-        cells = "".join(
+        cells = (
             f'<td style="--share:{count / total:.3f}">{count}<small>{100 * count / total:.0f}%</small></td>'
             for count in row
         )
-        rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
-    table = f"<table><thead><tr><th>rated ↓ predicted →</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<figure class="chart confusion"><figcaption>Confusion</figcaption>{table}</figure>'
+        rows.append((label, "".join(cells)))
+    return _figure_table("Confusion", ["rated ↓ predicted →", *labels], rows, css_class="chart confusion")
 
 
 def _ablation(metrics: Mapping[str, Any]) -> str:
     everything = metrics["validation"]["accuracy"]
-    rows = [f'<tr><th scope="row">all five</th><td>{everything:.3f}</td><td></td></tr>']
+    rows = [("all five", f"<td>{everything:.3f}</td><td></td>")]
     for score in metrics["scores"]:
         accuracy = metrics["ablation"][score]["accuracy"]
         change = f"{accuracy - everything:+.3f}".replace("-", "−")
-        rows.append(f'<tr><th scope="row">without {escape(score)}</th><td>{accuracy:.3f}</td><td>{change}</td></tr>')
-    head = '<tr><td></td><th scope="col">accuracy</th><th scope="col">change</th></tr>'
-    table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+        rows.append((f"without {score}", f"<td>{accuracy:.3f}</td><td>{change}</td>"))
+    caption = f"What each score is worth ({metrics['ablation']['method']})"
+    return _figure_table(caption, ["scores", "accuracy", "change"], rows)
+
+
+def _figure_table(
+    caption: str, head: Sequence[str], rows: Sequence[tuple[str, str]], *, css_class: str = "chart"
+) -> str:
+    """A small table as a figure; a row is its title and its cells in HTML."""
+    columns = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    body = "".join(f'<tr><th scope="row">{escape(title)}</th>{cells}</tr>' for title, cells in rows)
     return (
-        '<figure class="chart"><figcaption>What each score is worth '
-        f"({escape(metrics['ablation']['method'])})</figcaption>{table}</figure>"
+        f'<figure class="{css_class}"><figcaption>{escape(caption)}</figcaption>'
+        f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></figure>"
     )
 
 
@@ -234,16 +214,12 @@ def pairs_section(summary: Mapping[str, Any]) -> ReportSection:
     rows = [(f"pairs from {source}", count) for source, count in summary["pairs"].items()]
     rows += [(f"phase {phase}", count) for phase, count in summary["phases"].items()]
     rows += [(f"dropped: {reason.replace('_', ' ')}", count) for reason, count in summary["dropped"].items()]
-    body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{count}</td></tr>' for name, count in rows)
-    table = (
-        f'<figure class="chart"><figcaption>What was mined</figcaption><table><tbody>{body}</tbody></table></figure>'
-    )
+    table = _figure_table("What was mined", ["what", "count"], [(name, f"<td>{count}</td>") for name, count in rows])
     return ReportSection(
         "pairs",
         "Preference pairs",
-        f"Best against worst of {summary['candidates']} candidates of {summary['clips']} clips. The "
-        "curriculum trains on "
-        f"pairs above {summary['threshold']:.3f} first. Rated pairs have complexity 0 and are always hard.",
+        f"Best against worst of {summary['candidates']} candidates of {summary['clips']} clips. The curriculum trains "
+        f"on pairs above {summary['threshold']:.3f} first. Rated pairs have complexity 0 and are always hard.",
         [chart, table],
     )
 
@@ -261,7 +237,7 @@ def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, 
             Histogram(system_title(name), f"track-{place}", edges.tolist(), np.histogram(own, edges)[0].tolist())
             for place, (name, own) in enumerate(values.items(), start=1)
         ]
-        count = min(len(found) for found in values.values())
+        count = min(map(len, values.values()))
         charts.append(histogram_chart(histograms, Axes(f"{title}, n = {count}", title, "clips")))
     return ReportSection(
         "scores",

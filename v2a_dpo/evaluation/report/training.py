@@ -1,11 +1,11 @@
-"""The report's section on the alignment's course, out of its log: one record a step, validation measures in some."""
+"""The report's section on the alignment's course, out of its log: one record per step, validation measures in some."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from v2a_dpo.evaluation.report.charts import Axes, Point, Series, line_chart, running_mean
@@ -21,66 +21,44 @@ def training_section(log: Sequence[TrainingRecord]) -> ReportSection:
     steps = [record for record in log if "loss" in record]
     validation = [record for record in log if "validation_loss" in record]
     marks = _phase_starts(steps)
+
+    def chart(title: str, unit: str, *lines: list[Series], y_range: tuple[float, float] | None = None) -> str:
+        return line_chart([*chain(*lines)], Axes(title, "step", unit, marks=marks, y_range=y_range))
+
+    def training(key: str, name: str = "Training", css_class: str = "first") -> list[Series]:
+        points = _points(steps, key)
+        mean = running_mean(points, width=max(1, len(points) // _SMOOTHED_SHARE))
+        return [Series(name, css_class, points, faint=True), Series(name, css_class, mean)]
+
+    def both(key: str) -> list[Series]:
+        points = _points(validation, f"validation_{key}")
+        return [*training(key), *([Series("Validation", "second", points, dots=True)] if points else [])]
+
     charts = [
-        line_chart(
-            [
-                *_smoothed(steps, "loss", "Training", "first"),
-                *_measured(validation, "validation_loss", "Validation", "second"),
-            ],
-            Axes("Flow-DPO loss", "step", "nats", marks=marks),
+        chart("Flow-DPO loss", "nats", both("loss")),
+        chart("Implicit accuracy", "share of pairs", both("implicit_accuracy"), y_range=(0.0, 1.0)),
+        chart(
+            "Error, policy minus reference",
+            "mean squared error",
+            training("winner_difference", "Winner"),
+            training("loser_difference", "Loser", "second"),
         ),
-        line_chart(
-            [
-                *_smoothed(steps, "implicit_accuracy", "Training", "first"),
-                *_measured(validation, "validation_implicit_accuracy", "Validation", "second"),
-            ],
-            Axes("Implicit accuracy", "step", "share of pairs", marks=marks, y_range=(0.0, 1.0)),
-        ),
-        line_chart(
-            [
-                *_smoothed(steps, "winner_difference", "Winner", "first"),
-                *_smoothed(steps, "loser_difference", "Loser", "second"),
-            ],
-            Axes("Error, policy minus reference", "step", "mean squared error", marks=marks),
-        ),
-        line_chart(
-            [
-                *_smoothed(steps, "margin", "Training", "first"),
-                *_measured(validation, "validation_margin", "Validation", "second"),
-            ],
-            Axes("Margin (argument of the sigmoid)", "step", "", marks=marks),
-        ),
-        line_chart(
-            _smoothed(steps, "gradient_norm", "", "first"),
-            Axes("Gradient norm before clipping", "step", "", marks=marks),
-        ),
-        line_chart(
-            [Series("", "first", [(record["step"], record["learning_rate"]) for record in steps])],
-            Axes("Learning rate", "step", "", marks=marks),
-        ),
+        chart("Margin (argument of the sigmoid)", "", both("margin")),
+        chart("Gradient norm before clipping", "", training("gradient_norm", "")),
+        chart("Learning rate", "", [Series("", "first", _points(steps, "learning_rate"))]),
     ]
     return ReportSection(
         "training",
         "Training curves",
-        f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(validation)}At the start policy "
-        "and reference are equal: "
-        f"the loss is ln 2 = {math.log(2):.4f}. It may stay above while accuracy rises, because the "
-        "pairs that remain wrong "
-        f"are confidently wrong.{_alarms(log)}",
+        f"{len(steps)} steps of curriculum Flow-DPO. {_before_and_after(validation)}At the start policy and reference "
+        f"are equal: the loss is ln 2 = {math.log(2):.4f}. It may stay above while accuracy rises, because the pairs "
+        f"that remain wrong are confidently wrong.{_alarms(log)}",
         charts,
     )
 
 
-def _smoothed(steps: Sequence[TrainingRecord], key: str, name: str, css_class: str) -> list[Series]:
-    points: list[Point] = [(record["step"], record[key]) for record in steps]
-    width = max(1, len(points) // _SMOOTHED_SHARE)
-    return [Series(name, css_class, points, faint=True), Series(name, css_class, running_mean(points, width=width))]
-
-
-def _measured(records: Sequence[TrainingRecord], key: str, name: str, css_class: str) -> list[Series]:
-    return (
-        [Series(name, css_class, [(record["step"], record[key]) for record in records], dots=True)] if records else []
-    )
+def _points(records: Sequence[TrainingRecord], key: str) -> list[Point]:
+    return [(record["step"], record[key]) for record in records]
 
 
 def _phase_starts(steps: Sequence[TrainingRecord]) -> list[tuple[float, str]]:
