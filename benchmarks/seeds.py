@@ -65,7 +65,7 @@ def main() -> None:
     (RESULTS / "seeds.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     params = load_params(options.params)
     text = (
-        f"Base → aligned on {params.world.test_clips} held-out clips per seed at guidance scale "
+        f"Base → aligned on {params.world.test_clips} test clips per seed at guidance scale "
         f"{params.generate.guidance_scale:g}, with the same noise; in brackets aligned minus "
         "base with its paired 95% bootstrap interval over clips. The last rows say how loud the sounds "
         "are, the real ones in "

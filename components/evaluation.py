@@ -1,4 +1,4 @@
-"""Base against aligned on the held-out clips, with intervals (paper Table 1), and the report."""
+"""Base against aligned on the test clips, with intervals (paper Table 1), and the report."""
 
 from kfp.dsl import HTML, Metrics, Output
 

@@ -1,4 +1,4 @@
-"""A small finished loop on real mp4 files of the tiny world: 12 held-out clips, a base and a better system."""
+"""A small finished loop on real mp4 files of the tiny world: 12 test clips, a base and a better system."""
 
 import json
 from dataclasses import dataclass, replace

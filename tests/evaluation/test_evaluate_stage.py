@@ -41,7 +41,7 @@ def test_metrics_table_and_summary_are_written_and_honest(loop, evaluated):
     quality = metrics["differences"]["aligned"]["rater_quality"]
     assert quality["low"] > 0, "less late and less noisy audio pleases the rater"
     assert metrics["win_rate"]["aligned"]["value"] > 0.5
-    for words in ("simulated rater", "tiny profile, 12 held-out clips", "Aligned is"):
+    for words in ("simulated rater", "tiny profile, 12 test clips", "Aligned is"):
         assert words in text
     table = Path(output, "table.md").read_text()
     assert "| Base |" in table

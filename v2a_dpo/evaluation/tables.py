@@ -43,7 +43,7 @@ def result_tables(comparison: Comparison, summary: Mapping[str, Any]) -> list[Ta
     rater, sampling = summary["rater"] or "rater", summary["sampling"]
     remark = remarks(comparison, summary["differences"])
     settings = (
-        f"{summary['profile']} profile, {comparison.clips} held-out clips, guidance scale "
+        f"{summary['profile']} profile, {comparison.clips} test clips, guidance scale "
         f"{shown_setting(sampling, 'guidance_scale')}, {shown_setting(sampling, 'steps')} steps"
     )
     noise = "" if "seed" in summary["differences"] else " and noise"

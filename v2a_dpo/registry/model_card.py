@@ -101,7 +101,7 @@ def _metrics(comparison: Comparison, summary: Mapping[str, Any], role: str) -> s
         lines.append(f"| {metric.title} {'↑' if metric.higher_is_better else '↓'} | {value} | {against} |")
     return "\n".join(
         [
-            f"{comparison.clips} held-out clips, guidance scale {shown_setting(sampling, 'guidance_scale')}, "
+            f"{comparison.clips} test clips, guidance scale {shown_setting(sampling, 'guidance_scale')}, "
             f"{shown_setting(sampling, 'steps')} steps, text prompts {shown_setting(sampling, 'use_text')}, "
             f"{100 * comparison.bootstrap.confidence:g}% bootstrap intervals over clips. "
             f"{remarks(comparison, summary['differences'])}",

@@ -71,7 +71,7 @@ def report(
         parts.append(sections.pairs_section(read_json(f"{pairs.rstrip('/')}-summary.json")))
     page = Page(
         title="Preference alignment of a video-to-audio model",
-        subtitle=f"Base and aligned model on {comparison.clips} held-out clips, guidance scale "
+        subtitle=f"Base and aligned model on {comparison.clips} test clips, guidance scale "
         f"{shown_setting(summary['sampling'], 'guidance_scale')}"
         + ("" if "seed" in summary["differences"] else ", the same noise for both"),
         notes=notes(summary),

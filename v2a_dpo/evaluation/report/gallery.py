@@ -95,7 +95,7 @@ class RankedClips:
 
 
 class GalleryMedia:
-    """The held-out clips' videos, sounds and events, read when a card needs them."""
+    """The test clips' videos, sounds and events, read when a card needs them."""
 
     def __init__(
         self, *, clips: str, systems: Mapping[str, System], event_times_s: Mapping[str, Sequence[float]]

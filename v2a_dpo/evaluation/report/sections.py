@@ -242,7 +242,7 @@ def scores_section(scores: Mapping[str, Mapping[str, NDArray[np.floating]]], *, 
     return ReportSection(
         "scores",
         "Score distributions",
-        f"The five scores of the {clips} held-out clips' candidates, one histogram per system. "
+        f"The five scores of the {clips} test clips' candidates, one histogram per system. "
         "A score that does not apply to a clip is left out, never made up.",
         charts,
     )
