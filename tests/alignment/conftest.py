@@ -13,8 +13,7 @@ from v2a_dpo.artifacts.schema import PAIRS, TableSchema, TensorType, candidates_
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.models.base import VideoToAudioModel
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import NETWORK_CONFIG, build
+from v2a_dpo.tiny.generator import NETWORK_CONFIG, TinyEncoders, build
 
 #: Seconds of a clip, and what the tiny generator makes of so short a one.
 DURATION_S = 0.25

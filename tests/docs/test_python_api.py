@@ -9,8 +9,7 @@ import torch
 
 from tests.docs.pages import ROOT, blocks
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyEncoders, build
 
 SAMPLING, LOSS = blocks(ROOT / "docs" / "python-api.md", "python")
 

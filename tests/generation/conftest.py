@@ -10,8 +10,7 @@ import torch
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import TinyModel, build
+from v2a_dpo.tiny.generator import TinyEncoders, TinyModel, build
 
 DURATION_S = 2.0
 

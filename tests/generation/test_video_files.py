@@ -7,8 +7,7 @@ from typer.testing import CliRunner
 
 from v2a_dpo.cli.main import app
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyEncoders, build
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.world import make_split
 

@@ -23,8 +23,7 @@ from v2a_dpo.config import Params, params_from
 from v2a_dpo.serving.packaging import package_model
 from v2a_dpo.serving.settings import ServingSettings
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyEncoders, build
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.sound import render_audio
 from v2a_dpo.tiny.world import make_split

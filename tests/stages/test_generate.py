@@ -18,8 +18,7 @@ from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.orchestration.devices import generate_on_devices
 from v2a_dpo.stages.generate import generate
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyEncoders, build
 
 SHARDS, CLIPS_PER_SHARD = 3, 5
 

@@ -15,8 +15,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.media.errors import MediaError
 from v2a_dpo.stages.prepare import prepare
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import TinyModel, build
+from v2a_dpo.tiny.generator import TinyEncoders, TinyModel, build
 
 
 def _params(*, precision="float32", **prepare_settings):

@@ -20,8 +20,7 @@ from v2a_dpo.stages.generate import generate
 from v2a_dpo.stages.prepare import prepare
 from v2a_dpo.stages.score import score
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyEncoders, build
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.scoring import SCORER_NAMES, build_scorer, save_scorer, store_marginal
 from v2a_dpo.tiny.sound import render_audio

@@ -7,9 +7,9 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.tiny import generator as tiny_generator
-from v2a_dpo.tiny import pretrain_generator as pretraining
-from v2a_dpo.tiny.encoders import TinyEncoders, sync_length
-from v2a_dpo.tiny.pretrain_generator import flow_matching_loss, prepare
+from v2a_dpo.tiny import pretraining
+from v2a_dpo.tiny.generator import TinyEncoders, sync_length
+from v2a_dpo.tiny.pretraining import flow_matching_loss, prepare
 
 
 @pytest.fixture(scope="module")

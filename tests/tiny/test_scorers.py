@@ -4,9 +4,8 @@ import torch
 from v2a_dpo.errors import UserError
 from v2a_dpo.tiny.codec import log_mel
 from v2a_dpo.tiny.media import render_arrays
+from v2a_dpo.tiny.pretraining import one_cycle, prepare_scorer_data, train_scorer, train_scorers
 from v2a_dpo.tiny.scoring import SCORER_NAMES, Synchronisation, TinyScorers, build_scorer
-from v2a_dpo.tiny.train_scorers import prepare_scorer_data, train_scorer, train_scorers
-from v2a_dpo.tiny.training import one_cycle
 from v2a_dpo.tiny.world import CLASSES, SAMPLE_RATE, make_split
 
 
@@ -64,7 +63,7 @@ def test_desync_lies_on_the_grid_and_is_zero_for_a_certain_match():
 
 
 def test_lags_shift_the_sound_and_not_the_pictures(data):
-    from v2a_dpo.tiny.train_scorers import _augmented_mel
+    from v2a_dpo.tiny.pretraining import _augmented_mel
 
     generator = torch.Generator().manual_seed(0)
     rows = torch.tensor([0])

@@ -14,9 +14,8 @@ from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import working_folder
 from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
-from v2a_dpo.tiny.pretrain_generator import pretrain_generator
+from v2a_dpo.tiny.pretraining import pretrain_generator, train_scorers
 from v2a_dpo.tiny.scoring import store_marginal
-from v2a_dpo.tiny.train_scorers import train_scorers
 
 _SCORERS, _GENERATOR = "Pre-training scorers", "Pre-training the generator"
 Reports = Queue[tuple[str, int, int]]
