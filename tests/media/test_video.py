@@ -14,8 +14,9 @@ from av.stream import Disposition
 from safetensors.numpy import load_file
 from torchvision.transforms import v2 as transforms
 
+from tests.frame_picking import pick_frame_indices
 from v2a_dpo.media.errors import VideoMissing, VideoTooShort, VideoUnreadable
-from v2a_dpo.media.video import FrameStream, pick_frame_indices, probe, read_frames, resize
+from v2a_dpo.media.video import FrameStream, probe, read_frames, resize
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mmaudio_video"
 CLIP = FrameStream("clip", 8.0, 384, 384, "stretch")

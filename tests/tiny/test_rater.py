@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from v2a_dpo.tiny.rater import judge, onset_f1, rate
-from v2a_dpo.tiny.sound import DamageRates, coloured_noise, render_audio, render_damaged_audio
-from v2a_dpo.tiny.world import make_split
+from v2a_dpo.tiny.sound import coloured_noise, render_audio, render_damaged_audio
+from v2a_dpo.tiny.world import DamageRates, make_split
 
 CLIP_EVENTS = make_split(5, "test", 40)
 

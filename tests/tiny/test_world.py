@@ -5,13 +5,15 @@ import pytest
 
 from v2a_dpo.errors import UserError
 from v2a_dpo.tiny.render import render_frames
-from v2a_dpo.tiny.sound import DamageRates, damage_events, render_audio, render_damaged_audio
+from v2a_dpo.tiny.sound import render_audio, render_damaged_audio
 from v2a_dpo.tiny.world import (
     CLASSES,
     FIRST_EVENT_S,
     LAST_EVENT_S,
     MAX_PROMPT_WORDS,
     MIN_EVENT_GAP_S,
+    DamageRates,
+    damage_events,
     make_clip_events,
     make_split,
     read_events,

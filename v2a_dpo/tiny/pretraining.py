@@ -35,7 +35,7 @@ from v2a_dpo.tiny.scoring import SCORER_NAMES, Synchronisation
 from v2a_dpo.tiny.sound import DamageRates, coloured_noise, render_audio, render_damaged_audio
 from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipEvents, make_split, tokenize
 
-StepProgress = Callable[[int, int], None]
+StepProgress = Callable[[int, int], object]
 _MARGIN_FRAMES = 2 * Synchronisation.max_lag
 _MARGIN_S = _MARGIN_FRAMES * HOP / SAMPLE_RATE
 _CLIP_FRAMES = NUM_SAMPLES // HOP
@@ -50,9 +50,12 @@ _NULL_SHARE = 0.1
 _RECORDINGS = 2
 
 
+def _silent(done: int, total: int) -> None:
+    """A StepProgress that reports nothing."""
+
+
 def one_cycle(step: int, steps: int, *, warmup: float = 0.2, floor: float = 0.01) -> float:
-    """The factor on the peak learning rate before step `step` of `steps`: linear up, then half a cosine down to
-    `floor`."""
+    """The factor on the peak learning rate in `step` of `steps`: linear up, then half a cosine down to `floor`."""
     rise = max(round(steps * warmup), 1)
     if step < rise:
         return (step + 1) / rise
@@ -70,7 +73,7 @@ def train(
     betas: tuple[float, float] = (0.9, 0.999),
     checkpoint: Path | None = None,
     checkpoint_every: int = 100,
-    progress: StepProgress | None = None,
+    progress: StepProgress = _silent,
 ) -> None:
     """Minimises `loss(step)` over `steps` steps and leaves `network` in evaluation mode.
 
@@ -98,8 +101,7 @@ def train(
             state = {"step": step + 1, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(state, content := BytesIO())
             write_atomically(checkpoint, content.getvalue())
-        if progress is not None:
-            progress(step + 1, steps)
+        progress(step + 1, steps)
     network.eval()
 
 
@@ -134,9 +136,7 @@ def _extended_mel(events: ClipEvents) -> Tensor:
     return log_mel(torch.from_numpy(audio)[None])[0].half()
 
 
-def train_scorer(
-    name: str, data: ScorerData, *, steps: int, seed: int, progress: StepProgress | None = None
-) -> nn.Module:
+def train_scorer(name: str, data: ScorerData, *, steps: int, seed: int, progress: StepProgress = _silent) -> nn.Module:
     """The trained scorer `name`, frozen and in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -189,7 +189,7 @@ def _augmented_mel(data: ScorerData, rows: Tensor, generator: torch.Generator, *
     return mix_log_mel(mel, data.noise_mels[noise_rows], gain_db)
 
 
-def train_scorers(folder: Path, *, seed: int, num_clips: int, steps: int, progress: StepProgress | None = None) -> None:
+def train_scorers(folder: Path, *, seed: int, num_clips: int, steps: int, progress: StepProgress = _silent) -> None:
     """Trains all scorers of the world `seed` and saves them in `folder`; an existing one is not trained again."""
     lengths = {name: max(round(steps * _STEP_SHARES[name]), 2) for name in SCORER_NAMES}
     missing = [name for name in SCORER_NAMES if not (folder / f"{name}.safetensors").is_file()]
@@ -197,9 +197,8 @@ def train_scorers(folder: Path, *, seed: int, num_clips: int, steps: int, progre
         data = prepare_scorer_data(make_split(seed, "pretrain", num_clips), seed=seed)
     done, total = sum(lengths.values()) - sum(lengths[name] for name in missing), sum(lengths.values())
     for name in missing:
-        shifted = None if progress is None else partial(_report, progress, done, total)
-        seed_of_scorer = seed * 8 + SCORER_NAMES.index(name)
-        scorer = train_scorer(name, data, steps=lengths[name], seed=seed_of_scorer, progress=shifted)
+        scorer_seed, report = seed * 8 + SCORER_NAMES.index(name), partial(_report, progress, done, total)
+        scorer = train_scorer(name, data, steps=lengths[name], seed=scorer_seed, progress=report)
         scoring.save_scorer(folder, name, scorer)
         done += lengths[name]
     write_json(folder / "config.json", {"family": "tiny-scorers", "seed": seed, "steps": steps})
@@ -292,7 +291,7 @@ def pretrain_generator(
     seed: int,
     num_clips: int,
     checkpoint_every: int = 100,
-    progress: StepProgress | None = None,
+    progress: StepProgress = _silent,
 ) -> TinyModel:
     """The generator pre-trained on `num_clips` clips of the world `seed`, saved in `folder`.
 

@@ -189,16 +189,11 @@ def rate(
     """
     if not qualities:
         return []
-    blurred, flip_draws = [], []
-    for quality, (clip_id, sample) in zip(qualities, rows, strict=True):
-        generator = row_generator(seed, "simulated rater", clip_id, sample)
-        blurred.append(quality + sigma * generator.standard_normal())
-        flip_draws.append(generator.random(2).tolist())
-    low, high = np.quantile(blurred, [1 / 3, 2 / 3])
+    generators = [row_generator(seed, "simulated rater", clip_id, sample) for clip_id, sample in rows]
+    draws = np.array([(generator.standard_normal(), *generator.random(2)) for generator in generators])
+    blurred = np.asarray(qualities) + sigma * draws[:, 0]
+    terciles = np.searchsorted(np.quantile(blurred, [1 / 3, 2 / 3]), blurred)
+    other = (2 * draws[:, 2]).astype(int)
+    ratings = np.where(draws[:, 1] < flips, other + (other >= terciles), terciles)
     order: tuple[Rating, ...] = ("bad", "medium", "good")
-    ratings: list[Rating] = []
-    for value, (whether, which) in zip(blurred, flip_draws, strict=True):
-        rating = order[int(value > low) + int(value > high)]
-        others = [other for other in order if other != rating]
-        ratings.append(others[int(which * 2)] if whether < flips else rating)
-    return ratings
+    return [order[rating] for rating in ratings]

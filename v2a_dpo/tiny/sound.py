@@ -1,24 +1,13 @@
-"""The sounds of the tiny world: one synthesiser per class, whole clips, and the damage done to pre-training audio."""
+"""The sounds of the tiny world: one synthesiser per class, whole clips, and damaged recordings for pre-training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2a_dpo.tiny.world import (
-    CLASSES,
-    DURATION_S,
-    FIRST_EVENT_S,
-    LAST_EVENT_S,
-    MAX_EVENTS,
-    MIN_EVENT_GAP_S,
-    NUM_SAMPLES,
-    SAMPLE_RATE,
-    ClipEvents,
-)
+from v2a_dpo.tiny.world import DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipEvents, DamageRates, damage_events
 
 Samples = NDArray[np.float32]
 EVENT_DURATION_S = 0.36
@@ -141,44 +130,6 @@ def render_audio(events: ClipEvents, *, start_s: float = 0.0, duration_s: float 
         begin = max(first, 0)
         audio[begin : begin + source.size] += source
     return np.clip(audio, -1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class DamageRates:
-    """The probability of each kind of damage to a pre-training recording; kinds are independent."""
-
-    shifted: float = 0.30
-    wrong_class: float = 0.15
-    noisy: float = 0.30
-    wrong_count: float = 0.15
-    wrong_pitch: float = 0.30
-
-
-def damage_events(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> ClipEvents:
-    """The events of a damaged sound: shifted .12-.5 s, of a wrong class, one too few or too many, or mistuned."""
-    draws = generator.uniform(size=4)
-    times = list(events.event_times_s)
-    if draws[0] < rates.shifted:
-        shift_s = generator.uniform(0.12, 0.5) * generator.choice([-1.0, 1.0])
-        times = [time_s + shift_s for time_s in times]
-    if draws[1] < rates.wrong_count:
-        times = _add_or_drop_event(times, generator)
-    label, pitch = events.label, events.pitch
-    if draws[2] < rates.wrong_class:
-        label = str(generator.choice([name for name in CLASSES if name != label]))
-    if draws[3] < rates.wrong_pitch:
-        pitch *= 2.0 ** (generator.uniform(0.35, 0.9) * generator.choice([-1.0, 1.0]))
-    return replace(events, label=label, pitch=pitch, event_times_s=tuple(times))
-
-
-def _add_or_drop_event(times: list[float], generator: np.random.Generator) -> list[float]:
-    candidates_s = np.arange(FIRST_EVENT_S, LAST_EVENT_S, 0.02)
-    free_s = [time for time in candidates_s if all(abs(time - other) >= MIN_EVENT_GAP_S for other in times)]
-    drop = len(times) > 1 and (not free_s or len(times) == MAX_EVENTS or generator.uniform() < 0.5)
-    if drop:
-        dropped = int(generator.integers(len(times)))
-        return [time for number, time in enumerate(times) if number != dropped]
-    return sorted([*times, float(generator.choice(free_s))])
 
 
 def coloured_noise(generator: np.random.Generator, *, num_samples: int = NUM_SAMPLES) -> Samples:

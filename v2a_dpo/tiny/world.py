@@ -1,9 +1,9 @@
-"""What happens in the clips of the tiny world: classes, event times, pitch, prompts; no pixels and no samples."""
+"""The events in the clips of the tiny world: classes, event times, pitch, prompts; no pixels and no samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -124,6 +124,44 @@ def make_clip_events(seed: int, split: str, index: int) -> ClipEvents:
 def make_split(seed: int, split: str, count: int) -> list[ClipEvents]:
     """The clip_events of the first `count` clips of `split`."""
     return [make_clip_events(seed, split, index) for index in range(count)]
+
+
+@dataclass(frozen=True)
+class DamageRates:
+    """The probability of each kind of damage to a pre-training recording; kinds are independent."""
+
+    shifted: float = 0.30
+    wrong_class: float = 0.15
+    noisy: float = 0.30
+    wrong_count: float = 0.15
+    wrong_pitch: float = 0.30
+
+
+def damage_events(events: ClipEvents, generator: np.random.Generator, rates: DamageRates) -> ClipEvents:
+    """The events of a damaged sound: shifted .12-.5 s, of a wrong class, one too few or too many, or mistuned."""
+    draws = generator.uniform(size=4)
+    times = list(events.event_times_s)
+    if draws[0] < rates.shifted:
+        shift_s = generator.uniform(0.12, 0.5) * generator.choice([-1.0, 1.0])
+        times = [time_s + shift_s for time_s in times]
+    if draws[1] < rates.wrong_count:
+        times = _add_or_drop_event(times, generator)
+    label, pitch = events.label, events.pitch
+    if draws[2] < rates.wrong_class:
+        label = str(generator.choice([name for name in CLASSES if name != label]))
+    if draws[3] < rates.wrong_pitch:
+        pitch *= 2.0 ** (generator.uniform(0.35, 0.9) * generator.choice([-1.0, 1.0]))
+    return replace(events, label=label, pitch=pitch, event_times_s=tuple(times))
+
+
+def _add_or_drop_event(times: list[float], generator: np.random.Generator) -> list[float]:
+    candidates_s = np.arange(FIRST_EVENT_S, LAST_EVENT_S, 0.02)
+    free_s = [time for time in candidates_s if all(abs(time - other) >= MIN_EVENT_GAP_S for other in times)]
+    drop = len(times) > 1 and (not free_s or len(times) == MAX_EVENTS or generator.uniform() < 0.5)
+    if drop:
+        dropped = int(generator.integers(len(times)))
+        return [time for number, time in enumerate(times) if number != dropped]
+    return sorted([*times, float(generator.choice(free_s))])
 
 
 def read_events(uri: str) -> dict[str, ClipEvents]:

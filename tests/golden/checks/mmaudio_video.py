@@ -10,8 +10,9 @@ import av
 import torch
 from torch import Tensor
 
+from tests.frame_picking import pick_frame_indices
 from tests.golden.format import Case, Result, UnknownCaseError, compare, equal
-from v2a_dpo.media.video import pick_frame_indices, read_frames, resize
+from v2a_dpo.media.video import read_frames, resize
 from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM
 
 #: Resizing rounds to 8 bits, so single pixels may differ by one level while the mean hardly moves.
