@@ -138,7 +138,7 @@ def test_more_channels_than_a_frame_has_planes_are_averaged(tmp_path):
 
 def test_a_sample_rate_that_cannot_be_is_damage(tmp_path):
     soundfile.write(tmp_path / "mad.wav", _tone(440, 1.0), 2_000_000_000)
-    with pytest.raises(AudioUnreadable, match=r"declares 2,000,000,000 samples a second.*mad\.wav"):
+    with pytest.raises(AudioUnreadable, match=r"declares 2,000,000,000 samples per second.*mad\.wav"):
         read_audio(str(tmp_path / "mad.wav"), sample_rate=RATE)
 
 

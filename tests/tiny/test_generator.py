@@ -17,9 +17,9 @@ def prepared():
     return prepare(seed=0, num_clips=40, encoder_steps=4)
 
 
-def pretrain_generator(folder, progress=None):
+def pretrain_generator(folder, **progress):
     config = PretrainConfig(generator_steps=8, encoder_steps=4, batch_size=8)
-    return pretraining.pretrain_generator(folder, config, seed=0, num_clips=40, checkpoint_every=3, progress=progress)
+    return pretraining.pretrain_generator(folder, config, seed=0, num_clips=40, checkpoint_every=3, **progress)
 
 
 def same_weights(first, second):

@@ -123,7 +123,7 @@ def _mono_pieces(
     next_s = -start_s  # in a file without timestamps, pieces follow each other from its beginning on
     for frame, stamp_s in decode_from(container, stream, start_s=start_s):
         if not 0 < frame.sample_rate <= _HIGHEST_RATE:
-            raise _damaged(path, f"it declares {frame.sample_rate:,} samples a second")
+            raise _damaged(path, f"it declares {frame.sample_rate:,} samples per second")
         time_s = next_s if stamp_s is None else stamp_s
         next_s = time_s + frame.samples / frame.sample_rate
         if duration_s is not None and time_s >= duration_s:

@@ -1,6 +1,6 @@
-"""What can be wrong with a user's video or its caption, with file, reason and remedy; stages quarantine the clip."""
+"""Errors in a user's video or its caption, with file, reason and remedy; stages quarantine the clip."""
 
-# ruff: noqa: N818 - the names say what is wrong, as the quarantine table shows them
+# ruff: noqa: N818 - the quarantine table shows these names
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from v2a_dpo.errors import UserError
 
 
 class MediaError(UserError):
-    """One clip cannot be used; the others can."""
+    """An error of one clip; the others can be used."""
 
 
 class VideoMissing(MediaError):

@@ -29,6 +29,7 @@ _PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))
 #: The shortest side in pixels that shows anything, and how many times longer the other side may be.
 _SMALLEST_SIDE = 8
 _LONGEST_SHAPE = 32
+_HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 #: Linear BT.2020 to linear BT.709 (ITU-R BT.2087).
 _TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
 #: Diffuse white and the brightest highlight of graded pictures, in cd/m^2 (ITU-R BT.2408).
@@ -77,7 +78,9 @@ class PictureReader:
         aspect = stream.sample_aspect_ratio or Fraction(1)
         self._pixel_aspect = aspect if _PIXEL_ASPECTS[0] <= aspect <= _PIXEL_ASPECTS[1] else Fraction(1)
         self._reformatter = VideoReformatter()
-        self._bt709 = Bt709Converter()
+        #: Size and transfer of the pictures that the graph takes.
+        self._kind: tuple[int, int, int] | None = None
+        self._graph = Graph()
 
     def rgb(self, frame: VideoFrame) -> Tensor:
         """The upright picture, uint8 `[3, H, W]`, a value for each stored pixel.
@@ -85,8 +88,7 @@ class PictureReader:
         Its bytes stay in the order of pixels: torch computes the same as from three planes, in half the time.
         """
         self._check(frame)
-        convert = self._bt709.rgb if needs_conversion(frame) else self._plain_rgb
-        pixels = torch.from_numpy(convert(frame).to_ndarray()).permute(2, 0, 1)
+        pixels = torch.from_numpy(self._bt709(frame).to_ndarray()).permute(2, 0, 1)
         return Orientation.of(frame).apply(pixels)
 
     def shown_size(self, frame: VideoFrame) -> tuple[int, int]:
@@ -96,8 +98,15 @@ class PictureReader:
         width = round(frame.width * max(self._pixel_aspect, Fraction(1)))
         return (width, height) if Orientation.of(frame).transposed else (height, width)
 
-    def _plain_rgb(self, frame: VideoFrame) -> VideoFrame:
-        return self._reformatter.reformat(frame, format="rgb24")
+    def _bt709(self, frame: VideoFrame) -> VideoFrame:
+        """The frame in 8-bit RGB (`rgb24`), in BT.709 with standard range."""
+        if frame.color_trc not in _HDR_TRANSFERS and frame.color_primaries != ColorPrimaries.BT2020:
+            return self._reformatter.reformat(frame, format="rgb24")
+        kind = frame.width, frame.height, frame.color_trc
+        if kind != self._kind:
+            self._graph, self._kind = _graph(*kind), kind
+        self._graph.vpush(self._reformatter.reformat(frame, format="gbrp16le"))
+        return self._graph.vpull()
 
     def _check(self, frame: VideoFrame) -> None:
         short, long = sorted((frame.width, frame.height))
@@ -108,13 +117,6 @@ class PictureReader:
                 where=self._path,
                 remedy="Leave the clip out.",
             )
-
-
-def needs_conversion(frame: VideoFrame) -> bool:
-    """Whether the frame's colours are HDR (PQ, HLG) or of the wide gamut of BT.2020."""
-    return (
-        frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67) or frame.color_primaries == ColorPrimaries.BT2020
-    )
 
 
 def bt709_signal(signal_N3: NDArray[np.float64], transfer: int) -> NDArray[np.float64]:
@@ -130,23 +132,6 @@ def bt709_signal(signal_N3: NDArray[np.float64], transfer: int) -> NDArray[np.fl
         return _bt709_curve(_in_range(light @ _TO_BT709.T, 1 / _HLG_WHITE))
     light = np.where(signal_N3 < 0.081, signal_N3 / 4.5, ((signal_N3 + 0.099) / 1.099) ** (1 / 0.45))
     return _bt709_curve(np.clip(light @ _TO_BT709.T, 0.0, 1.0))
-
-
-class Bt709Converter:
-    """Converts frames of one video; the table is made with the first one and again when size or transfer change."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-        self._kind: tuple[int, int, int] | None = None
-        self._graph = Graph()
-
-    def rgb(self, frame: VideoFrame) -> VideoFrame:
-        """The frame in 8-bit RGB (`rgb24`), in BT.709 with standard range."""
-        kind = frame.width, frame.height, frame.color_trc
-        if kind != self._kind:
-            self._graph, self._kind = _graph(*kind), kind
-        self._graph.vpush(self._reformatter.reformat(frame, format="gbrp16le"))
-        return self._graph.vpull()
 
 
 def _graph(width: int, height: int, transfer: int) -> Graph:
@@ -195,5 +180,5 @@ def _in_range(light_N3: NDArray[np.float64], peak: float) -> NDArray[np.float64]
     light_N3 = np.maximum(light_N3, 0.0)
     strongest = light_N3.max(axis=1, keepdims=True)
     over, most = np.maximum(strongest - _KNEE, 0.0) / (1 - _KNEE), (peak - _KNEE) / (1 - _KNEE)
-    wanted = np.minimum(strongest, _KNEE) + (1 - _KNEE) * over * (1 + over / most**2) / (1 + over)
-    return np.asarray(np.minimum(light_N3 * (wanted / np.maximum(strongest, 1e-9)), 1.0))
+    compressed = np.minimum(strongest, _KNEE) + (1 - _KNEE) * over * (1 + over / most**2) / (1 + over)
+    return np.asarray(np.minimum(light_N3 * (compressed / np.maximum(strongest, 1e-9)), 1.0))

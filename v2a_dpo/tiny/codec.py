@@ -46,17 +46,12 @@ def mel_basis(device: torch.device) -> Tensor:
     return (basis / basis.sum(dim=0)).to(device)
 
 
-def stft(audio_BS: Tensor) -> Tensor:
-    """The complex spectrogram `[B, bins, S / HOP]`, frames centred on their hops, scaled by the window's energy."""
-    spectrum = torch.stft(
-        audio_BS, FFT_SIZE, HOP, window=window(audio_BS.device), center=True, pad_mode="reflect", return_complex=True
-    )
-    return spectrum[..., : audio_BS.shape[-1] // HOP] / window(audio_BS.device).square().sum().sqrt()
-
-
 def log_mel(audio_BS: Tensor) -> Tensor:
-    """The log-mel spectrogram `[B, 64, S / HOP]` of 16 kHz audio, scaled to about [-1, 2.6]."""
-    mel = mel_basis(audio_BS.device).T @ stft(audio_BS).abs()
+    """The log-mel spectrogram `[B, 64, S / HOP]` of 16 kHz audio, frames centred on their hops, in about [-1, 2.6]."""
+    taper = window(audio_BS.device)
+    spectrum = torch.stft(audio_BS, FFT_SIZE, HOP, window=taper, center=True, pad_mode="reflect", return_complex=True)
+    spectrum = spectrum[..., : audio_BS.shape[-1] // HOP] / taper.square().sum().sqrt()
+    mel = mel_basis(audio_BS.device).T @ spectrum.abs()
     return (mel.clamp_min(_FLOOR).log() - _CENTRE) / _SPREAD
 
 
@@ -86,14 +81,17 @@ _MOMENTUM = 0.9
 class PatchCodec(nn.Module):
     """Encodes 16 kHz audio to latents `[B, L, 20]`, 32 tokens per second, and decodes them to waveforms."""
 
+    sample_rate = SAMPLE_RATE
+    latent_channels = LATENT_CHANNELS
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(NUM_MELS * PATCH_FRAMES))
         self.register_buffer("components", torch.zeros(NUM_MELS * PATCH_FRAMES, LATENT_CHANNELS))
         self.register_buffer("scale", torch.ones(LATENT_CHANNELS))
-        self.mean: Tensor
-        self.components: Tensor
-        self.scale: Tensor
 
     @staticmethod
     def fit(audio_BS: Tensor) -> PatchCodec:
@@ -109,16 +107,6 @@ class PatchCodec(nn.Module):
         codec.scale = eigenvalues[-LATENT_CHANNELS:].flip(0).clamp_min(1e-8).pow(_WHITENING / 2).float()
         return codec
 
-    @property
-    def sample_rate(self) -> int:
-        """Audio samples per second."""
-        return SAMPLE_RATE
-
-    @property
-    def latent_channels(self) -> int:
-        """Latent channels C."""
-        return LATENT_CHANNELS
-
     def latent_length(self, duration_s: float) -> int:
         """Latent steps L of `duration_s` seconds, rounded up."""
         return math.ceil(duration_s * SAMPLE_RATE / SAMPLES_PER_TOKEN - 1e-6)
@@ -127,25 +115,18 @@ class PatchCodec(nn.Module):
         """Audio samples that `decode` returns for `duration_s` seconds."""
         return self.latent_length(duration_s) * SAMPLES_PER_TOKEN
 
-    def encode_mel(self, mel_BMT: Tensor) -> Tensor:
-        """Latents `[B, T / 2, 20]` of log-mels."""
-        return (_patches(mel_BMT) - self.mean) @ self.components / self.scale
-
-    def decode_mel(self, latents_BLC: Tensor) -> Tensor:
-        """Log-mels `[B, 64, 2 L]` of latents."""
-        patches = (latents_BLC * self.scale) @ self.components.T + self.mean
-        return patches.unflatten(2, (PATCH_FRAMES, NUM_MELS)).flatten(1, 2).transpose(1, 2)
-
     def encode(self, audio_BS: Tensor) -> Tensor:
         """Latents `[B, S / 500, 20]` of mono audio in [-1, 1]; a last part shorter than a token is cut off."""
         whole = audio_BS.shape[-1] // SAMPLES_PER_TOKEN * SAMPLES_PER_TOKEN
-        return self.encode_mel(log_mel(audio_BS[:, :whole]))
+        return (_patches(log_mel(audio_BS[:, :whole])) - self.mean) @ self.components / self.scale
 
     def decode(self, latents_BLC: Tensor) -> Tensor:
         """Mono audio `[B, 500 L]` in [-1, 1]; the same latents always give the same samples."""
         # Phases magnify every rounding: always in float32.
         with torch.autocast(latents_BLC.device.type, enabled=False):
-            return invert_log_mel(self.decode_mel(latents_BLC.float())).clamp(-1.0, 1.0)
+            patches = (latents_BLC.float() * self.scale) @ self.components.T + self.mean
+            mel_BMT = patches.unflatten(2, (PATCH_FRAMES, NUM_MELS)).flatten(1, 2).transpose(1, 2)
+            return invert_log_mel(mel_BMT).clamp(-1.0, 1.0)
 
 
 def _patches(mel_BMT: Tensor) -> Tensor:

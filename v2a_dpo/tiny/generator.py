@@ -49,6 +49,8 @@ class TinyEncoders(nn.Module):
     """Turns frames and prompts into the raw features `clip`, `sync` and `text` of the tiny generator, 32 channels
     each."""
 
+    frame_streams = (TINY_CLIP_STREAM, TINY_SYNC_STREAM)
+
     def __init__(self) -> None:
         super().__init__()
         width = FEATURE_SIZE
@@ -70,11 +72,6 @@ class TinyEncoders(nn.Module):
         self.prompt_profile = nn.Linear(width, 2 * LATENT_CHANNELS)
         self.latents = nn.Sequential(nn.SiLU(), nn.Linear(width, LATENT_CHANNELS))
 
-    @property
-    def frame_streams(self) -> tuple[FrameStream, ...]:
-        """The frames that `video` takes."""
-        return (TINY_CLIP_STREAM, TINY_SYNC_STREAM)
-
     def feature_lengths(self, duration_s: float) -> tuple[int, int]:
         """Rows of `clip` and of `sync` features in `duration_s` seconds."""
         return TINY_CLIP_STREAM.num_frames(duration_s), sync_length(TINY_SYNC_STREAM.num_frames(duration_s))
@@ -84,7 +81,7 @@ class TinyEncoders(nn.Module):
         return self.clip_features(frames["clip"]), self.sync_features(frames["sync"])
 
     def clip_features(self, frames_BTCHW: Tensor) -> Tensor:
-        """Features of each frame by itself, `[B, T, 32]`."""
+        """Features of each frame alone, `[B, T, 32]`."""
         return functional.layer_norm(self.still(self._contrasted(frames_BTCHW)), (FEATURE_SIZE,))
 
     def sync_features(self, frames_BTCHW: Tensor) -> Tensor:
@@ -122,7 +119,7 @@ def sync_length(num_frames: int) -> int:
 
 
 class TinyModel(MMAudioModel):
-    """An MMAudio generator whose folder holds its own encoders and codec as well, so that it is complete by itself."""
+    """An MMAudio generator whose folder holds its own encoders and codec as well."""
 
     encoders: TinyEncoders
     codec: PatchCodec

@@ -63,7 +63,7 @@ class BandTrunk(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """Turns frames uint8 `[B, T, 3, 32, 32]` into features `[B, T, D]`, each frame by itself."""
+    """Turns frames uint8 `[B, T, 3, 32, 32]` into features `[B, T, D]`, each frame alone."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

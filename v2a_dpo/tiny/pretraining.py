@@ -168,7 +168,7 @@ def _loss(scorer: nn.Module, data: ScorerData, rows: Tensor, generator: torch.Ge
 
 
 def _contrastive_loss(first_BD: Tensor, second_BD: Tensor, log_scale: Tensor) -> Tensor:
-    """The symmetric InfoNCE loss; the learnt scale stays below 30 so that cosines of true pairs approach 1."""
+    """The symmetric InfoNCE loss; the learned scale stays below 30 so that cosines of true pairs approach 1."""
     logits = first_BD @ second_BD.T * log_scale.exp().clamp_max(30.0)
     target = torch.arange(logits.shape[0])
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2

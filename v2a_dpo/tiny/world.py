@@ -24,7 +24,7 @@ MAX_EVENTS = 4
 #: The largest object sounds half of this many octaves below its class's nominal pitch, the smallest as much above.
 PITCH_RANGE_OCTAVES = 1.4
 
-#: Class label -> what the prompt says the object does.
+#: Class label -> its verb in the prompt.
 VERBS: Mapping[str, str] = {
     "drum": "beating",
     "bell": "ringing",
@@ -86,11 +86,6 @@ class ClipEvents:
     appearance_seed: int
 
 
-def pitch_of_size(size: float) -> float:
-    """The pitch factor of an object of `size` in [0, 1]: large objects sound low."""
-    return float(2.0 ** (PITCH_RANGE_OCTAVES * (0.5 - size)))
-
-
 def draw_event_times(generator: np.random.Generator, *, count: int) -> tuple[float, ...]:
     """`count` rising times in s, uniform among those that keep `MIN_EVENT_GAP_S` between neighbours."""
     free_s = LAST_EVENT_S - FIRST_EVENT_S - MIN_EVENT_GAP_S * (count - 1)
@@ -114,7 +109,7 @@ def make_clip_events(seed: int, split: str, index: int) -> ClipEvents:
         label=label,
         prompt=f"a {size_word} {colour} {label} {VERBS[label]} {_COUNTS[count - 1]} {place}",
         event_times_s=draw_event_times(generator, count=count),
-        pitch=pitch_of_size(size),
+        pitch=float(2.0 ** (PITCH_RANGE_OCTAVES * (0.5 - size))),
         size=size,
         has_speech=label in SPEECH_CLASSES,
         appearance_seed=int(generator.integers(2**31)),
