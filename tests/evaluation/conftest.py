@@ -51,6 +51,18 @@ class Loop:
         systems = {name: (self.folder("candidates", name), self.folder("scores", name)) for name in ("base", "aligned")}
         return {"clips": self.folder("clips"), "events": self.folder("events.json"), **systems}
 
+    def with_settings(self, **sections):
+        """The loop's parameters with the fields in `sections` (section -> field -> value) changed."""
+        changed = {name: getattr(self.params, name).model_copy(update=fields) for name, fields in sections.items()}
+        return self.params.model_copy(update=changed)
+
+    def evaluate(self, output, *, params=None, **changes):
+        """The text of an evaluation to `output`, with the loop's parameters and inputs but for those given."""
+        from v2a_dpo.stages.evaluate import evaluate
+
+        inputs = {**self.inputs, "scorers": self.folder("scorers"), **changes}
+        return evaluate(params or self.params, **inputs, output=str(output))
+
     @property
     def guidance_inputs(self):
         """The arguments of guidance but for its output."""
@@ -217,10 +229,8 @@ def new_system(loop, tmp_path):
 @pytest.fixture(scope="session")
 def evaluated(loop):
     """The small loop's evaluation folder, and the text that the stage returned."""
-    from v2a_dpo.stages.evaluate import evaluate
-
     output = loop.folder("evaluation")
-    return output, evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=output)
+    return output, loop.evaluate(output)
 
 
 @pytest.fixture(scope="session")

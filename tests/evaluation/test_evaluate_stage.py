@@ -10,7 +10,6 @@ from v2a_dpo.artifacts.schema import SCORES
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.media.audio import decode_flac
-from v2a_dpo.stages.evaluate import evaluate
 from v2a_dpo.stages.guidance import guidance
 
 
@@ -95,7 +94,7 @@ def test_a_second_run_makes_no_shard_again_and_the_same_files(loop, evaluated, c
     folders = (evaluated[0], curve)
     before = [contents(folder) for folder in folders]
     stamps = {path: path.stat().st_mtime_ns for folder in folders for path in Path(folder).rglob("part-*.parquet")}
-    evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=evaluated[0])
+    loop.evaluate(evaluated[0])
     guidance(loop.params, **loop.guidance_inputs, output=curve)
     assert [contents(folder) for folder in folders] == before
     assert stamps == {
@@ -104,8 +103,7 @@ def test_a_second_run_makes_no_shard_again_and_the_same_files(loop, evaluated, c
 
 
 def test_without_events_nobody_rates_and_no_rating_appears(loop, tmp_path):
-    inputs = {**loop.inputs, "events": None}
-    text = evaluate(loop.params, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path))
+    text = loop.evaluate(tmp_path, events=None)
     assert "rater" not in text
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["win_rate"] == {}
@@ -116,11 +114,9 @@ def test_without_events_nobody_rates_and_no_rating_appears(loop, tmp_path):
 def test_clips_without_scores_are_counted_and_too_many_stop_the_evaluation(loop, tmp_path, new_system):
     first = {row["clip_id"] for row in Dataset.open(loop.folder("scores", "base"), SCORES).table().to_pylist()[:9]}
     base = new_system("base", scores=lambda row: row if row["clip_id"] in first else None)
-    inputs = {**loop.inputs, "base": base}
     with pytest.raises(UserError, match=r"Only 9 of 12 .* base 3, aligned 0"):
-        evaluate(loop.params, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
-    lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.7})})
-    evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
+        loop.evaluate(tmp_path / "out", base=base)
+    loop.evaluate(tmp_path / "out", params=loop.with_settings(evaluate={"min_paired": 0.7}), base=base)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["clips"], summary["missing"]["base"]) == (9, 3)
 
@@ -132,10 +128,9 @@ def test_a_video_without_sound_leaves_its_clip_out_with_a_reason(loop, tmp_path,
     rows[3]["video"] = str(tmp_path / "gone.mp4")
     write_rows(tmp_path / "clips", CLIPS, rows)
     clips = Dataset.open(str(tmp_path / "clips")).fingerprint
-    lenient = loop.params.model_copy(update={"evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.9})})
+    lenient = loop.with_settings(evaluate={"min_paired": 0.9})
     systems = {name: new_system(name, of=name, made_of={"clips": clips}) for name in ("base", "aligned")}
-    inputs = {**loop.inputs, **systems, "clips": str(tmp_path / "clips")}
-    evaluate(lenient, **inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
+    loop.evaluate(tmp_path / "out", params=lenient, **systems, clips=str(tmp_path / "clips"))
     quarantine = pq.read_table(tmp_path / "out" / "features" / "real" / "_quarantine.parquet").to_pylist()
     assert [row["clip_id"] for row in quarantine] == [rows[3]["clip_id"]]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["clips"] == 11

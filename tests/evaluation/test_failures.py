@@ -10,37 +10,22 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import CLIPS
 from v2a_dpo.errors import UserError
 from v2a_dpo.media.audio import read_audio
-from v2a_dpo.stages.evaluate import evaluate
 from v2a_dpo.stages.gate import gate
 
 
-@pytest.fixture
-def lenient(loop):
-    def with_settings(**gates):
-        return loop.params.model_copy(
-            update={
-                "evaluate": loop.params.evaluate.model_copy(update={"min_paired": 0.7}),
-                "gates": loop.params.gates.model_copy(
-                    update={"min_clips": 2, "must_improve": [], "must_not_worsen": {}} | gates
-                ),
-            }
-        )
-
-    return with_settings
+def lenient(loop, **gates):
+    gates = {"min_clips": 2, "must_improve": [], "must_not_worsen": {}} | gates
+    return loop.with_settings(evaluate={"min_paired": 0.7}, gates=gates)
 
 
-def test_a_clip_that_only_the_aligned_model_fails_on_is_counted_against_it(
-    loop, evaluated, new_system, lenient, tmp_path
-):
+def test_a_clip_that_only_the_aligned_model_fails_on_is_counted_against_it(loop, evaluated, new_system, tmp_path):
     clip_ids = Dataset.open(loop.folder("clips")).table(["clip_id"]).column("clip_id").to_pylist()
     broken = clip_ids[2:4]
     damage = {"bytes": b"no sound", "path": None}
     aligned = new_system(
         "aligned", of="aligned", change=lambda row: {**row, "audio": damage} if row["clip_id"] in broken else row
     )
-    text = evaluate(
-        lenient(), **{**loop.inputs, "aligned": aligned}, scorers=loop.folder("scorers"), output=str(tmp_path / "out")
-    )
+    text = loop.evaluate(tmp_path / "out", params=lenient(loop), aligned=aligned)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["clips"], metrics["failed"]) == (10, {"base": 0, "aligned": 2})
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["failed"] == {"base": [], "aligned": broken}
@@ -52,9 +37,9 @@ def test_a_clip_that_only_the_aligned_model_fails_on_is_counted_against_it(
     wins = [quality[clip, "aligned"] > quality[clip, "base"] for clip in clip_ids if clip not in broken]
     assert metrics["win_rate"]["aligned"]["value"] == pytest.approx(sum(wins) / 12), "a clip without sound is lost"
 
-    refused = gate(lenient(), evaluation=str(tmp_path / "out"), output=str(tmp_path / "gate.json"))
+    refused = gate(lenient(loop), evaluation=str(tmp_path / "out"), output=str(tmp_path / "gate.json"))
     assert refused.failures == ["failed clips at most 0.5% more than the reference: 2 of 12 against 0"]
-    allowed = lenient(max_more_failures=0.2)
+    allowed = lenient(loop, max_more_failures=0.2)
     assert gate(allowed, evaluation=str(tmp_path / "out"), output=str(tmp_path / "gate.json")).passed
 
 
@@ -71,12 +56,7 @@ def test_a_storage_service_that_is_away_costs_no_clip_of_a_finished_shard(
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
         with pytest.raises(UserError, match="cannot be read"):
-            evaluate(
-                loop.params,
-                **{**loop.inputs, **systems, "clips": str(tmp_path / "clips")},
-                scorers=loop.folder("scorers"),
-                output=str(tmp_path / "out"),
-            )
+            loop.evaluate(tmp_path / "out", **systems, clips=str(tmp_path / "clips"))
     assert not list((tmp_path / "out").rglob("part-*.parquet"))
 
 
@@ -87,7 +67,7 @@ def test_memory_that_runs_out_while_a_clip_is_read_stops_the_stage(loop, tmp_pat
 
     monkeypatch.setattr("v2a_dpo.evaluation.inputs.read_audio", read_audio)
     with pytest.raises(type(error)):
-        evaluate(loop.params, **loop.inputs, scorers=loop.folder("scorers"), output=str(tmp_path / "out"))
+        loop.evaluate(tmp_path / "out")
     assert not list((tmp_path / "out").rglob("part-*.parquet"))
 
 

@@ -8,15 +8,12 @@ import pytest
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
-from v2a_dpo.stages.evaluate import evaluate
 from v2a_dpo.stages.report import report
 
 
 def run(loop, output, *, allowed=(), **systems):
-    changed = loop.params.evaluate.model_copy(update={"allow_different": list(allowed)})
-    params = loop.params.model_copy(update={"evaluate": changed})
-    inputs = {**loop.inputs, **systems}
-    return evaluate(params, **inputs, scorers=loop.folder("scorers"), output=str(output))
+    params = loop.with_settings(evaluate={"allow_different": list(allowed)})
+    return loop.evaluate(output, params=params, **systems)
 
 
 def with_values(**values):
@@ -139,6 +136,5 @@ def test_the_first_candidate_of_a_clip_is_evaluated_and_not_the_last(loop, evalu
 
 
 def test_official_scorers_are_refused_in_words(loop, tmp_path):
-    params = loop.params.model_copy(update={"score": loop.params.score.model_copy(update={"scorers": "official"})})
     with pytest.raises(UserError, match="no scorers called 'official'"):
-        evaluate(params, **loop.inputs, scorers=loop.folder("scorers"), output=str(tmp_path))
+        loop.evaluate(tmp_path, params=loop.with_settings(score={"scorers": "official"}))

@@ -25,7 +25,7 @@ from v2a_dpo.scoring.base import AudioTagger
 
 _TAGGED_AT_ONCE = 16
 
-#: `(clip_id, audio_S, sample_rate)` -> the rater's quality of this audio, or None where nobody rates.
+#: `(clip_id, audio_S, sample_rate)` -> the rater's quality of this audio.
 Quality = Callable[[str, Tensor, int], float]
 
 
@@ -40,7 +40,7 @@ class ClipAudio:
 
 @dataclass(frozen=True)
 class _Excerpt:
-    """What the taggers hear of a clip `[S]`, how loud it is, and the rater's quality of its sound."""
+    """The taggers' input of one clip `[S]`, how loud it is, and the rater's quality of its sound."""
 
     clip_id: str
     sample_rate: int
@@ -49,7 +49,7 @@ class _Excerpt:
     quality: float | None
 
     def fits(self, other: _Excerpt) -> bool:
-        """Whether the taggers can hear both at once."""
+        """Whether both fit into one batch."""
         return self.sample_rate == other.sample_rate and self.audio.shape == other.audio.shape
 
 

@@ -48,7 +48,7 @@ def resampled_frechet_distances(
     """The Fréchet distances `[systems, R]` of the features of each system `[N, D]` and `other_ND`, on resamples.
 
     Resample r takes row n of all sets `counts_RN[r, n]` times. None is approximated: where N > D it costs a covariance
-    of the distinct rows a set and one D x D eigenproblem a system, else the product of the distinct rows. Means and
+    of the distinct rows per set and one D x D eigenproblem per system, else the product of the distinct rows. Means and
     traces are in double precision; where `N D^2` exceeds 2^30, covariances are in single precision, along the principal
     axes of `other_ND` so that small variances do not drown in great ones. That moves a distance by
     less than a thousandth of its standard deviation over the resamples.
@@ -92,9 +92,9 @@ def _resampled_by_moments(firsts: Sequence[Array], second_ND: Array, counts_RN: 
     # The eigenvalues of S1 S2 are those of (A^T S1 A)(B^T S2 B) for A B^T = 1: with S2 = V L V^T and B = V L^(-1/2) the
     # second factor of a resample is about 1, and neither has directions that no row has.
     values, axes = np.linalg.eigh(second_ND.T @ second_ND / (rows - 1))
-    there = values > _NO_VARIANCE * values[-1]
+    varied = values > _NO_VARIANCE * values[-1]
     # The greatest variance first: a lower triangular factor then mixes only smaller ones into greater ones.
-    axes, deviations = axes[:, there][:, ::-1], np.sqrt(values[there])[::-1]
+    axes, deviations = axes[:, varied][:, ::-1], np.sqrt(values[varied])[::-1]
     precision = np.float32 if rows * dimensions**2 > _SINGLE_PRECISION_FROM else np.float64
     loaded = [((first - first.mean(axis=0)) @ (axes * deviations)).astype(precision) for first in firsts]
     whitened_ND = (second_ND @ (axes / deviations)).astype(precision)

@@ -33,7 +33,7 @@ from v2a_dpo.scoring.catalog import KINDS, load_taggers
 Reader = Callable[[Dataset, ShardEntry], Iterator[ClipAudio]]
 #: Folders of one system on the test clips: (candidates, scores).
 System = tuple[str, str]
-#: Real audio is read at the generator's rate, but never with less of its band than the taggers hear.
+#: Real audio is read at the generator's rate, but never with less of its band than the taggers use.
 _LEAST_REAL_RATE = {"official": 32_000, "tiny": 16_000}
 
 
@@ -128,8 +128,8 @@ class EvaluationInputs:
         bootstrap, seed = BootstrapSettings.of(self.params), self.params.seed
         samplings = {}
         for name, item in sampling.items():
-            ours = all(value == row_seed(seed, clip_id, 0) for clip_id, value in item.seeds.items())
-            samplings[name] = {"seed": seed if ours else None, **item.settings}
+            same = all(value == row_seed(seed, clip_id, 0) for clip_id, value in item.seeds.items())
+            samplings[name] = {"seed": seed if same else None, **item.settings}
         return {
             "profile": self.params.profile,
             "generator": self.params.generator.model_dump(mode="json"),

@@ -1,6 +1,6 @@
 """How loud sounds are: shown beside the metrics, judged neither better nor worse.
 
-Taggers hear level as well as content: a louder system has longer embeddings and with them another Fréchet distance.
+Taggers react to level as well as to content: a louder system has longer embeddings and with them another Fréchet distance.
 
 | level | of a clip's mono excerpt as it was decoded |
 | --- | --- |
@@ -86,10 +86,10 @@ def integrated_loudness(audio_S: Tensor, sample_rate: int) -> float | None:
     weighted = sosfilt(_K_WEIGHTING, samples)
     blocks = np.lib.stride_tricks.sliding_window_view(np.square(weighted), _BLOCK)[::_STEP]
     power_B = blocks.mean(axis=1)
-    heard = power_B[_lufs(power_B) > _ABSOLUTE_GATE_LUFS]
-    if heard.size == 0:
+    audible = power_B[_lufs(power_B) > _ABSOLUTE_GATE_LUFS]
+    if audible.size == 0:
         return None
-    return float(_lufs(heard[_lufs(heard) > _lufs(heard.mean()) + _RELATIVE_GATE_LU].mean()))
+    return float(_lufs(audible[_lufs(audible) > _lufs(audible.mean()) + _RELATIVE_GATE_LU].mean()))
 
 
 def _lufs(power: _Array) -> _Array:

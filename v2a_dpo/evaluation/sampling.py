@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.errors import UserError
 
-#: Columns of candidates that are the same for all of a system's clips, with what they are called in a sentence.
+#: Columns of candidates that are the same for all of a system's clips, and their display names.
 SETTINGS = {
     "steps": "sampling steps",
     "guidance_scale": "guidance scale",
@@ -31,7 +31,7 @@ TITLES = {"clips": "clips", "conditions": "conditions", "seed": "seeds", **SETTI
 class Sampling:
     """How the candidates (sample 0) in `folder` were made.
 
-    `conditions` is the fingerprint of what they were made for ("" where nobody recorded it), `tried` are the clips with
+    `conditions` is the fingerprint of what they were made for ("" where it is not recorded), `tried` are the clips with
     a candidate or in quarantine, `seeds` maps a clip with a candidate to its seed, and `settings` has the keys of
     SETTINGS.
     """

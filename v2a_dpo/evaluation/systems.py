@@ -65,7 +65,7 @@ class SystemClips:
 
 
 def load_features(folder: str) -> SystemClips:
-    """The taggers' outputs and levels in a features folder, and the quality where somebody rated it; NaN is missing."""
+    """The taggers' outputs and levels in a features folder, and the quality where a rater gave one; NaN is missing."""
     numbers = ("quality", *MEASURED)
     table = Dataset.open(folder, FEATURES).table(["clip_id", *TENSORS, *numbers])
     columns: dict[str, NDArray[np.floating]] = {name: tensor_column(table, name) for name in TENSORS}
@@ -129,9 +129,9 @@ def pair_clips(expected: Sequence[str], sources: Mapping[str, Collection[str]], 
 
 def failed_clips(tried: Sequence[str], audible: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """System -> the clips of `tried` on which it made no usable sound, although another one of `audible` did."""
-    heard = {name: frozenset(clip_ids) for name, clip_ids in audible.items()}
-    by_any = frozenset[str]().union(*heard.values())
+    by_system = {name: frozenset(clip_ids) for name, clip_ids in audible.items()}
+    by_any = frozenset[str]().union(*by_system.values())
     return {
         name: [clip_id for clip_id in tried if clip_id in by_any and clip_id not in clip_ids]
-        for name, clip_ids in heard.items()
+        for name, clip_ids in by_system.items()
     }

@@ -96,9 +96,9 @@ def paper_table(comparison: Comparison, *, caption: str, rater: str) -> Table:
         changes = comparison.differences.get(system, {})
         cells = []
         for metric in metrics:
-            found = intervals[metric.key]
+            own = intervals[metric.key]
             mark = verdict(metric, changes[metric.key]) if metric.key in changes else ""
-            cells.append(Cell(_number(found.value, metric), _interval(found.low, found.high, metric), mark))
+            cells.append(Cell(_number(own.value, metric), _interval(own.low, own.high, metric), mark))
         rows.append((system_title(system), cells))
     return Table(caption, ["", *(metric_title(metric) for metric in metrics)], rows)
 

@@ -29,7 +29,7 @@ def evaluate(
 ) -> str:
     """Writes metrics, tables and per-clip numbers to `output`; returns the tables of differences and levels.
 
-    `base` and `aligned` are (candidates, scores) folders of sample 0. Both must say that they were made alike but for
+    `base` and `aligned` are (candidates, scores) folders of sample 0. Both must have been made alike but for
     the model (`evaluate.allow_different` names exceptions), and the scores of these candidates, clips and scorers;
     raises UserError where they were not. `events` lets the simulated rater of the tiny profile judge. Everything costly
     is kept in `output` and found again by the next run.

@@ -36,7 +36,7 @@ def report(
     pairs: str | None = None,
     progress: Progress = silent,
 ) -> str:
-    """Writes the report to the HTML file `output` and says where it is.
+    """Writes the report to the HTML file `output` and returns a line about it.
 
     `base` and `aligned` are the (candidates, scores) folders that were evaluated; `events` adds event marks; the
     sections of `guidance`, `alignment`, `audioscore` and `pairs` are left out where these are not given. Videos and
@@ -60,7 +60,7 @@ def report(
     ]
     if guidance is not None and (curve := read_curve(guidance)):
         scales = {name: settings["guidance_scale"] for name, settings in summary["sampling"].items()}
-        parts.append(sections.curve_section(curve, chosen=scales, rater=rater))
+        parts.append(sections.curve_section(curve, main=scales, rater=rater))
     scores = {name: load_scores(scores, SCORE_NAMES).columns for name, (_, scores) in systems.items()}
     parts.append(sections.scores_section(scores, clips=comparison.clips))
     if alignment is not None:

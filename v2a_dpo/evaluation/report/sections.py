@@ -96,9 +96,9 @@ def figure_section(figure: str, *, clip_id: str, systems: Sequence[str], marks: 
     )
 
 
-def curve_section(records: Sequence[Mapping[str, Any]], *, chosen: Mapping[str, float], rater: str) -> ReportSection:
-    """The systems' metrics over the guidance scale; `chosen` is each system's scale in the main result."""
-    marks = [(scale, "main result") for scale in sorted(set(chosen.values()))]
+def curve_section(records: Sequence[Mapping[str, Any]], *, main: Mapping[str, float], rater: str) -> ReportSection:
+    """The systems' metrics over the guidance scale; `main` is each system's scale in the main result."""
+    marks = [(scale, "main result") for scale in sorted(set(main.values()))]
     titles = {metric.key: metric for metric in METRICS}
     charts = []
     for key in _CURVE_METRICS:
