@@ -1,6 +1,6 @@
 """How loud sounds are: shown beside the metrics, judged neither better nor worse.
 
-Taggers react to level as well as to content: a louder system has longer embeddings and with them another Fréchet distance.
+Taggers react to level as well as to content: a louder system has longer embeddings, hence another Fréchet distance.
 
 | level | of a clip's mono excerpt as it was decoded |
 | --- | --- |
