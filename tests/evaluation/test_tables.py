@@ -1,7 +1,10 @@
 from dataclasses import replace
 
+import pytest
+
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
 from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison, WinRate
+from v2a_dpo.evaluation.report.sections import findings, result_section
 from v2a_dpo.evaluation.tables import (
     Cell,
     Table,
@@ -78,10 +81,15 @@ def test_differences_say_in_words_what_they_are_and_the_win_rate_is_against_one_
     assert (wins[2].text, wins[2].interval) == ("+0.125", "[+0.050, +0.200]")
 
 
-def test_three_systems_have_a_row_each_and_a_table_of_differences_for_each_but_the_reference_system():
-    worse = {"fd_passt": Difference(4.0, 2.0, 6.0, 1.0, 0.001)} | {key: CHANGES[key] for key in list(CHANGES)[1:]}
+@pytest.fixture
+def three():
+    """The comparison with one more system, which nobody rated against the base."""
+    worse = {**CHANGES, "fd_passt": Difference(4.0, 2.0, 6.0, 1.0, 0.001)}
     systems = {**COMPARISON.systems, "other model": {**ALIGNED, "fd_passt": Interval(21.3, 20.0, 23.0)}}
-    three = replace(COMPARISON, systems=systems, differences={"aligned": CHANGES, "other model": worse})
+    return replace(COMPARISON, systems=systems, differences={"aligned": CHANGES, "other model": worse})
+
+
+def test_three_systems_have_a_row_each_and_a_table_of_differences_for_each_but_the_reference_system(three):
     sampling = {**SUMMARY["sampling"], "other model": {"guidance_scale": 3.0, "steps": 25}}
     paper, aligned, other, levels = result_tables(three, {**SUMMARY, "sampling": sampling})
     assert "guidance scale 4.5 (base), 4.5 (aligned) and 3 (other model), 25 steps" in paper.caption
@@ -97,6 +105,18 @@ def test_three_systems_have_a_row_each_and_a_table_of_differences_for_each_but_t
     assert [cell.text for cell in other.rows[0][1]] == ["17.30", "21.30", "+4.00", "0.0010", "worse"]
     assert [len(table.rows) for table in (aligned, other)] == [4, 3], "only one of the two was rated against the base"
     assert levels.rows == []
+
+
+def test_the_report_of_three_systems_names_the_system_of_each_finding_and_has_a_chart_for_each(three):
+    assert dict(findings(three, rater="rater")) == {
+        "better": ["IB-score of aligned", "Win rate (rater) of aligned", "IB-score of other model"],
+        "worse": ["Quality (rater) of aligned", "FD (PaSST) of other model", "Quality (rater) of other model"],
+        "unclear": ["FD (PaSST) of aligned"],
+    }
+    html = "".join(result_section(three, SUMMARY, rater="rater").blocks)
+    assert html.count("<table") == 4
+    for system in ("aligned", "other model"):
+        assert f"Improvement of {system} over base" in html
 
 
 def test_html_escapes_what_it_shows():

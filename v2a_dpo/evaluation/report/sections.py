@@ -89,7 +89,7 @@ def figure_section(figure: str, *, clip_id: str, systems: Sequence[str], marks: 
     return ReportSection(
         "spectrograms",
         "Spectrograms",
-        f"Mel spectrograms of clip {clip_id}: audio of {', '.join(['real', *systems])} on one colour scale. {lines}"
+        f"Mel spectrograms of clip {clip_id} on one colour scale: {', '.join(['real', *systems])}. {lines}"
         "It is the clip of median change, not the best one.",
         [f'<div class="panel figure">{figure}</div>'],
         wide=True,
