@@ -1,10 +1,10 @@
-"""The one error a user is meant to read: what went wrong, where, and what to do about it."""
+"""The one error for users: what went wrong, where, and the remedy."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake the user can mend: bad input, a wrong setting, an unreachable service.
+    """A mistake that the user can correct: bad input, a wrong setting, an unreachable service.
 
     The command line prints it as one paragraph and exits with status 2; library callers catch it like any exception.
     """

@@ -17,7 +17,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 def interpolate(data: Tensor, noise: Tensor, t_B: Tensor) -> Tensor:
-    """The point `a_t = (1 - t) a_0 + t eps` between `data` and `noise`, one time a row."""
+    """The point `a_t = (1 - t) a_0 + t eps` between `data` and `noise`, one time per row."""
     t = t_B.to(data.dtype).reshape(-1, *(1,) * (data.dim() - 1))
     return (1 - t) * data + t * noise
 
@@ -52,7 +52,7 @@ def sample_euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
 
 
 def is_guided(scale: float) -> bool:
-    """Whether guidance at `scale` needs the empty branch: at 1 it cancels out, and below 1 upstream leaves it away."""
+    """Whether guidance at `scale` needs the empty branch: at 1 it cancels out, and below 1 upstream omits it."""
     return scale > 1
 
 

@@ -1,4 +1,4 @@
-"""Memory that runs out: on a GPU or in the machine, and never the fault of the clip at hand."""
+"""Out of memory, on a GPU or in the machine: never the fault of a clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from v2a_dpo.errors import UserError
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a GPU's or the machine's memory is full."""
+    """Whether `error` means that a GPU's or the machine's memory is full."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error) for sign in ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED")
     )
@@ -19,10 +19,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_shortage_stops(work: str, *, remedy: str) -> Iterator[None]:
-    """Turns memory that runs out inside into a UserError; `work` says where that was, `remedy` how to need less.
+    """Turns out-of-memory errors in the block into a UserError; `work` is its place, `remedy` a way to need less.
 
-    Another program may hold the memory for a moment: no clip may be lost for it, so a stage stops, and goes on when run
-    again.
+    Another program may hold the memory for a moment. No clip may be lost for that, so a stage stops, and goes on when
+    run again.
     """
     try:
         yield
@@ -32,5 +32,5 @@ def memory_shortage_stops(work: str, *, remedy: str) -> Iterator[None]:
         raise UserError(
             f"Memory ran out: {str(error) or type(error).__name__}",
             where=work,
-            remedy=f"End what else takes memory there, or {remedy}; run again, and what is finished is kept.",
+            remedy=f"End other programs that use memory there, or {remedy}; run again, and finished work is kept.",
         ) from error

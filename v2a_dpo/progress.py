@@ -1,6 +1,6 @@
-"""How long loops tell that they move: a callback `(description, done, total)`.
+"""The progress of long loops: a callback `(description, done, total)`.
 
-The command line draws bars, a workflow engine's pod prints lines, everything else is silent.
+The command line draws bars, a pod of a workflow engine prints lines, every other caller is silent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ def silent(description: str, done: int, total: int) -> None:
 
 
 class ProgressLines:
-    """Prints a line for a loop's end, and on the way at most one every `every_s` seconds: what a pod's log should
-    hold."""
+    """Prints a line at a loop's end, and before that at most one every `every_s` seconds, for a pod's log."""
 
     def __init__(self, *, every_s: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s
@@ -25,7 +24,7 @@ class ProgressLines:
         self._last_s = -every_s
 
     def __call__(self, description: str, done: int, total: int) -> None:
-        """Prints how far the loop called `description` is, if it is time to."""
+        """Prints the progress of the loop called `description` if a line is due."""
         now_s = self._clock()
         if done >= total or now_s - self._last_s >= self._every_s:
             self._last_s = now_s

@@ -1,5 +1,4 @@
-"""Random numbers that belong to rows: the same row gets the same numbers whatever the sharding, batch, process or
-device."""
+"""Random numbers that belong to rows: the same for a row whatever the sharding, batch, process or device."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ def row_seed(seed: int, *key: str | int) -> int:
 def row_generator(seed: int, *key: str | int) -> np.random.Generator:
     """A generator for the row named by `key`.
 
-    Philox takes every bit of the seed as its key, and the streams of different keys are independent by construction;
-    torch's own generator on a CPU would keep 32 bits, and of 250,000 rows some seven pairs would share their numbers.
+    Philox uses every bit of the seed as its key, and the streams of different keys are independent by construction;
+    torch's own generator on a CPU keeps 32 bits: of 250,000 rows about seven pairs would share their numbers.
     """
     return np.random.Generator(np.random.Philox(key=row_seed(seed, *key)))
 

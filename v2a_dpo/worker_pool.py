@@ -1,4 +1,4 @@
-"""Worker processes that may die: a job that kills its worker costs its own result, nothing else."""
+"""Worker processes that may die: a job that kills its worker loses its own result, no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from v2a_dpo.errors import UserError
@@ -18,15 +17,15 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class WorkerDied(Exception):  # noqa: N818 - says what happened
+class WorkerDied(Exception):  # noqa: N818 - an event rather than an error
     """The process that worked on a job ended without an answer: a crash in native code."""
 
 
 class WorkerPool(Generic[Job, Result]):
     """Applies one importable `function` to jobs in `workers` processes; with 0, in this one.
 
-    Processes are started afresh (`spawn`), since a fork of a process that runs torch's threads may hang, and only when
-    the first job comes. They live until the pool is closed.
+    The processes start with the first job, anew (`spawn`), since a fork of a process that runs torch's threads may
+    hang. They live until the pool is closed.
     """
 
     def __init__(self, function: Callable[[Job], Result], *, workers: int) -> None:
@@ -35,10 +34,10 @@ class WorkerPool(Generic[Job, Result]):
         self._executor: ProcessPoolExecutor | None = None
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Result | WorkerDied]:
-        """The results in the order of `jobs`, which are drawn only a little ahead of what is consumed.
+        """The results in the order of `jobs`, which are read only a little ahead of the results.
 
-        A job whose worker dies is tried once more with no other beside it, and gives WorkerDied if that one dies too.
-        Raises UserError when that one was killed from outside: memory that runs out is not the job's fault.
+        A job whose worker dies is tried once more, alone, and gives WorkerDied if that worker dies too. Raises
+        UserError when that one was killed from outside: a full memory is not the job's fault.
         """
         if self._workers == 0:
             yield from map(self._function, jobs)
@@ -69,9 +68,7 @@ class WorkerPool(Generic[Job, Result]):
     def __enter__(self) -> WorkerPool[Job, Result]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _submit(self, job: Job) -> Future[Result]:
@@ -81,7 +78,7 @@ class WorkerPool(Generic[Job, Result]):
         try:
             return self._executor.submit(self._function, job)
         except BrokenProcessPool as error:
-            # A worker died a moment ago: whoever waits for this job learns it as for the jobs before.
+            # A worker died a moment ago: the caller gets that for this job as for the jobs before.
             failed: Future[Result] = Future()
             failed.set_exception(error)
             return failed
@@ -97,11 +94,11 @@ class WorkerPool(Generic[Job, Result]):
                 raise UserError(
                     "A worker process was killed from outside, as a system does when its memory is full.",
                     where=f"{self._workers} worker processes",
-                    remedy="Use fewer workers, or end what else takes memory; run again, and what is finished is kept.",
+                    remedy="Use fewer workers, or end other programs that use memory; finished work is kept.",
                 ) from error
             return WorkerDied("the process that worked on this ended without an answer")
 
 
 def _succeeded(future: Future[Result]) -> bool:
-    """Whether it had its result before its pool broke."""
+    """Whether the job had its result before the pool broke."""
     return future.done() and not future.cancelled() and future.exception() is None

@@ -96,7 +96,7 @@ def test_weights_that_find_no_room_are_told_so_and_leave_nothing(tmp_path: Path)
     )
     command = [sys.executable, "-c", program, str(tmp_path / "model")]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert told.startswith("This cannot be written: the file would be larger than is allowed here. ")
+    assert told.startswith("This cannot be written: the file would exceed the largest allowed size. ")
     assert str(tmp_path / "model") in told
     assert names(tmp_path) == []
 

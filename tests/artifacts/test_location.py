@@ -91,7 +91,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path: Pat
     [
         (errno.ENOSPC, "the disk is full", "df -h"),
         (errno.EROFS, "the file system is read-only", "another place"),
-        (errno.EACCES, "this user has no right to do that", "ls -l"),
+        (errno.EACCES, "permission denied", "ls -l"),
         (errno.EMFILE, "too many files are open", "ulimit -n"),
     ],
 )
@@ -105,7 +105,7 @@ def test_what_the_operating_system_refuses_is_told_with_its_cause(number: int, c
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(UserError, match="a file stands where a folder is needed") as caught:
+    with pytest.raises(UserError, match="there is a file where a folder is needed") as caught:
         write_atomically(tmp_path / "out" / "data", b"x")
     assert str(tmp_path / "out") in caught.value.what
 

@@ -129,7 +129,7 @@ def test_a_user_without_the_right_is_told_which_right_is_missing(
     look_at_credentials(monkeypatch)
     for name in OPERATIONS:
         told = refusal(name, guarded, tmp_path)
-        assert told.what.endswith("these S3 credentials have no right to do that."), name
+        assert told.what.endswith("these S3 credentials do not permit that."), name
         assert RIGHTS[name] in told.remedy, name
 
 
@@ -182,6 +182,6 @@ def test_s3s_own_reason_is_told_also_where_its_answer_has_no_words(
 
 def test_an_endpoint_without_a_scheme_is_named(s3_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
-    with pytest.raises(UserError, match="no web address: localhost:9000") as caught:
+    with pytest.raises(UserError, match="not a web address: localhost:9000") as caught:
         read_bytes("s3://bucket/file")
     assert caught.value.where == "AWS_ENDPOINT_URL"

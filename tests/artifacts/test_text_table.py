@@ -96,7 +96,7 @@ def test_a_cell_without_a_column_is_kept_for_whoever_checks_the_row(table):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("a,b\n1,2\n".encode("utf-16-le"), "zeros in it, as UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "contains zeros, as UTF-16"),
         ("a,b\n1,ß\n".encode("latin-1"), "cannot be read"),
         (b"PK\x03\x04 workbook", "spreadsheet or a zip file"),
         (gzip.compress(b"a,b\n1,2\n" * 99, mtime=0)[:-20], "cannot be read"),

@@ -77,7 +77,7 @@ def test_an_output_below_a_file_is_the_users_mistake(tmp_path):
     (tmp_path / "out").touch()
     done = call("world", "--output", str(tmp_path / "out" / "world"))
     assert done.returncode == 2
-    assert "a file stands where a folder is needed" in done.stderr
+    assert "there is a file where a folder is needed" in done.stderr
     assert str(tmp_path / "out") in done.stderr
 
 

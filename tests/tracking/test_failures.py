@@ -76,14 +76,14 @@ def test_a_deleted_ledger_is_named_with_the_command_that_restores_it(mlflow_uri:
 @pytest.mark.parametrize(
     ("status", "answer", "cause", "remedy"),
     [
-        (401, b"You are not authenticated.", "does not know who asks", "MLFLOW_TRACKING_USERNAME"),
-        (403, b"Invalid Host header", "does not allow this. .*Invalid Host header", "--allowed-hosts"),
-        (403, {"error_code": "PERMISSION_DENIED", "message": "no"}, "does not allow this. .*no", "right"),
+        (401, b"You are not authenticated.", "refuses these credentials", "MLFLOW_TRACKING_USERNAME"),
+        (403, b"Invalid Host header", "does not permit this. .*Invalid Host header", "--allowed-hosts"),
+        (403, {"error_code": "PERMISSION_DENIED", "message": "no"}, "does not permit this. .*no", "right"),
         (404, b"<html>nothing here</html>", "What answers at this address is not MLflow", "port"),
         (404, {"detail": "Not Found"}, "What answers at this address is not MLflow", "port"),
         (200, b"<html>a page</html>", "What answers at this address is not MLflow", "port"),
         (502, b"<html>bad gateway</html>", "server does not answer. .*502", "runs"),
-        (400, {"error_code": "INVALID_STATE", "message": "x"}, "did not do what was asked. .*INVALID_STATE", "names"),
+        (400, {"error_code": "INVALID_STATE", "message": "x"}, "refused the request. .*INVALID_STATE", "names"),
     ],
 )
 def test_a_servers_refusal_has_its_own_cause(
@@ -105,8 +105,8 @@ def test_a_servers_refusal_has_its_own_cause(
 @pytest.mark.parametrize(
     ("uri", "cause"),
     [
-        ("localhost:5000", "no address of an MLflow"),
-        ("http://localhost:port", "no address of an MLflow"),
+        ("localhost:5000", "not the address of an MLflow"),
+        ("http://localhost:port", "not the address of an MLflow"),
         ("http://no-such-host.invalid:5000", "server does not answer"),
         ("sqlite:///no.db", "database cannot be used"),
     ],
@@ -122,7 +122,7 @@ def test_a_bucket_that_is_missing_is_no_fault_of_mlflows_server(
     s3_environment: None, mlflow_uri: str, tmp_path
 ) -> None:
     (tmp_path / "file").write_text("x")
-    told = pytest.raises(UserError, match=r"S3 does not keep or give MLflow's files\. .*NoSuchBucket")
+    told = pytest.raises(UserError, match=r"S3 refuses access to MLflow's files\. .*NoSuchBucket")
     with told as caught, failures_reported(mlflow_uri):
         boto3.client("s3").upload_file(str(tmp_path / "file"), "no-such-bucket", "file")
     assert "MLFLOW_S3_ENDPOINT_URL" in caught.value.remedy
@@ -131,8 +131,8 @@ def test_a_bucket_that_is_missing_is_no_fault_of_mlflows_server(
 def test_what_mlflow_refuses_for_a_reason_of_its_own_keeps_its_words(mlflow_uri: str) -> None:
     client = MlflowClient(mlflow_uri)
     client.create_registered_model("generator")
-    told = pytest.raises(UserError, match=r"did not do what was asked\. .*generator.* already exists")
+    told = pytest.raises(UserError, match=r"refused the request\. .*generator.* already exists")
     with told, failures_reported(mlflow_uri):
         client.create_registered_model("generator")
-    with pytest.raises(UserError, match=r"did not do what was asked\. .*why\."), failures_reported(mlflow_uri):
+    with pytest.raises(UserError, match=r"refused the request\. .*why\."), failures_reported(mlflow_uri):
         raise MlflowException("why", error_code=3)

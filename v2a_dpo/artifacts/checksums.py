@@ -19,33 +19,31 @@ def record_checksums(folder: Path) -> None:
 
 
 def has_checksums(folder: Path) -> bool:
-    """Whether somebody recorded the checksums of the local `folder`."""
+    """Whether the local `folder` holds recorded checksums."""
     return (folder / CHECKSUMS_FILE).is_file()
 
 
 def require_checksums(folder: Path) -> None:
-    """Raises UserError when nobody recorded the checksums of the local `folder`."""
+    """Raises UserError when the local `folder` holds no recorded checksums."""
     if not has_checksums(folder):
         raise UserError("The model has no recorded checksums.", where=str(folder / CHECKSUMS_FILE), remedy=_REMEDY)
 
 
 def verify_checksums(folder: Path) -> None:
-    """Compares every byte in the local `folder` with what was recorded.
+    """Compares every byte in the local `folder` with the recorded checksums.
 
-    Raises UserError that names the first damaged or missing file and its checksums, or one that nobody recorded.
+    Raises UserError that names the first damaged, missing or unrecorded file, with the checksums.
     """
     require_checksums(folder)
     recorded = _recorded(folder / CHECKSUMS_FILE)
     for name, expected in recorded.items():
         path = folder / name
         if not path.is_file():
+            what = f"A file of the model is missing: {name}, SHA-256 {expected}."
+            raise UserError(what, where=str(path), remedy=_REMEDY)
+        if (actual := file_checksum(path)) != expected:
             raise UserError(
-                f"A file of the model is missing: {name}, SHA-256 {expected}.", where=str(path), remedy=_REMEDY
-            )
-        found = file_checksum(path)
-        if found != expected:
-            raise UserError(
-                f"A file of the model is damaged: {name} has the SHA-256 {found}, recorded is {expected}.",
+                f"A file of the model is damaged: {name} has the SHA-256 {actual}, recorded is {expected}.",
                 where=str(path),
                 remedy=_REMEDY,
             )
@@ -60,14 +58,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def _recorded(checksums: Path) -> dict[str, str]:
-    """Checksum of every recorded file by its name."""
+    """File name -> recorded checksum; raises UserError when there are none."""
     try:
         lines = checksums.read_text(encoding="utf-8").splitlines()
         entries = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"The model's checksums cannot be read: {error}", where=str(checksums), remedy=_REMEDY
-        ) from error
+        what = f"The model's checksums cannot be read: {error}"
+        raise UserError(what, where=str(checksums), remedy=_REMEDY) from error
     if not entries:
         raise UserError("The model has no recorded checksums.", where=str(checksums), remedy=_REMEDY)
     return entries

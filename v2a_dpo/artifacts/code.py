@@ -1,10 +1,10 @@
-"""The code that makes an artifact, as part of the artifact's identity: the definitions that a stage reaches.
+"""The code behind an artifact, as part of the artifact's identity: the definitions that a stage reaches.
 
-The program finds them itself: starting at some functions and classes it follows every name that a definition uses to
-the definition behind it, through imports, without importing anything. Comments, docstrings, layout, type hints, and the
-name and place of a module do not count; the name and the body of a definition do. What only stores, moves or reports is
-left out (`_PLUMBING`): it does not decide on any content. Implementations that are chosen at run time, such as a
-generator, are not followed; the stage that chooses one names it as a root.
+Starting at some functions and classes, every name that a definition uses is followed to the definition behind it,
+through imports, without importing anything. The name and the body of a definition count; comments, docstrings, layout,
+type hints, and the name and place of a module do not. Code that only stores, moves or reports (`_PLUMBING`) does not
+decide on any content and is left out. Implementations selected at run time, such as a generator, are not followed; the
+stage that selects one names it as a root.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CodeRoot: TypeAlias = Callable[..., object] | str
 
 @dataclass(frozen=True)
 class Code:
-    """The definitions behind an artifact: name -> digest of its body. Definitions of one name share an entry."""
+    """The definitions behind an artifact: name -> digest of the body. Definitions of one name share an entry."""
 
     functions: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ NO_CODE = Code()
 
 
 def warn_of_other_code(where: str, amount: str, changed: list[str]) -> None:
-    """Says before it happens that finished work at `where` is made again for a change in these definitions alone."""
+    """Warns that finished work at `where` is going to be made again because only these definitions changed."""
     _log.warning(
         "%s: %s were made by other code and are made again; changed: %s. --keep-artifacts keeps them as they are.",
         where, amount, ", ".join(changed),
@@ -79,21 +79,17 @@ def code_of(*roots: CodeRoot) -> Code:
 
     Raises LookupError when one of them is not defined in this package.
     """
-    return Code({name: fingerprint(sorted(found))[:_DIGEST_DIGITS] for name, found in _by_name(roots).items()})
+    bodies: dict[str, list[str]] = {}
+    for module, name in _reached(tuple(map(_address, roots))):
+        content = _module(module).definitions[name]
+        if content:  # an abstract method has no body: a new one changes nothing
+            bodies.setdefault(name, []).append(checksum(content.encode()))
+    return Code({name: fingerprint(sorted(digests))[:_DIGEST_DIGITS] for name, digests in sorted(bodies.items())})
 
 
 def source_files(*roots: CodeRoot) -> list[Path]:
     """The source files of the definitions that `roots` reach, sorted."""
     return sorted({_module(module).file for module, _ in _reached(tuple(map(_address, roots)))})
-
-
-def _by_name(roots: tuple[CodeRoot, ...]) -> dict[str, list[str]]:
-    digests: dict[str, list[str]] = {}
-    for module, name in _reached(tuple(map(_address, roots))):
-        content = _module(module).definitions[name]
-        if content:  # an abstract method has no body: a new one changes nothing
-            digests.setdefault(name, []).append(checksum(content.encode()))
-    return dict(sorted(digests.items()))
 
 
 def _address(root: CodeRoot) -> tuple[str, str]:
@@ -122,7 +118,7 @@ def _reached(roots: tuple[tuple[str, str], ...]) -> frozenset[tuple[str, str]]:
 
 
 def _resolve(module: str, name: str) -> list[tuple[str, str]]:
-    """Where `name`, as `module` sees it, is defined; nothing for what is not ours, plumbing, or unknown."""
+    """The places that define `name` as used in `module`; empty for other packages, plumbing, and unknown names."""
     if not _is_ours(module):
         return []
     content = _module(module)
@@ -132,7 +128,7 @@ def _resolve(module: str, name: str) -> list[tuple[str, str]]:
 
 
 def _follow(module: str, name: str, attribute: str) -> list[tuple[str, str]]:
-    """Where an imported name is defined: `name` of `module`, or `attribute` of the module `module.name`."""
+    """The places that define an imported name: `name` of `module`, or `attribute` of the module `module.name`."""
     if not name:
         return _resolve(module, attribute) if attribute else []
     if _is_ours(module) and _source(f"{module}.{name}") is not None:
@@ -148,7 +144,7 @@ def _is_ours(module: str) -> bool:
 
 @cache
 def _source(module: str) -> Path | None:
-    """The source file of a module of ours, found by its name: the import system would import what is above it."""
+    """The source file of a module by its name; the import system would import the packages above it."""
     path = Path(__file__).parents[1].joinpath(*module.split(".")[1:])
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
@@ -157,7 +153,7 @@ def _source(module: str) -> Path | None:
 def _module(name: str) -> _Module:
     file = _source(name)
     if file is None:
-        raise LookupError(f"there is no module {name}")
+        raise LookupError(f"no module {name}")
     return _Module(name, file)
 
 
@@ -166,7 +162,7 @@ class _Module:
 
     def __init__(self, name: str, file: Path) -> None:
         self.file = file
-        #: Definition -> what counts of it as text; members of a class are `Class.member`, the rest of it is `Class`.
+        #: Definition -> the part of it that counts, as text; a class's members are `Class.member`, its rest is `Class`.
         self.definitions: dict[str, str] = {}
         #: Class -> the names of its parts in `definitions`.
         self.classes: dict[str, list[str]] = {}
@@ -179,11 +175,11 @@ class _Module:
         self.definitions = {key: "\n".join(map(_text, nodes)) for key, nodes in self._nodes.items()}
 
     def imported(self, name: str) -> list[tuple[str, str]]:
-        """Where a name that this module imports is defined."""
+        """The places that define a name which this module imports."""
         return _follow(*self._imports[name], "") if name in self._imports else []
 
     def references(self, name: str) -> list[tuple[str, str]]:
-        """Where the names that a definition uses are defined."""
+        """The places that define the names which a definition uses."""
         owner = name.partition(".")[0]
         places: list[tuple[str, str]] = []
         for used, attribute, imported in self._used[name]:
@@ -231,7 +227,7 @@ def _is_type_checking(node: ast.If) -> bool:
 
 
 def _imports(node: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The names that import statements in `node` bind -> (module, name there)."""
+    """Each name that an import statement in `node` binds, with its (module, name in that module)."""
     for item in ast.walk(node):
         if isinstance(item, ast.ImportFrom) and item.module:
             for alias in item.names:
@@ -244,18 +240,18 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
 def _used(
     nodes: list[ast.AST], imports: Mapping[str, tuple[str, str]]
 ) -> Iterator[tuple[str, str, tuple[str, str] | None]]:
-    """The names that a definition reads: each with the attribute taken of it, or "", and where it is imported from."""
+    """The names that a definition reads, each with the attribute taken of it, or "", and the origin of its import."""
     for node in nodes:
-        known = {**imports, **dict(_imports(node))}
+        origins = {**imports, **dict(_imports(node))}
         for item in ast.walk(node):
             if isinstance(item, ast.Attribute) and isinstance(item.value, ast.Name):
-                yield item.value.id, item.attr, known.get(item.value.id)
+                yield item.value.id, item.attr, origins.get(item.value.id)
             elif isinstance(item, ast.Name) and isinstance(item.ctx, ast.Load):
-                yield item.id, "", known.get(item.id)
+                yield item.id, "", origins.get(item.id)
 
 
 def _text(node: ast.AST) -> str:
-    """What counts of a definition: its syntax without docstrings, type hints and imports; "" when nothing is left."""
+    """The part of a definition that counts: its syntax without docstrings, type hints and imports; "" for none."""
     bare = _Bare().visit(node)
     if isinstance(bare, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(bare.body[0], ast.Pass):
         return ""
@@ -263,16 +259,7 @@ def _text(node: ast.AST) -> str:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what a definition works without."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._block(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._block(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._block(node)
+    """Removes the parts of a definition that change no result."""
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
@@ -289,6 +276,8 @@ class _Bare(ast.NodeTransformer):
         self.generic_visit(node)
         node.body = [item for item in node.body if not _is_idle(item)] or [ast.Pass()]
         return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _block  # noqa: N815 - ast's names
 
 
 def _is_idle(node: ast.stmt) -> bool:

@@ -1,4 +1,4 @@
-"""Reading a data set: by columns and by shard; nobody loads audio to mine pairs."""
+"""Reading a data set by columns and by shard: a reader of scores loads no audio."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class Dataset:
         return self.manifest.shards
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of a row of each tensor column, as the first shard has them."""
+        """Name -> shape of one row of each tensor column, taken from the first shard."""
         with open_input(join(self.folder, self.shards[0].name)) as file:
             columns = pq.read_schema(file)
         return {column.name: tensor_type(column).shape for column in columns if is_tensor(column)}
 
     def shard(self, entry: ShardEntry, columns: Sequence[str] | None = None) -> pa.Table:
-        """One shard's rows. Raises UserError when the file is missing or damaged, or lacks one of `columns`."""
+        """One shard's rows. Raises UserError when the file is missing or damaged, or has not all of `columns`."""
         uri = join(self.folder, entry.name)
         with open_input(uri) as file:
             try:
@@ -72,7 +72,7 @@ class Dataset:
                 ) from error
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The shards' rows, one table a shard, in order."""
+        """The shards' rows, one table per shard, in order."""
         for entry in self.shards:
             yield self.shard(entry, columns)
 
@@ -81,17 +81,16 @@ class Dataset:
         return pa.concat_tables(self.tables(columns))
 
     def quarantine(self) -> pa.Table:
-        """The clips that failed, with the class and text of the error."""
+        """The failed clips, with the class and text of the error."""
         return read_quarantine(self.folder)
 
     def verify(self) -> list[str]:
-        """The names of the shards that are missing or whose data differ from the manifest's checksums, by reading
-        all."""
+        """Reads all data: the names of the shards that are missing or differ from the manifest's checksums."""
         return [entry.name for entry in self.shards if data_checksum(self.folder, entry.name) != entry.sha256]
 
 
 def _check_columns(uri: str, names: list[str], columns: Sequence[str] | None) -> None:
-    """Refuses columns that the shard does not have: Parquet readers drop them silently."""
+    """Raises UserError for columns that the shard does not have: Parquet readers ignore them silently."""
     if unknown := sorted(set(columns or ()) - set(names)):
         raise UserError(
             f"This shard has no column {', '.join(unknown)}; it has {', '.join(names)}.",

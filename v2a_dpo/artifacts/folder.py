@@ -27,9 +27,9 @@ from v2a_dpo.artifacts.location import (
 from v2a_dpo.artifacts.transfer import fetch_file, send_file
 from v2a_dpo.errors import UserError
 
-#: Written last to a remote folder: a reader that finds it finds the rest.
+#: Written last to a remote folder: where it exists, the rest does.
 _LAST = "config.json"
-#: What a folder may hold that gives way to a new one.
+#: Suffixes of the files in a folder that may be replaced.
 _SUFFIXES = {".json", ".safetensors", ".npy", ".sha256"}
 
 
@@ -39,7 +39,7 @@ def new_folder(uri: str | Path) -> Iterator[Path]:
 
     A local `uri` appears by one rename: a reader finds the old folder, the new one or, between the two renames, none,
     never a part. A remote one receives its files with `config.json` last. Raises UserError when it cannot be written,
-    or when what is there holds anything but JSON, array and checksum files: other files are never deleted.
+    or when `uri` holds anything but JSON, array and checksum files: other files are never deleted.
     """
     with reported("written", uri):
         if is_remote(uri):
@@ -56,7 +56,7 @@ def new_folder(uri: str | Path) -> Iterator[Path]:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Refuses to replace what is no folder of ours: the user may have mistyped the path."""
+    """Raises UserError for a file or folder that no `new_folder` wrote: the user may have mistyped the path."""
     if not target.exists():
         return
     items = list(target.iterdir()) if target.is_dir() else [target]
@@ -81,7 +81,7 @@ def _renamed(target: Path) -> Iterator[Path]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         if target.exists():
-            # Named as a partial too, so that a kill right here leaves nothing that the next writer does not clear away.
+            # Named as a partial too, so that the next writer clears it away after a kill at this point.
             target.rename(target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial"))
         partial.rename(target)
     finally:
@@ -89,7 +89,7 @@ def _renamed(target: Path) -> Iterator[Path]:
 
 
 def remove_partial_folders(target: Path) -> None:
-    """Deletes what killed writers of the local folder `target` left beside it."""
+    """Deletes the partial folders of killed writers beside the local folder `target`."""
     for partial in target.parent.glob(f".{target.name}.*.partial"):
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -113,8 +113,8 @@ _MADE_WITH = ".made-with"
 def working_folder(uri: str | Path, made_with: str, *, code: Code = NO_CODE, keep: bool = False) -> Iterator[Path]:
     """The local folder that a stage fills with many files, claimed by `claim_folder`; a remote `uri` is filled from it.
 
-    For a remote `uri` it is a scratch copy: what the same parameters and code made before is downloaded, what is new is
-    uploaded when the block ends without an error, JSON files last, because with them the files beside them are whole.
+    For a remote `uri` it is a scratch copy: earlier files of the same parameters and code are downloaded, new ones are
+    uploaded when the block ends without an error, JSON files last, because they mark the files beside them as whole.
     """
     if not is_remote(uri):
         folder = local_path(uri)
@@ -144,10 +144,10 @@ def working_folder(uri: str | Path, made_with: str, *, code: Code = NO_CODE, kee
 
 
 def claim_folder(folder: Path, made_with: str, *, code: Code = NO_CODE, keep: bool = False) -> None:
-    """Makes the local `folder` ready for files made by `code` with the parameters digested in `made_with`.
+    """Prepares the local `folder` for files made by `code` with the parameters digested in `made_with`.
 
-    What other parameters or other code made is cleared away (with `keep` not for the code); what the same ones made
-    stays, so that a killed stage goes on. Raises UserError for a folder with files that no stage has claimed: other
+    Files of other parameters or other code are deleted (with `keep` not for the code); those of the same ones stay, so
+    that a killed stage goes on. Raises UserError for a folder with files that no stage has claimed: other
     files are never deleted.
     """
     marker = folder / _MADE_WITH
@@ -176,7 +176,7 @@ def _is_reusable(
             raise UserError(
                 f"This folder is not empty and no stage made it: it holds {min(names)}.",
                 where=where,
-                remedy="Choose another output folder, or delete this one if nobody needs it.",
+                remedy="Choose another output folder, or delete this one if it is not needed.",
             )
         return False
     earlier = json.loads(marker)

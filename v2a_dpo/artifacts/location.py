@@ -29,7 +29,7 @@ def join(uri: str | Path, *parts: str) -> str:
 
 
 def local_path(uri: str | Path) -> Path:
-    """The local path that `uri`, a path or a `file://` URI, names; taken literally, so `~` and `::` mean nothing."""
+    """The local path of `uri`, a path or a `file://` URI, taken literally: `~` and `::` have no meaning."""
     return Path(os.path.abspath(str(uri).removeprefix("file://")))
 
 
@@ -53,7 +53,7 @@ def filesystem(uri: str | Path) -> tuple[AbstractFileSystem, str]:
 
 @contextmanager
 def reported(action: str, uri: str | Path) -> Iterator[None]:
-    """Turns what the file system raises while it does `action` ("read", "written") at `uri` into a UserError."""
+    """Turns the file system's errors in the block into UserErrors: a file at `uri` cannot be `action` ("read")."""
     failures: tuple[type[Exception], ...] = (OSError, *_remote_failures(str(uri)))
     try:
         yield
@@ -84,7 +84,7 @@ def _is_s3(uri: str) -> bool:
 
 
 def _remote_failures(uri: str) -> tuple[type[Exception], ...]:
-    """What is raised for a remote `uri`, and is no OSError."""
+    """The errors for a remote `uri` that are not OSErrors."""
     if not _is_s3(uri):
         return ()
     filesystem(uri)  # raises UserError when the S3 packages are missing
@@ -92,10 +92,7 @@ def _remote_failures(uri: str) -> tuple[type[Exception], ...]:
 
 
 def require_bucket(error: FileNotFoundError, uri: str | Path) -> None:
-    """Raises `error` again when nothing was found at `uri` because there is no such bucket.
-
-    That is a mistake in the address, and neither an empty folder nor a file that is missing.
-    """
+    """Raises `error` again when `uri` has no bucket: a wrong address, neither an empty folder nor a missing file."""
     if _is_s3(str(uri)) and is_bucket_missing(error, str(uri)):
         raise error
 
@@ -122,7 +119,7 @@ def exists(uri: str | Path) -> bool:
 def open_input(uri: str | Path) -> Iterator[BinaryIO]:
     """The file at `uri` opened for reading; raises UserError when it is missing or reading it fails within the block.
 
-    On S3 only the ranges asked for are fetched, without read-ahead: a reader of one column does not pay for the others.
+    On S3 only the requested ranges are fetched, without read-ahead: a reader of one column does not fetch the others.
     """
     with reported("read", uri):
         fs, path = filesystem(uri)
@@ -176,7 +173,7 @@ def tree_names(uri: str | Path) -> list[str]:
 
 
 def write_atomically(uri: str | Path, content: bytes) -> None:
-    """Puts `content` at `uri` in one step: a reader finds the old file, the new one, or none, never a part.
+    """Writes `content` to `uri` in one step: a reader gets the old file, the new one, or none, never a part.
 
     Locally by a rename in the same folder after fsync; on S3 by one completed upload.
     Raises UserError when the disk is full or the location cannot be written; nothing is left behind then.

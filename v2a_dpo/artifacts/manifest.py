@@ -1,4 +1,4 @@
-"""`_manifest.json`: what a data set folder holds and what it was made from."""
+"""`_manifest.json`: the content of a data set folder and its origin."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ QUARANTINE_FILE = "_quarantine.parquet"
 
 
 class ShardEntry(BaseModel):
-    """One shard: its file name, rows, size, the SHA-256 of its data, and the fingerprints of what and which code made
-    it.
+    """One shard: file name, rows, size, SHA-256 of its data, fingerprint of its inputs and digest of its code.
 
-    `sha256` covers the file up to the Parquet footer. The footer repeats it, so whoever finishes a folder that many
-    workers filled learns every checksum without reading the data again.
+    `sha256` covers the file up to the Parquet footer. The footer repeats it, so that a folder which many workers filled
+    is finished without reading the data again.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -36,7 +35,7 @@ class ShardEntry(BaseModel):
 
 @dataclass(frozen=True)
 class KeptShards:
-    """How many shards were kept although code had changed since they were made, and the names of what had changed."""
+    """The number of shards kept although their code had changed, and the names of the changed definitions."""
 
     shards: int
     changed: list[str]
@@ -71,13 +70,13 @@ class Manifest(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the content of all shards; what they were made from does not count, only what they hold."""
+        """A digest of the content of all shards, whatever their inputs and code."""
         content = [[shard.name, shard.rows, shard.sha256] for shard in self.shards]
         return fingerprint(self.schema_name, self.schema_version, content)
 
     @property
     def kept(self) -> KeptShards:
-        """The shards that other code made than the code that completed the data set."""
+        """The shards made by other code than the code that completed the data set."""
         current = Code(self.codes[self.code])
         others = [shard.code for shard in self.shards if shard.code != self.code]
         changed = {name for code in others for name in current.changed(self.codes[code])}
@@ -85,19 +84,19 @@ class Manifest(BaseModel):
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of the packages that shape an artifact's bytes."""
+    """Versions of the packages that decide on an artifact's bytes."""
     return {package: version(package) for package in ("v2a-dpo", "torch", "pyarrow", "av")}
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Puts the manifest into `folder` in one step."""
+    """Writes the manifest of `folder` in one step."""
     write_atomically(join(folder, MANIFEST), (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_manifest(folder: str) -> Manifest:
     """The manifest of the data set in `folder`.
 
-    Raises UserError when there is none (the stage that makes it did not finish) or when it is not one of ours.
+    Raises UserError when it is missing (the stage did not finish), damaged, or of another version.
     """
     if MANIFEST not in list_names(folder):
         raise UserError(

@@ -1,7 +1,7 @@
-"""The connection to S3, and why S3 refuses, in words.
+"""The connection to S3, and S3's errors as sentences with remedies.
 
-S3's answers are told apart by their codes (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html). boto3
-raises such an answer itself; s3fs raises Python's errors, which carry it as their cause.
+S3's answers are distinguished by their codes (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+boto3 raises such an answer itself; s3fs raises Python's errors with the answer as their cause.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from v2a_dpo.artifacts.causes import Cause, causal_chain
 from v2a_dpo.errors import UserError
 
-#: An endpoint that does not answer is given up after about half a minute, not after botocore's five.
+#: A request to an endpoint that does not answer fails after about half a minute, not after botocore's five.
 S3_CONFIG: dict[str, object] = {
     "connect_timeout": 5,
     "read_timeout": 60,
@@ -31,7 +31,7 @@ _UNKNOWN_KEYS = Cause("the S3 service does not accept these credentials", _KEYS)
 _BUSY = Cause("the S3 service is overloaded or out of order", _LATER)
 _OTHER_REGION = Cause("the bucket is in another region", "Set AWS_DEFAULT_REGION to the bucket's region.")
 _FULL = Cause("the storage of the S3 service is full", "Free some space there, then run the same command again.")
-_NO_ADDRESS = Cause("this is no S3 address", "Write s3://bucket/folder.")
+_NO_ADDRESS = Cause("this is not an S3 address", "Write s3://bucket/folder.")
 _CAUSES = {
     **dict.fromkeys(("ExpiredToken", "TokenRefreshRequired", "RequestExpired"), _EXPIRED),
     **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity"), _UNKNOWN_KEYS),
@@ -42,26 +42,26 @@ _CAUSES = {
     "InvalidBucketName": _NO_ADDRESS,
 }
 _RIGHTS = {"read": "s3:GetObject and s3:ListBucket", "written": "s3:PutObject", "deleted": "s3:DeleteObject"}
-#: Answers to a HEAD request, which have no body and so no word about the reason.
-_WORDLESS = {"301", "400", "403", "404"}
+#: Answers to a HEAD request, which have no body and so no reason.
+_BARE = {"301", "400", "403", "404"}
 
 
 def s3_endpoint() -> str | None:
     """The address of the S3 service that the environment names; None for Amazon's own.
 
-    Raises UserError when it is no web address.
+    Raises UserError when it is not a web address.
     """
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if address := os.environ.get(name):
             if not re.match(r"https?://[^/]", address):
                 remedy = "Write it with its scheme, such as http://localhost:9000."
-                raise UserError(f"This is no web address: {address}.", where=name, remedy=remedy)
+                raise UserError(f"This is not a web address: {address}.", where=name, remedy=remedy)
             return address
     return None
 
 
 def s3_client(**settings: Any) -> Any:
-    """boto3's client of the S3 service, with `settings` beside those of every connection."""
+    """boto3's client of the S3 service, with `settings` on top of those of every connection."""
     import boto3
     from botocore.config import Config
 
@@ -75,7 +75,7 @@ def s3_place(uri: str) -> dict[str, str]:
 
 
 def s3_failures() -> tuple[type[Exception], ...]:
-    """What S3's packages raise that is no OSError."""
+    """The errors of S3's packages that are not OSErrors."""
     from aiohttp import ClientError as ConnectionLost
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -83,31 +83,31 @@ def s3_failures() -> tuple[type[Exception], ...]:
 
 
 def is_bucket_missing(error: BaseException, uri: str) -> bool:
-    """Whether a thing was not found at `uri` because there is not even a bucket."""
+    """Whether `error` was raised because the bucket of `uri` does not exist."""
     return _code(error, s3_place(uri)) == "NoSuchBucket"
 
 
 def s3_cause(error: BaseException, action: str, uri: str) -> Cause | None:
-    """The cause of what was raised when something at `uri` was to be `action`.
+    """The cause of `error`, raised when a file at `uri` was to be `action`.
 
-    None when S3 is not behind it, or when there is just no such object.
+    None when it is not S3's, or when only the object is missing.
     """
     place = s3_place(uri)
     code = _code(error, place)
     if code is None:
-        found = (_connection_cause(item) for item in causal_chain(error))
-        return next((cause for cause in found if cause), None)
+        causes = (_connection_cause(item) for item in causal_chain(error))
+        return next((cause for cause in causes if cause), None)
     if code == "NoSuchBucket":
         return Cause(f"{_service()} has no bucket {place['Bucket']}", "Check the bucket's name, or make the bucket.")
     if code in ("AccessDenied", "AllAccessDisabled", "403"):
         right = _RIGHTS.get(action, "s3:ListBucket")
-        return Cause("these S3 credentials have no right to do that", f"Give their owner the right {right} there.")
+        return Cause("these S3 credentials do not permit that", f"Give their owner the right {right} there.")
     others = Cause(f"S3 refuses: {code}", "Check the address, the credentials and, if set, AWS_ENDPOINT_URL.")
     return None if code in ("404", "NoSuchKey") else _CAUSES.get(code, others)
 
 
 def _connection_cause(error: BaseException) -> Cause | None:
-    """The cause of what was raised before S3 could answer."""
+    """The cause of an error raised before S3 could answer."""
     from aiohttp import ClientError as ConnectionLost
     from botocore import exceptions
 
@@ -132,7 +132,7 @@ def _code(error: BaseException, place: dict[str, str]) -> str | None:
     if not answers:
         return None
     code = str(answers[0].response["Error"]["Code"])
-    return _code_in_words(place) or code if code in _WORDLESS else code
+    return _code_in_words(place) or code if code in _BARE else code
 
 
 def _code_in_words(place: dict[str, str]) -> str | None:

@@ -1,5 +1,4 @@
-"""One shard as a file: Parquet whose footer holds what it was made from, its data's checksum, and the clips that
-failed."""
+"""One shard as a file: Parquet with its fingerprints, the checksum of its data and the failed clips in the footer."""
 
 from __future__ import annotations
 
@@ -42,10 +41,10 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """What making a shard returns: its rows, one after the other or in a table, and the clips that failed.
+    """The rows of a shard, one after the other or in a table, and the clips that failed.
 
-    Failed clips may also stand among the rows, in the order in which they come up. Rows that are made while they are
-    read are written while they are made, so that memory holds few of them.
+    Failed clips may also be among the rows, in order. Rows of an iterator are written while they are made, so that
+    memory holds few of them.
     """
 
     rows: pa.Table | Iterable[Mapping[str, Any] | QuarantinedRow]
@@ -54,7 +53,7 @@ class ShardContent:
 
 @dataclass(frozen=True)
 class StoredShard:
-    """What a shard's footer says, without reading its data: also the definitions of the code that made it."""
+    """The content of a shard's footer, with the definitions of the code that made the shard."""
 
     entry: ShardEntry
     quarantined: list[dict[str, str]]
@@ -64,7 +63,7 @@ class StoredShard:
 def write_shard(
     folder: str, name: str, content: ShardContent, schema: TableSchema, *, fingerprint: str, code: Code
 ) -> StoredShard:
-    """Writes the shard `name` and returns what its footer says; the same content gives the same bytes.
+    """Writes the shard `name` and returns the content of its footer; the same content gives the same bytes.
 
     Rows are encoded in groups of at most 8,192 rows or about 32 MiB. Raises ValueError when they do not fit `schema`.
     """
@@ -79,10 +78,7 @@ def write_shard(
             meta = {"fingerprint": fingerprint, "code": code.functions, "quarantined": failed, "sha256": sha256}
             writer.add_key_value_metadata({_META: json.dumps(meta, sort_keys=True, allow_nan=False)})
         num_bytes = file.tell()
-    entry = ShardEntry(
-        name=name, rows=rows, num_bytes=num_bytes, sha256=sha256, fingerprint=fingerprint, code=code.digest
-    )
-    return StoredShard(entry, failed, code)
+    return _stored(name, rows, num_bytes, meta, code)
 
 
 def _tables(
@@ -109,7 +105,7 @@ def _tables(
 
 
 def _num_bytes(value: Any) -> int:
-    """About how many bytes the large fields of a row take."""
+    """The approximate number of bytes in the large fields of a row."""
     if isinstance(value, Mapping):
         return sum(map(_num_bytes, value.values()))
     return len(value) if isinstance(value, bytes | str | list) else 0
@@ -118,7 +114,7 @@ def _num_bytes(value: Any) -> int:
 def _table(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pa.Table:
     names = schema.arrow.names
     for row in rows:
-        if row.keys() != set(names):  # Arrow would drop what it does not know and fill what it misses with nulls
+        if row.keys() != set(names):  # Arrow would drop unknown fields and fill missing ones with nulls
             raise ValueError(f"a row of {schema.name} has the fields {sorted(row)}, not {sorted(names)}")
     return _checked(pa.Table.from_pylist(list(rows), schema=schema.arrow), schema)
 
@@ -131,7 +127,7 @@ def _checked(table: pa.Table, schema: TableSchema) -> pa.Table:
 
 
 def stored_shard(folder: str, name: str, num_bytes: int) -> StoredShard | None:
-    """What the footer of the shard `name` says; None when the file is not a whole shard of ours."""
+    """The content of the footer of the shard `name`; None when the file is not a whole shard."""
     with open_input(join(folder, name)) as file:
         footer = _footer(file, num_bytes)
     try:
@@ -142,20 +138,19 @@ def stored_shard(folder: str, name: str, num_bytes: int) -> StoredShard | None:
     if meta is None:
         return None
     content = json.loads(meta)
-    code = Code(content["code"])
+    return _stored(name, parsed.num_rows, num_bytes, content, Code(content["code"]))
+
+
+def _stored(name: str, rows: int, num_bytes: int, meta: Mapping[str, Any], code: Code) -> StoredShard:
+    sha256, fingerprint = meta["sha256"], meta["fingerprint"]
     entry = ShardEntry(
-        name=name,
-        rows=parsed.num_rows,
-        num_bytes=num_bytes,
-        sha256=content["sha256"],
-        fingerprint=content["fingerprint"],
-        code=code.digest,
+        name=name, rows=rows, num_bytes=num_bytes, sha256=sha256, fingerprint=fingerprint, code=code.digest
     )
-    return StoredShard(entry, content["quarantined"], code)
+    return StoredShard(entry, meta["quarantined"], code)
 
 
 def _footer(file: BinaryIO, num_bytes: int) -> bytes:
-    """The Parquet footer of `file`, from its first byte to the end of the file; empty when there is none.
+    """The Parquet footer of `file`, from its first byte to the end of the file; empty when the file has none.
 
     A footer ends with its own length (4 bytes, little endian) and `PAR1`. One read suffices for all but very long ones.
     """
@@ -171,7 +166,7 @@ def _footer(file: BinaryIO, num_bytes: int) -> bytes:
 
 
 def data_checksum(folder: str, name: str) -> str | None:
-    """The SHA-256 of the data in a shard, everything before its footer; None when there is no whole file."""
+    """The SHA-256 of a shard's data, all bytes before its footer; None when the file is missing or not whole."""
     num_bytes = file_sizes(folder).get(name)
     if num_bytes is None:
         return None
@@ -196,6 +191,6 @@ def encode_quarantine(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def read_quarantine(folder: str) -> pa.Table:
-    """The clips of the data set in `folder` that failed, with the class and text of the error."""
+    """The failed clips of the data set in `folder`, with the class and text of the error."""
     with open_input(join(folder, QUARANTINE_FILE)) as file:
         return pq.read_table(file)

@@ -1,11 +1,11 @@
-"""Tables of text as people, spreadsheets and programs write them, read so that no line is lost without a word.
+"""Tables of text, as people, spreadsheets and programs write them: every line is read, or an error names it.
 
 | separated by | quotation marks |
 | --- | --- |
 | tabs | are text like any other |
 | commas or semicolons | hold a field together that has separators in it; one in such a field is doubled |
 
-The first line says which it is. Text is UTF-8, or UTF-16 with its byte order mark; packed by gzip or not.
+The first line decides on the separator. Text is UTF-8, or UTF-16 with its byte order mark; with or without gzip.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MEND_QUOTES = (
 
 @dataclass(frozen=True)
 class TableLine:
-    """A row: the number of the file's line that it starts in, from 1, and its cells without the space around them."""
+    """A row: the number of its first line in the file, from 1, and its cells without surrounding space."""
 
     number: int
     cells: list[str]
@@ -44,23 +44,18 @@ class TableLine:
 def read_table(uri: str) -> list[TableLine]:
     """The rows of the table at `uri` that are not empty, the header among them.
 
-    Empty cells behind the last one of the first row are dropped. Raises UserError for what is no text, and names the
-    line where a quotation mark is left open or stands beside other text.
+    Empty cells beyond the width of the first row are dropped. Raises UserError for a file that is not text, and one
+    that names the line where a quotation mark is not closed or is followed by other text.
     """
     lines = _text(uri).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    told = _SEPARATOR_LINE.fullmatch(lines[0].strip(" "))
-    first = next((number for number in range(bool(told), len(lines)) if lines[number].strip()), len(lines))
-    separator = told[1] if told else _separator(lines[first] if first < len(lines) else "")
+    stated = _SEPARATOR_LINE.fullmatch(lines[0].strip(" "))
+    first = next((number for number in range(bool(stated), len(lines)) if lines[number].strip()), len(lines))
+    separator = stated[1] if stated else _separator(lines[first] if first < len(lines) else "")
     split = _split_at_tabs(lines, first) if separator == "\t" else _split_csv(lines, first, separator, uri)
     rows = [TableLine(number, [cell.strip() for cell in cells]) for number, cells in split]
     rows = [row for row in rows if any(row.cells)]
     width = len(_without_empty_end(rows[0].cells)) if rows else 0
-    return [
-        row
-        if len(row.cells) <= width
-        else TableLine(row.number, row.cells[:width] + _without_empty_end(row.cells[width:]))
-        for row in rows
-    ]
+    return [TableLine(row.number, row.cells[:width] + _without_empty_end(row.cells[width:])) for row in rows]
 
 
 def write_csv(uri: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -75,11 +70,9 @@ def write_csv(uri: str | Path, header: Sequence[str], rows: Iterable[Sequence[An
 def column_names(header: TableLine, uri: str) -> list[str]:
     """The names in a header, in lower case and with `_` for space; raises UserError where two are the same."""
     names = ["_".join(cell.lower().split()) for cell in header.cells]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise UserError(
-            f"Line {header.number} has two columns {', '.join(twice)}.", where=uri, remedy="Leave one of them out."
-        )
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        what = f"Line {header.number} has two columns {', '.join(twice)}."
+        raise UserError(what, where=uri, remedy="Leave one of them out.")
     return names
 
 
@@ -89,24 +82,20 @@ def _text(uri: str) -> str:
         if content.startswith(_GZIP):
             content = gzip.decompress(content)
         if content.startswith(_ZIP):
-            raise UserError(
-                "This is a spreadsheet or a zip file and no text.", where=uri, remedy="Save the table as CSV (UTF-8)."
-            )
+            what = "This is a spreadsheet or a zip file, not text."
+            raise UserError(what, where=uri, remedy="Save the table as CSV (UTF-8).")
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"This table cannot be read: {error}.", where=uri, remedy="Save it as UTF-8 text.") from error
     if "\0" in text:
-        raise UserError(
-            "This table is no UTF-8 text: it has zeros in it, as UTF-16 without its mark does.",
-            where=uri,
-            remedy="Save it as UTF-8 text.",
-        )
+        what = "This table is not UTF-8 text: it contains zeros, as UTF-16 without its mark does."
+        raise UserError(what, where=uri, remedy="Save it as UTF-8 text.")
     return text
 
 
 def _separator(line: str) -> str:
-    """What separates the cells of a table with this first line."""
+    """The separator of a table with this first line."""
     if "\t" in line:
         return "\t"
     unquoted = re.sub(r'"[^"]*"', "", line)
@@ -119,13 +108,11 @@ def _split_at_tabs(lines: list[str], first: int) -> Iterator[tuple[int, list[str
 
 
 def _split_csv(lines: list[str], first: int, separator: str, uri: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows by their first line's number; a field may go over several lines if none of them looks like a row."""
-    csv.field_size_limit(
-        max(csv.field_size_limit(), sum(map(len, lines)) + len(lines))
-    )  # the process's, only ever raised
-    reader = csv.reader(
-        (line + "\n" for line in lines[first:]), delimiter=separator, skipinitialspace=True, strict=True
-    )
+    """The rows with the number of their first line; a field may span lines if none of them looks like a row."""
+    # The limit is the whole process's: it is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), sum(map(len, lines)) + len(lines)))
+    rest = (line + "\n" for line in lines[first:])
+    reader = csv.reader(rest, delimiter=separator, skipinitialspace=True, strict=True)
     start, width = first, 0
     while True:
         try:

@@ -1,9 +1,9 @@
 """Large files to and from S3: in parts that are checked, tried again and, after a stop, not sent twice.
 
-An object appears when its last part is there, or not at all. Every part is sent with its SHA-256, which S3 checks; a
-download is compared, part by part, with what S3 stores about the object. An upload that was killed is found by the next
-one of the same file and continued; a lifecycle rule on the bucket should delete what nobody continues. boto3's own
-transfers begin anew after a stop and do not compare what was downloaded in parts.
+An object appears with its last part, or not at all. Every part is sent with its SHA-256, which S3 checks; a download is
+compared with the checksums that S3 stores. The next upload of the same file continues a killed one; a lifecycle rule on
+the bucket should delete uploads that are not continued. boto3's own transfers begin anew after a stop and do not
+compare files that were downloaded in parts.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from v2a_dpo.errors import UserError
 PART_BYTES = 16 * 2**20
 _MAX_PARTS = 10_000
 _AT_ONCE = 8
-#: In an object's metadata: the size of its parts, without which what S3 stores about them cannot be compared.
+#: In an object's metadata: the size of its parts, without which S3's checksums of them cannot be compared.
 _PART_BYTES_KEY = "part-bytes"
 
 
 def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
-    """Puts the local `file` at the remote `uri`; a reader finds the old object, the new one, or none.
+    """Copies the local `file` to the remote `uri`; a reader gets the old object, the new one, or none.
 
-    On S3, parts that an earlier, killed upload of the same content left are not sent again. Raises UserError when it
-    cannot be written after several tries.
+    On S3, the parts of an earlier, killed upload of the same content are not sent again. Raises UserError when it
+    cannot be written after several attempts.
     """
     with reported("written", uri):
         if not uri.startswith("s3://"):
@@ -56,10 +56,10 @@ def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:
 
 
 def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
-    """Brings the object at the remote `uri` to the local `file`, which appears when it is whole and its checksums fit.
+    """Copies the object at the remote `uri` to the local `file`, which appears when it is whole and its checksums fit.
 
-    On S3, a fetch that was killed goes on where it was, if the object is still the same. Raises UserError when there is
-    no such object, or when what arrives twice is not what was stored.
+    On S3, a killed fetch is continued if the object is still the same. Raises UserError when the object does not
+    exist, or when its checksums differ in two fetches.
     """
     with reported("read", uri):
         if not uri.startswith("s3://"):
@@ -85,7 +85,7 @@ def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
                 return
             partial.unlink()
         raise UserError(
-            "What arrives is not what was stored: the checksums differ.",
+            "The fetched file is not the stored one: the checksums differ.",
             where=uri,
             remedy="The object is damaged; make or upload it again.",
         )
@@ -141,7 +141,7 @@ def _is_stored(content: bytes, checksum: str, part: dict[str, Any]) -> bool:
 
 
 def _fetch_parts(client: Any, place: dict[str, str], head: dict[str, Any], partial: Path, step: int) -> None:
-    """Appends to `partial` what it lacks; only whole parts of an earlier fetch count."""
+    """Appends the missing bytes to `partial`; only whole parts of an earlier fetch count."""
     size = head["ContentLength"]
     with partial.open("ab") as file:
         kept = min(file.tell(), size) // step * step
@@ -161,7 +161,7 @@ def _fetch_parts(client: Any, place: dict[str, str], head: dict[str, Any], parti
 def _is_whole(file: Path, head: dict[str, Any], step: int) -> bool:
     """Whether the file is the object that `head` describes: by SHA-256, else by its ETag where that is an MD5.
 
-    What another tool stored in parts of unknown size is compared by its size alone.
+    An object that another tool stored in parts of unknown size is compared by its size alone.
     """
     if file.stat().st_size != head["ContentLength"]:
         return False
@@ -179,7 +179,7 @@ def _is_whole(file: Path, head: dict[str, Any], step: int) -> bool:
 
 
 def _digest(file: Path, algorithm: str, step: int, *, in_parts: bool) -> bytes:
-    """The digest of the content, or that of the digests of its parts, as S3 has it for an upload in parts."""
+    """The digest of the content or, as S3 has it for an upload in parts, of the digests of the parts."""
     whole = hashlib.new(algorithm, usedforsecurity=False)
     with file.open("rb") as content:
         while piece := content.read(step):

@@ -1,4 +1,4 @@
-"""A large file that is written bit by bit and appears whole or not at all, locally or on S3."""
+"""A large file that is written piece by piece and appears whole or not at all, locally or on S3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from v2a_dpo.artifacts.transfer import send_file
 
 
 class HashedFile(io.RawIOBase):
-    """A file opened for writing, with the SHA-256 of what was written so far in `digest`."""
+    """A file opened for writing, with the SHA-256 of the bytes so far in `digest`."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file = file

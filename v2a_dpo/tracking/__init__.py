@@ -1,1 +1,1 @@
-"""MLflow: connections, runs, what they say about a loop, and live training curves."""
+"""MLflow: connections, runs and their content, and live training curves."""

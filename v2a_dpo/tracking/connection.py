@@ -1,7 +1,7 @@
-"""A connection to MLflow: one parent run a loop, nested runs for its stages.
+"""A connection to MLflow: one parent run per loop, nested runs for its stages.
 
-Everything goes through a client with explicit run ids; there is no active run. Without
-MLFLOW_TRACKING_URI the runs go to `mlflow.db` and `mlruns/` in the working folder, which need no server.
+Every call goes through a client with explicit run ids; there is no active run. Without MLFLOW_TRACKING_URI the runs go
+to `mlflow.db` and `mlruns/` in the working folder, which need no server.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LOCAL_URI = "sqlite:///mlflow.db"
-#: The fingerprint of all that a run was logged from; the same artifacts are not logged twice.
+#: The fingerprint of the artifacts that a run was logged from; the same ones are not logged twice.
 FINGERPRINT_TAG = "v2a_dpo.fingerprint"
-#: How MLflow nests runs.
+#: MLflow's tag of a nested run.
 PARENT_TAG = "mlflow.parentRunId"
 
-#: How MLflow's requests are tried unless the user says otherwise: the first contact shows within seconds that no server
-#: answers, and later a server may be away for about 15 s, not for MLflow's four minutes.
-_FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-_LATER = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+#: MLflow's retries unless the user sets them: the first request fails within seconds where no server answers, later
+#: ones after about 15 s, not after MLflow's four minutes.
+_FIRST_REQUEST = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_LATER_REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
 def tracking_uri() -> str:
@@ -39,29 +44,28 @@ def tracking_uri() -> str:
 
 
 def experiment_id(client: MlflowClient, name: str, *, artifact_location: str | None = None) -> str:
-    """The id of the experiment `name`, which is created if there is none.
+    """The id of the experiment `name`, which is created if it does not exist.
 
-    Raises UserError when somebody deleted it: MLflow keeps a deleted experiment and its name, and takes no runs into
-    it.
+    Raises UserError when it was deleted: MLflow keeps a deleted experiment and its name, but accepts no runs in it.
     """
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, artifact_location=artifact_location))
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # another process may be faster
-            if found is None:
+            experiment = client.get_experiment_by_name(name)  # another process may be faster
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
-        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+    if experiment.lifecycle_stage == "deleted":
+        restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise UserError(
             f"The MLflow experiment {name!r} was deleted.",
             where=public_uri(client.tracking_uri),
             remedy=f"Restore it with `{restore}`, or name another one, as with `--set registry.experiment=NAME`.",
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 class Tracking:
@@ -74,21 +78,16 @@ class Tracking:
 
     @staticmethod
     def connect(experiment: str, *, uri: str | None = None) -> Tracking:
-        """The tracking of `experiment`, which is created if need be, at `uri` or where `tracking_uri` says.
+        """The tracking of `experiment`, which is created if it does not exist, at `uri` or at `tracking_uri()`.
 
         Raises UserError when MLflow cannot be reached, or when the experiment was deleted.
         """
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        _set_defaults(_QUIET)
         try:
             from mlflow import MlflowClient, set_tracking_uri
         except ImportError as error:
-            raise UserError(
-                "MLflow is not installed.",
-                where="mlflow",
-                remedy="Install the extra `tracking`: pip install 'v2a-dpo[tracking]'.",
-            ) from error
+            remedy = "Install the extra `tracking`: pip install 'v2a-dpo[tracking]'."
+            raise UserError("MLflow is not installed.", where="mlflow", remedy=remedy) from error
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         uri = uri or tracking_uri()
@@ -96,13 +95,17 @@ class Tracking:
         location = Path("mlruns").absolute().as_uri() if uri.startswith("sqlite:") else None
         with failures_reported(uri):
             set_tracking_uri(uri)  # a bare database's registry looks up `models:/m-...` there, not with the client
-            with _environment(_FIRST_CONTACT), _loggers_kept():
-                client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-                client.get_experiment_by_name(experiment)
-            for name, value in _LATER.items():
-                os.environ.setdefault(name, value)
-            found = experiment_id(client, experiment, artifact_location=location)
-        return Tracking(client, uri=uri, experiment_id=found)
+            added = _set_defaults(_FIRST_REQUEST)
+            try:
+                with _loggers_kept():
+                    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                    client.get_experiment_by_name(experiment)
+            finally:
+                for name in added:
+                    del os.environ[name]
+            _set_defaults(_LATER_REQUESTS)
+            number = experiment_id(client, experiment, artifact_location=location)
+        return Tracking(client, uri=uri, experiment_id=number)
 
     @contextmanager
     def run(
@@ -132,21 +135,21 @@ class Tracking:
         return PARENT_TAG in self.client.get_run(run.run_id).data.tags
 
     def finished_run(self, fingerprint: str) -> TrackedRun | None:
-        """The parent run that was logged to its end from what `fingerprint` says; None when there is none."""
+        """The completely logged parent run of the artifacts of `fingerprint`; None when there is none."""
         finished = [run for run in self._parents(fingerprint) if run.info.status == "FINISHED"]
         return TrackedRun(self.client, finished[0].info.run_id) if finished else None
 
     def delete_unfinished(self, fingerprint: str) -> None:
-        """Deletes the runs, with what is nested in them, of killed attempts to log what `fingerprint` says."""
+        """Deletes the runs of killed attempts to log the artifacts of `fingerprint`, with the runs nested in them."""
         for parent in self._parents(fingerprint):
             if parent.info.status != "FINISHED":
                 for child in self._nested(parent.info.run_id):
-                    if child.data.tags[FINGERPRINT_TAG] == fingerprint:  # a run logged live stays
+                    if child.data.tags[FINGERPRINT_TAG] == fingerprint:  # the run of live curves stays
                         self.client.delete_run(child.info.run_id)
                 self.client.delete_run(parent.info.run_id)
 
     def children(self, parent: TrackedRun) -> dict[str, str]:
-        """The runs nested in `parent`: name -> run id."""
+        """Name -> run id of the runs nested in `parent`."""
         return {run.info.run_name: run.info.run_id for run in self._nested(parent.run_id)}
 
     def _nested(self, run_id: str) -> list[Any]:
@@ -160,23 +163,18 @@ class Tracking:
 
 @contextmanager
 def _loggers_kept() -> Iterator[None]:
-    """Leaves loggers that work working: the migration of a new database switches all those off that exist by then."""
-    working = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
-    working = [item for item in working if not item.disabled]
+    """Keeps loggers enabled while MLflow migrates a new database, which disables all that exist."""
+    loggers = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
+    enabled = [item for item in loggers if not item.disabled]
     try:
         yield
     finally:
-        for item in working:
+        for item in enabled:
             item.disabled = False
 
 
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables while the block runs, except those that the user has set."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
+def _set_defaults(values: Mapping[str, str]) -> list[str]:
+    """Sets environment variables unless the user has set them, and returns the names of those that are new."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    return added

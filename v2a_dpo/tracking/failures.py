@@ -1,4 +1,4 @@
-"""Why MLflow did not do what was asked, in words: its server, its database, or the S3 that holds its files."""
+"""Errors of MLflow's server, its database and the S3 that holds its files as sentences with remedies."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from v2a_dpo.artifacts.causes import Cause, causal_chain
 from v2a_dpo.errors import UserError
 
 _ADDRESSES = "MLFLOW_TRACKING_URI is a server's root, such as http://localhost:5000, or a file: sqlite:///mlflow.db."
-_NO_ADDRESS = Cause("This is no address of an MLflow.", _ADDRESSES)
+_NO_ADDRESS = Cause("This is not the address of an MLflow.", _ADDRESSES)
 _NO_ANSWER = Cause(
     "MLflow's server does not answer.",
     "Check that the server which MLFLOW_TRACKING_URI names runs, or unset the variable to use a local database.",
 )
 _NOT_MLFLOW = Cause("What answers at this address is not MLflow.", f"Check the host and the port. {_ADDRESSES}")
-_WHO = Cause(
-    "MLflow's server does not know who asks.",
+_CREDENTIALS = Cause(
+    "MLflow's server refuses these credentials.",
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
 )
-_NOT_ALLOWED = Cause(
-    "MLflow's server does not allow this.",
+_NOT_PERMITTED = Cause(
+    "MLflow's server does not permit this.",
     "Ask its owner for the right; a server that refuses its own host name is started with --allowed-hosts.",
 )
 _DATABASE = Cause("MLflow's database cannot be used.", f"Check the file and the rights in its folder. {_ADDRESSES}")
 _FILES = Cause(
-    "S3 does not keep or give MLflow's files.",
+    "S3 refuses access to MLflow's files.",
     "Check the bucket, the credentials and, if set, MLFLOW_S3_ENDPOINT_URL; MLflow's server itself answers.",
 )
-_OTHER = Cause("MLflow did not do what was asked.", "Mend what it names, then run the same command again.")
-#: What MLflow says of an answer that it cannot read: a page of another program, a proxy's or a guard's refusal.
-_STRANGE_ANSWER = ("API request to endpoint", "INTERNAL_ERROR: Response:")
-_LONGEST_WORDS = 500
+_OTHER = Cause("MLflow refused the request.", "Fix what it names, then run the same command again.")
+#: MLflow's message for an answer that it cannot parse: a page of another program, or a proxy's refusal.
+_UNREADABLE = ("API request to endpoint", "INTERNAL_ERROR: Response:")
+_LONGEST_MESSAGE = 500
 
 
 def public_uri(uri: str) -> str:
@@ -42,8 +42,7 @@ def public_uri(uri: str) -> str:
 
 @contextmanager
 def failures_reported(uri: str) -> Iterator[None]:
-    """Turns what MLflow and its stores raise into a UserError that names the tracking server, the cause and the
-    remedy."""
+    """Turns errors of MLflow and its stores into UserErrors that name the tracking server, the cause and the remedy."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
@@ -54,8 +53,8 @@ def failures_reported(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, Boto3Error, BotoCoreError, ClientError) as error:
         cause = _cause(error)
-        words = str(error).strip().removesuffix(".")[:_LONGEST_WORDS]
-        raise UserError(f"{cause.what} Its words: {words}.", where=public_uri(uri), remedy=cause.remedy) from error
+        message = str(error).strip().removesuffix(".")[:_LONGEST_MESSAGE]
+        raise UserError(f"{cause.what} Its message: {message}.", where=public_uri(uri), remedy=cause.remedy) from error
     except ModuleNotFoundError as error:  # the driver of a database
         remedy = f"Install it where this command runs: pip install {error.name}."
         raise UserError(f"This MLflow needs the package {error.name}.", where=public_uri(uri), remedy=remedy) from error
@@ -75,12 +74,12 @@ def _cause(error: Exception) -> Cause:
     code = error.error_code if isinstance(error, MlflowException) else None
     unsaid = code in (None, "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow itself names no reason
     causes = (
-        (code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), _WHO),
-        (code == "PERMISSION_DENIED", _NOT_ALLOWED),
+        (code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), _CREDENTIALS),
+        (code == "PERMISSION_DENIED", _NOT_PERMITTED),
         (is_behind(InvalidUrlException, UnsupportedModelRegistryStoreURIException), _NO_ADDRESS),
         (is_behind(Boto3Error, BotoCoreError, ClientError), _FILES),
         (unsaid and is_behind(RequestException), _NO_ANSWER),
         (unsaid and is_behind(SQLAlchemyError), _DATABASE),
-        (str(error).startswith(_STRANGE_ANSWER), _NOT_MLFLOW),
+        (str(error).startswith(_UNREADABLE), _NOT_MLFLOW),
     )
     return next((cause for holds, cause in causes if holds), _OTHER)

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 
-#: What the server takes in one request.
+#: The server's limits per request.
 _PARAMS_PER_REQUEST, METRICS_PER_REQUEST = 100, 1000
 
 
 @dataclass(frozen=True)
 class DataInput:
-    """A data set that a run used: its name, where it lies, its fingerprint, and what for (`training`, `evaluation`).
+    """A data set that a run used: its name, location, fingerprint, and use (`training`, `evaluation`).
 
-    `dvc_md5` is what DVC knows this version of it by, or "".
+    `dvc_md5` is DVC's hash of this version, or "".
     """
 
     name: str
@@ -50,7 +50,7 @@ class TrackedRun:
             self._client.log_batch(self.run_id, params=chunk, synchronous=True)
 
     def log_metrics(self, points: Iterable[MetricPoint]) -> None:
-        """Logs all `points`, a thousand a request."""
+        """Logs all `points`, a thousand per request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -76,7 +76,7 @@ class TrackedRun:
         self._client.log_text(self.run_id, text, file)
 
     def log_data(self, inputs: Iterable[DataInput]) -> None:
-        """Records the data sets that the run used, by fingerprint; nothing of them is copied."""
+        """Records the data sets that the run used, by fingerprint, without copying them."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         entries = [

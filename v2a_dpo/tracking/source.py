@@ -1,4 +1,4 @@
-"""Which code and which data versions the working folder holds, as tags of a run."""
+"""The versions of the code and data in the working folder, for the tags of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def source_tags() -> dict[str, str]:
 
 
 def dvc_hashes(lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """What DVC knows the outputs of its stages by: absolute path -> hash; empty without a lock file."""
+    """Absolute path -> DVC's hash of the outputs of its stages; empty without a lock file."""
     if not lock.is_file():
         return {}
     stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})

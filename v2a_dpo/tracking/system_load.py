@@ -9,8 +9,7 @@ from v2a_dpo.tracking.values import MetricPoint
 
 
 def system_load(*, step: int) -> list[MetricPoint]:
-    """Use of processor, memory, network and GPUs (where there are some) now, under MLflow's `system/` names, at
-    `step`."""
+    """Present use of processor, memory, network and GPUs, if any, under MLflow's `system/` names, at `step`."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 

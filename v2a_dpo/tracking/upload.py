@@ -1,9 +1,9 @@
 """Training records into one MLflow run, each exactly once, whatever happens to the server or to this process.
 
 A record's numbers go in one request together with the metric `step`, and a request is one transaction of the server's
-database. So the history of `step` says which records are there, and it is read back before anything is sent: at the
-start, and again after every request whose answer did not come. A request that is repeated by the HTTP client has the
-same time stamps (those of the records), and the database knows its numbers already.
+database. So the history of `step` lists the stored records. It is read before anything is sent: at the start, and again
+after every request without an answer. A request that the HTTP client repeats has the same time stamps (those of the
+records), so the database ignores the numbers that it has already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from v2a_dpo.errors import UserError
@@ -25,9 +24,9 @@ from v2a_dpo.tracking.run import METRICS_PER_REQUEST, TrackedRun, chunks
 from v2a_dpo.tracking.source import source_tags
 from v2a_dpo.tracking.values import MetricPoint, curve
 
-#: The metric that says which records are there: its value is the record's step.
+#: The metric that lists the stored records: its value is a record's step.
 STEP = "step"
-#: Tag of a run that is logged while it happens: the key of its `LiveTarget`.
+#: Tag of a run of live curves: the key of its `LiveTarget`.
 LIVE_TAG = "v2a_dpo.live"
 
 
@@ -47,7 +46,7 @@ LogRecord = Mapping[str, Any]
 
 
 class MetricUpload(AbstractContextManager["MetricUpload"]):
-    """The run of a target on its server, and the steps that are there; on this machine one process has it at a time."""
+    """The run of a target on its server, and its stored steps; only one process on a machine has it at a time."""
 
     def __init__(self, tracking: Tracking, run: TrackedRun, sent: set[int], lock: BinaryIO) -> None:
         self.tracking = tracking
@@ -57,7 +56,7 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
 
     @staticmethod
     def open(target: LiveTarget) -> MetricUpload:
-        """The upload to the target's run, which is created if it is not there.
+        """The upload to the target's run, which is created if it does not exist.
 
         Raises UserError when no server answers, and when another process on this machine sends the same records.
         """
@@ -73,16 +72,14 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
         return MetricUpload(tracking, run, {metric.step for metric in history}, lock)
 
     def close(self) -> None:
-        """Lets another process send."""
+        """Releases the run for other processes."""
         self._lock.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def send(self, records: Sequence[LogRecord]) -> int:
-        """Sends what is not there yet, and says how many records that were.
+        """Sends the records that are not stored yet, and returns their number.
 
         Raises UserError when the server does not answer; the upload must be opened anew then.
         """
@@ -100,13 +97,13 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
             self.run.log_metrics(points)
 
     def finish(self) -> None:
-        """Marks the run as done."""
+        """Marks the run as finished."""
         with failures_reported(self.tracking.uri):
             self.tracking.client.set_terminated(self.run.run_id, "FINISHED")
 
 
 def find_run(tracking: Tracking, target: LiveTarget) -> TrackedRun | None:
-    """The run of `target`; of several, which only a lost answer can leave behind, the oldest."""
+    """The run of `target`; the oldest of several, which only a lost answer can cause."""
     query = f"tags.`{LIVE_TAG}` = '{target.key}'"
     runs = tracking.client.search_runs([tracking.experiment_id], query)
     if not runs:
@@ -126,7 +123,7 @@ def _create_run(tracking: Tracking, target: LiveTarget) -> TrackedRun:
 
 
 def _locked(key: str) -> BinaryIO:
-    """An open file that only one process can have: it is free again when it is closed, or when the process is gone."""
+    """An open file that only one process can have, until it is closed or the process ends."""
     path = Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}-{key}.lock"
     file = path.open("ab")
     try:

@@ -1,4 +1,4 @@
-"""Numbers and parameters as MLflow takes them: flat names, one value each."""
+"""Numbers and parameters in MLflow's form: flat names, one value each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MetricPoint:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values under dotted names, as text; lists stay whole, as JSON."""
+    """Nested values under dotted names, as text; lists and numbers as JSON."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -32,8 +32,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> list[MetricPoint]:
-    """The numbers in nested `values` as metrics named by their path, such as `base/ib_score/low`; the rest is left
-    out."""
+    """The numbers in nested `values` as metrics named by their path, such as `base/ib_score/low`; no other values."""
     points: list[MetricPoint] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -47,7 +46,7 @@ def numbers(values: Mapping[str, Any], prefix: str = "") -> list[MetricPoint]:
 def curve(records: Iterable[Mapping[str, Any]], *, prefix: str = "") -> list[MetricPoint]:
     """The numbers of a training log, one point each at the record's `step`; a list counts by its length.
 
-    A record's `time_ms` is when it was made, and no metric.
+    A record's `time_ms` is its time, not a metric.
     """
     points: list[MetricPoint] = []
     for record in records:

@@ -34,7 +34,7 @@ class WrongFileError(UserError):
 
 
 class UnreadableFileError(WrongFileError):
-    """The file is damaged, no checkpoint at all, or one that holds more than tensors."""
+    """The file is damaged, not a checkpoint, or holds more than tensors."""
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -56,14 +56,14 @@ def read_checkpoint(path: Path) -> Any:
             remedy=remedy,
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        remedy = "It is truncated or no checkpoint: fetch it again."
+        remedy = "It is truncated or not a checkpoint: fetch it again."
         raise UnreadableFileError(
             f"This file cannot be read as a checkpoint: {error}", where=str(path), remedy=remedy
         ) from error
 
 
 def _refusal(message: str) -> str:
-    """What torch's message says was refused, without torch's advice to trust the file."""
+    """The refused part of the file in torch's message, without torch's advice to trust the file."""
     named = re.search(r"GLOBAL \S+|Unsupported [^.\n]+", message)
     return named[0] if named else message.splitlines()[0]
 
@@ -71,23 +71,20 @@ def _refusal(message: str) -> str:
 def state_dict(content: Any, file: OfficialFile, *, where: str) -> dict[str, Tensor]:
     """The weights inside the `content` of an official file, by the names that the networks use.
 
-    Taken out of their container, without prefix, without dropped keys, in float32. Raises WrongFileError naming what is
-    no tensor.
+    Out of their container, without prefix, without dropped keys, in float32. Raises WrongFileError that names an entry
+    which is not a tensor.
     """
     state = content
     for container in file.containers:
         if isinstance(state, Mapping) and isinstance(state.get(container), Mapping):
             state = state[container]
+    remedy = f"It should be {file.file_name}."
     if not isinstance(state, Mapping) or not state:
-        raise WrongFileError(
-            "This file holds no weights by name.", where=where, remedy=f"It should be {file.file_name}."
-        )
-    strangers = [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
-    if strangers:
-        found = f"{strangers[0]!r} is of type {type(state[strangers[0]]).__name__}"
-        raise WrongFileError(
-            f"Not all entries are tensors: {found}.", where=where, remedy=f"It should be {file.file_name}."
-        )
+        raise WrongFileError("This file holds no weights by name.", where=where, remedy=remedy)
+    others = [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if others:
+        what = f"Not all entries are tensors: {others[0]!r} is of type {type(state[others[0]]).__name__}."
+        raise WrongFileError(what, where=where, remedy=remedy)
     named = {_official_key(key, file.prefix): value.detach() for key, value in state.items()}
     kept = {key: value for key, value in named.items() if key not in file.dropped}
     return {key: value.float() if value.is_floating_point() else value for key, value in kept.items()}

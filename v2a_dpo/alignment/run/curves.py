@@ -64,7 +64,7 @@ def sync(log: str) -> Synced:
 
 
 def live_run(tracking: Tracking, log: str | None) -> TrackedRun | None:
-    """The MLflow run of an alignment's live curves, completed now; None when there is none, or it is nested already."""
+    """The MLflow run of an alignment's live curves, completed now; None without one, or when it is nested already."""
     if log is None or not exists(join(log, TARGET)):
         return None
     run = find_run(tracking, _target(log))
@@ -93,7 +93,7 @@ def live_curves(params: Params, log: str, file: Path, *, interval_s: float) -> I
 
 
 def _write_target(params: Params, log: str) -> None:
-    """Writes beside the log which MLflow run its records belong to, unless it is there already."""
+    """Writes the MLflow run of the log's records beside the log, unless it is there already."""
     identity, experiment = read_run(log).identity.digest, params.registry.experiment
     if exists(join(log, TARGET)):
         target = _target(log)
