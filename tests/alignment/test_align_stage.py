@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.alignment.conftest import DURATION_S, schema_of, small_model, write
-from v2a_dpo.alignment.inputs import AlignmentInputs
+from v2a_dpo.alignment.pairs_data import AlignmentInputs
 from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_dpo.alignment.batch import pair_errors
-from v2a_dpo.alignment.inputs import AlignmentInputs
-from v2a_dpo.alignment.pairs_data import gather_pairs
+from v2a_dpo.alignment.batch import PairErrors
+from v2a_dpo.alignment.pairs_data import AlignmentInputs, gather_pairs
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.models.catalog import load_generator
@@ -93,14 +92,14 @@ def test_errors_match_one_forward_pass_a_row(data, model):
                 velocity = model.velocity(((1 - t) * clean + t * noise)[None], t[None], model.embed(conditions))
             expected.append(((velocity[0] - (noise - clean)) ** 2).mean())
     with torch.no_grad():
-        found = pair_errors(model, batch, precision="float32")
+        found = PairErrors(model, precision="float32")(batch)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_changes_the_errors_little_and_keeps_float32_weights(data, model):
     batch = data.batch(np.array([5, 2]), np.array([0, 1]), seed=0)
     with torch.no_grad():
-        exact, rounded = (pair_errors(model, batch, precision=precision) for precision in ("float32", "bfloat16"))
+        exact, rounded = (PairErrors(model, precision=precision)(batch) for precision in ("float32", "bfloat16"))
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.01)
@@ -112,6 +111,7 @@ def test_the_loss_is_the_same_for_a_model_that_runs_time_the_other_way(data, mod
     batch = data.batch(np.array([5, 2]), np.array([0, 1]), seed=0)
 
     class Reversed:
+        network = model.network
         embed = staticmethod(model.embed)
 
         @staticmethod
@@ -120,5 +120,5 @@ def test_the_loss_is_the_same_for_a_model_that_runs_time_the_other_way(data, mod
 
     with torch.no_grad():
         torch.testing.assert_close(
-            pair_errors(Reversed(), batch, precision="float32"), pair_errors(model, batch, precision="float32")
+            PairErrors(Reversed(), precision="float32")(batch), PairErrors(model, precision="float32")(batch)
         )

@@ -6,14 +6,13 @@ import time
 import pytest
 import torch
 
-from v2a_dpo.alignment.losses import flow_dpo
 from v2a_dpo.alignment.metrics import (
     AlignmentDivergedError,
     alarms,
     batch_record,
+    batches_record,
     check_step_zero,
     stop_if_diverged,
-    validation_record,
 )
 from v2a_dpo.alignment.run.log import TrainingLog, read_log
 from v2a_dpo.config import AlignConfig
@@ -22,9 +21,9 @@ CONFIG = AlignConfig()
 FINE = {"step": 7, "loss": 0.5, "gradient_norm": 80.0, "margin_abs_p90": 3.0}
 
 
-def test_a_record_tells_policy_and_reference_apart():
+def test_a_record_has_the_metrics_of_policy_and_reference():
     policy, reference = torch.tensor([0.5, 0.7, 0.9, 0.8]), torch.tensor([0.6, 0.6, 0.6, 0.6])
-    record = batch_record(flow_dpo(policy, reference, beta=20.0), policy, reference)
+    record = batch_record(policy, reference, beta=20.0)
     expected = {
         "implicit_accuracy": 1.0, "margin": (4.0 + 1.0) / 2, "margin_abs_p90": 3.7, "winner_difference": 0.0, "loser_difference": 0.25,
         "winner_error": 0.6, "loser_error": 0.85, "winner_error_reference": 0.6, "loser_error_reference": 0.6,
@@ -33,11 +32,11 @@ def test_a_record_tells_policy_and_reference_apart():
     assert record == pytest.approx(expected, abs=1e-6)
 
 
-def test_validation_measures_do_not_depend_on_how_pairs_are_batched():
+def test_the_metrics_of_several_batches_do_not_depend_on_how_pairs_are_batched():
     policy, reference = torch.rand(12), torch.rand(12)
     rows = [[0, 1, 2, 6, 7, 8], [3, 4, 9, 10], [5, 11]]
-    split = validation_record([policy[r] for r in rows], [reference[r] for r in rows], beta=5.0)
-    assert split == pytest.approx(validation_record([policy], [reference], beta=5.0))
+    split = batches_record([policy[r] for r in rows], [reference[r] for r in rows], beta=5.0)
+    assert split == pytest.approx(batches_record([policy], [reference], beta=5.0))
 
 
 def test_alarms_ring_for_a_saturated_sigmoid_and_a_forgotten_winner():

@@ -64,7 +64,7 @@ def test_a_killed_run_of_two_processes_resumes_to_the_same_bytes_from_the_comman
     assert codes[0] == -signal.SIGKILL
     assert codes[1] not in (0, None), "the other process must notice and end"
     folder = Path(arguments["log"])
-    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-00000008"]
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-00000008.pt"]
 
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(PARAMS.model_dump(mode="json")))

@@ -72,7 +72,7 @@ def test_exactly_one_video_is_needed(row: dict[str, Any]) -> None:
         ("seconds", "two", "`seconds` must be a number"),
         ("seed", -1, "`seed` must lie between 0"),
         ("guidance_scale", 0.0, "`guidance_scale` must lie between 1 and 20"),
-        ("prompt", "x" * (MAX_PROMPT_CHARACTERS + 1), "at most 1000 are taken"),
+        ("prompt", "x" * (MAX_PROMPT_CHARACTERS + 1), "at most 1000 are accepted"),
         ("seed", 1.5, "`seed` must be a whole number, not 1.5"),
         ("seed", True, "`seed` must be a number, not bool"),
         ("seconds", "2", "`seconds` must be a number, not str"),
@@ -92,7 +92,7 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: object, word
 def test_a_large_upload_is_413() -> None:
     refusal = refused({"video": bytes(2000)})
     assert refusal.status == 413
-    assert "at most 0.001 are taken" in str(refusal)
+    assert "at most 0.001 are accepted" in str(refusal)
 
 
 def test_no_path_is_read_unless_a_folder_is_named() -> None:
@@ -126,7 +126,7 @@ def test_a_remote_folder_is_a_prefix_without_a_way_out(path: str, allowed: bool)
 def test_a_huge_picture_is_refused_before_it_is_decoded(write_video: Any, tmp_path: Path) -> None:
     video = write_video(tmp_path / "large.mp4", width=1280, height=720, duration_s=0.2)
     check_picture(str(video), SETTINGS)
-    with pytest.raises(RequestRefused, match=r"0\.9 megapixels, at most 0\.5 are taken"):
+    with pytest.raises(RequestRefused, match=r"0\.9 megapixels, at most 0\.5 are accepted"):
         check_picture(str(video), SETTINGS.model_copy(update={"max_megapixels": 0.5}))
 
 
@@ -196,7 +196,7 @@ def test_a_store_that_is_away_is_no_fault_of_the_video(
 
 
 def test_too_many_rows_and_none_are_refused(service: GenerationService) -> None:
-    with pytest.raises(RequestRefused, match="at most 2 are taken at once") as caught:
+    with pytest.raises(RequestRefused, match="at most 2 are accepted at once") as caught:
         service.answer([{}, {}, {}])
     assert caught.value.status == 413
     with pytest.raises(RequestRefused, match="no row"):

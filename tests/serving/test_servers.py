@@ -131,7 +131,7 @@ def test_a_damaged_video_and_too_many_are_refused(server: Server, served: Served
     clip = served.clip.read_bytes()
     assert server.ask({"dataframe_records": [row_of(clip[: len(clip) // 2])]})[0] == 400
     status, answer = server.ask({"dataframe_records": [row_of(clip)] * 3})
-    assert (status, answer["message"]) == (413, "3 videos are too many: at most 2 are taken at once.")
+    assert (status, answer["message"]) == (413, "3 videos are too many: at most 2 are accepted at once.")
 
 
 def test_rows_in_another_form_are_refused_in_our_words(server: Server) -> None:
@@ -141,7 +141,7 @@ def test_rows_in_another_form_are_refused_in_our_words(server: Server) -> None:
 
 def test_parameters_beside_the_rows_are_not_left_out_in_silence(servers: dict[str, Server]) -> None:
     status, answer = servers["limited"].ask({"dataframe_records": [row_of(b"v")], "params": {"seed": 3}})
-    assert (status, "`params` are not taken" in answer["message"]) == (400, True)
+    assert (status, "`params` are not accepted" in answer["message"]) == (400, True)
 
 
 def test_what_mlflow_would_read_whole_or_answer_with_a_stack_trace_is_refused(servers: dict[str, Server]) -> None:

@@ -17,8 +17,7 @@ from v2a_dpo.models.base import Conditions, VideoToAudioModel
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Latents `[2B, L, C]`, winners first, with what winner and loser of a pair share: conditions, time `[B]`, noise
-    `[B, L, C]`."""
+    """Latents `[2B, L, C]`, winners first; each pair shares conditions, time `[B]` and noise `[B, L, C]`."""
 
     latents: Tensor
     conditions: Conditions
@@ -30,22 +29,12 @@ class PairBatch:
         return PairBatch(self.latents.to(device), self.conditions.to(device), self.t.to(device), self.noise.to(device))
 
 
-def pair_errors(model: VideoToAudioModel, batch: PairBatch, *, precision: str) -> Tensor:
-    """The velocity errors `[2B]` of `model` at the batch's noisy points, winners first, in one forward pass.
+class PairErrors(nn.Module):
+    """The velocity errors of one model as a module, whose parameters are those of the model's network.
 
     With `precision` bfloat16 the network runs under autocast on its float32 weights; no gradient scaler is needed (it
-    made MMAudio's large model diverge upstream). The errors are float32 either way.
+    made MMAudio's large model diverge upstream).
     """
-    noise, t_2B = torch.cat([batch.noise, batch.noise]), torch.cat([batch.t, batch.t])
-    noisy = interpolate(batch.latents, noise, t_2B)
-    with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        embedded = model.embed(batch.conditions)
-        predicted = model.velocity(noisy, t_2B, Conditions.concatenate([embedded, embedded]))
-    return velocity_errors(predicted, velocity_target(batch.latents, noise))
-
-
-class PairErrors(nn.Module):
-    """`pair_errors` of one model as a module, whose parameters are those of the model's network."""
 
     def __init__(self, model: VideoToAudioModel, *, precision: str) -> None:
         super().__init__()
@@ -54,5 +43,10 @@ class PairErrors(nn.Module):
         self._precision = precision
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """The velocity errors `[2B]` at the batch's noisy points, winners first."""
-        return pair_errors(self._model, batch, precision=self._precision)
+        """The errors `[2B]` at the batch's noisy points, float32, winners first, in one forward pass."""
+        noise, t_2B = torch.cat([batch.noise, batch.noise]), torch.cat([batch.t, batch.t])
+        noisy = interpolate(batch.latents, noise, t_2B)
+        with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"):
+            embedded = self._model.embed(batch.conditions)
+            predicted = self._model.velocity(noisy, t_2B, Conditions.concatenate([embedded, embedded]))
+        return velocity_errors(predicted, velocity_target(batch.latents, noise))

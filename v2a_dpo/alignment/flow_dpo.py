@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from v2a_dpo.alignment.batch import PairErrors
-from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.alignment.losses import flow_dpo
 from v2a_dpo.alignment.metrics import (
     alarms,
     batch_record,
+    batches_record,
     check_step_zero,
     stop_if_diverged,
     stop_unless_finite,
-    validation_record,
 )
-from v2a_dpo.alignment.pairs_data import PairData, gather_pairs
+from v2a_dpo.alignment.pairs_data import AlignmentInputs, PairData, gather_pairs
 from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.reference import ReferenceErrors
 from v2a_dpo.alignment.run.folder import RunFolder
@@ -61,16 +59,16 @@ def align_by_flow_dpo(
     progress: Progress = silent,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> AlignmentSummary:
-    """Trains `model.network` in place by Flow-DPO (paper Eq. 5, corrected) and returns what happened.
+    """Trains `model.network` in place by Flow-DPO (paper Eq. 5, corrected) and returns the run's summary.
 
     The network stays in evaluation mode: dropout would make policy and reference differ. Parameters that the velocity
-    does not depend on, such as latent statistics, get no gradient, so AdamW leaves them alone. The weights that `model`
-    comes with are the reference. `identity` is what the run was started from. Every one of `processes` computes its
-    share of each batch's pairs, so that their number changes nothing but the order in which floating-point numbers are
-    added. The main one's `folder` receives `log.jsonl` (one record a step, also given to `on_record`), the reference's
-    errors, and checkpoints, from which the run goes on; `mirror` gets them too.
-    Raises AlignmentDivergedError when a measure or a weight is not finite, or the winners' error has quadrupled, also
-    after the last step: what diverged is never returned, nor kept in a checkpoint.
+    does not depend on, such as latent statistics, get no gradient, so AdamW does not change them. The weights that
+    `model` has at the call are the reference. `identity` identifies the run's inputs. Every one of `processes` computes
+    its share of each batch's pairs: their number changes only the order in which floating-point numbers are added.
+    The main one's `folder` receives `log.jsonl` (one record per step, also given to `on_record`), the reference's
+    errors, and checkpoints, from which the run resumes; `mirror` gets them too.
+    Raises AlignmentDivergedError when a metric or a weight is not finite, or the winners' error has quadrupled, also
+    after the last step: a diverged network is neither returned nor kept in a checkpoint.
     """
     network = model.network.eval().requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -82,8 +80,7 @@ def align_by_flow_dpo(
         steps=config.steps, batch_size=config.batch_size, seed=seed, curriculum=config.curriculum,
     )  # fmt: skip
     batches = SharedBatches(pairs, order, validation, seed=seed, processes=processes)
-    of_reference = (seed, precision, processes.device.type, batches.fingerprint)
-    origin = fingerprint(identity.data, identity.code, *of_reference)
+    origin = fingerprint(identity.data, identity.code, seed, precision, processes.device.type, batches.fingerprint)
     files = RunFolder(folder, processes=processes, mirror=mirror, on_record=on_record)
 
     # The reference comes first: only before its first step is the policy the reference.
@@ -91,19 +88,25 @@ def align_by_flow_dpo(
     reference.complete(lambda index: batches.evaluate(index, errors_of_model), processes=processes, progress=progress)
     files.send(f"reference-{origin}.f32")
 
-    measurement = _Measurement(batches, reference, errors_of_model, config)
+    def measure(indices: Sequence[int], prefix: str = "") -> dict[str, float]:
+        policy_errors = [batches.evaluate(index, errors_of_model) for index in indices]
+        return batches_record(policy_errors, [reference[i] for i in indices], beta=config.beta, prefix=prefix)
+
     first_step = files.resume(network, optimizer)
     policy = processes.prepare(errors_of_model)
 
     for step in range(first_step, config.steps):
         record: dict[str, Any] = {"step": step, "phase": order.phase(step)}
         if batches.validation and step % config.validate_every == 0:
-            record |= measurement.validation()
+            record |= measure(batches.validation, "validation_")
 
         started = time.perf_counter()
         batch, reference_errors = batches.local_batch(step), reference[step].to(processes.device)
         data_wait_s = time.perf_counter() - started
 
+        rate = optimizer.param_groups[0]["lr"] = learning_rate(
+            step, peak=config.learning_rate, warmup_steps=config.warmup_steps
+        )
         optimizer.zero_grad(set_to_none=True)
         local_errors = policy(batch)
         flow_dpo(local_errors, batches.local_rows(reference_errors), beta=config.beta).loss.backward()
@@ -112,18 +115,13 @@ def align_by_flow_dpo(
         policy_errors = batches.gather(local_errors, step)
         if step == 0:
             check_step_zero(policy_errors, reference_errors, precision=precision)
-        rate = learning_rate(step, peak=config.learning_rate, warmup_steps=config.warmup_steps)
-        record |= batch_record(
-            flow_dpo(policy_errors, reference_errors, beta=config.beta), policy_errors, reference_errors
-        )
+        record |= batch_record(policy_errors, reference_errors, beta=config.beta)
         record |= {"gradient_norm": gradient_norm, "learning_rate": rate, "data_wait_s": data_wait_s}
         record["alarms"] = alarms(record)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         try:
             stop_if_diverged(record, config)
             optimizer.step()
-        finally:  # the log tells of a step that ends the run, too
+        finally:  # a step that ends the run is in the log too
             record["pairs_per_s"] = config.batch_size / (time.perf_counter() - started)
             files.write(record)
 
@@ -132,7 +130,9 @@ def align_by_flow_dpo(
             files.checkpoint(step + 1, network, optimizer)
         progress("Aligning", step + 1, config.steps)
 
-    record = {"step": config.steps, **measurement.last()}
+    # Without validation pairs, the batch that was trained on last shows the effect of the last step.
+    last = measure(batches.validation, "validation_") if batches.validation else measure([config.steps - 1])
+    record = {"step": config.steps, **last}
     if batches.validation:
         files.write(record | {"alarms": alarms(record)})
     stop_if_diverged(record, config)
@@ -143,27 +143,3 @@ def align_by_flow_dpo(
         training_pairs=len(training),
         validation_pairs=len(validation),
     )
-
-
-@dataclass(frozen=True)
-class _Measurement:
-    """The policy as it is, beside the reference, without training."""
-
-    batches: SharedBatches
-    reference: ReferenceErrors
-    errors_of_model: PairErrors
-    config: AlignConfig
-
-    def validation(self) -> dict[str, float]:
-        """The measures of all validation batches."""
-        policy = [self.batches.evaluate(index, self.errors_of_model) for index in self.batches.validation]
-        reference = [self.reference[index] for index in self.batches.validation]
-        return validation_record(policy, reference, beta=self.config.beta)
-
-    def last(self) -> dict[str, float]:
-        """What judges the last step: the validation pairs or, without any, the batch that was trained on last."""
-        if self.batches.validation:
-            return self.validation()
-        index = self.config.steps - 1
-        policy, reference = self.batches.evaluate(index, self.errors_of_model).cpu(), self.reference[index]
-        return batch_record(flow_dpo(policy, reference, beta=self.config.beta), policy, reference)

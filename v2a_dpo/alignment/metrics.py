@@ -1,4 +1,4 @@
-"""What the log says about a batch of pairs, and when it should worry its reader."""
+"""The training log's metrics of a batch of pairs, the alarms, and the checks that stop a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from v2a_dpo.alignment.losses import FlowDPO, absolute_quantile, flow_dpo
+from v2a_dpo.alignment.losses import absolute_quantile, flow_dpo
 from v2a_dpo.alignment.run.log import Record
 from v2a_dpo.config import AlignConfig
 from v2a_dpo.errors import UserError
 
-#: Alarms, as they stand in the log: |z| > 10 for a tenth of a batch; validation winner error 1.5 times the reference's.
+#: Alarms, as the log names them: |z| > 10 for a tenth of a batch; validation winner error 1.5 times the reference's.
 SATURATED, WINNER_FORGOTTEN = "sigmoid saturated", "winner error grew by half"
 _SATURATION, _GROWTH_ALARM, _GROWTH_STOP = 10.0, 1.5, 4.0
 
@@ -24,7 +24,7 @@ _STEP_ZERO_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
 
 
 class AlignmentDivergedError(UserError):
-    """The run became useless; the message says at which step and what to change."""
+    """The run diverged; the message names the step, the reason and the settings to change."""
 
     def __init__(self, what: str, *, step: int, config: AlignConfig) -> None:
         super().__init__(
@@ -35,11 +35,12 @@ class AlignmentDivergedError(UserError):
         )
 
 
-def batch_record(result: FlowDPO, policy_2B: Tensor, reference_2B: Tensor) -> dict[str, float]:
-    """The numbers of one batch: loss, implicit accuracy, margin z, and the errors of policy and reference.
+def batch_record(policy_2B: Tensor, reference_2B: Tensor, *, beta: float) -> dict[str, float]:
+    """The metrics of one batch: loss, implicit accuracy, margin z, and the errors of policy and reference.
 
-    A difference is policy minus reference. DPO may let both errors grow while the accuracy rises, so both are told.
+    A difference is policy minus reference. DPO may let both errors grow while the accuracy rises, so both are logged.
     """
+    result = flow_dpo(policy_2B, reference_2B, beta=beta)
     winner, loser = policy_2B.detach().chunk(2)
     winner_reference, loser_reference = reference_2B.chunk(2)
     return {
@@ -56,11 +57,12 @@ def batch_record(result: FlowDPO, policy_2B: Tensor, reference_2B: Tensor) -> di
     }
 
 
-def validation_record(policy: Sequence[Tensor], reference: Sequence[Tensor], *, beta: float) -> dict[str, float]:
-    """`batch_record` over several batches of errors `[2B]`, its names prefixed with `validation_`."""
-    policy_2B, reference_2B = winners_first(policy), winners_first(reference)
-    record = batch_record(flow_dpo(policy_2B, reference_2B, beta=beta), policy_2B, reference_2B)
-    return {f"validation_{name}": value for name, value in record.items()}
+def batches_record(
+    policy: Sequence[Tensor], reference: Sequence[Tensor], *, beta: float, prefix: str = ""
+) -> dict[str, float]:
+    """`batch_record` over several batches of errors `[2B]`, with `prefix` before each name."""
+    record = batch_record(winners_first(policy), winners_first(reference), beta=beta)
+    return {f"{prefix}{name}": value for name, value in record.items()}
 
 
 def winners_first(batches: Sequence[Tensor]) -> Tensor:
@@ -70,13 +72,10 @@ def winners_first(batches: Sequence[Tensor]) -> Tensor:
 
 
 def alarms(record: Record) -> list[str]:
-    """What is worrying about a record."""
-    found = [SATURATED] if record.get("margin_abs_p90", 0.0) > _SATURATION else []
-    if record.get("validation_winner_error", 0.0) > _GROWTH_ALARM * record.get(
-        "validation_winner_error_reference", 0.0
-    ):
-        found.append(WINNER_FORGOTTEN)
-    return found
+    """The names of a record's alarms."""
+    names = [SATURATED] if record.get("margin_abs_p90", 0.0) > _SATURATION else []
+    error, reference = (record.get(f"validation_winner_error{suffix}", 0.0) for suffix in ("", "_reference"))
+    return [*names, WINNER_FORGOTTEN] if error > _GROWTH_ALARM * reference else names
 
 
 def stop_if_diverged(record: Record, config: AlignConfig) -> None:

@@ -1,12 +1,13 @@
-"""The pairs' latents and conditions, gathered once from the shard folders and then memory-mapped.
+"""What an alignment is made from: pairs, candidates and conditions, checked to belong together.
 
-A training step touches only the rows it needs: no Parquet, no FLAC, no codec in the loop.
+The pairs' latents and conditions are gathered once from the shard folders and then memory-mapped: a training step reads
+only the rows it needs, and there is no Parquet, no FLAC and no codec in the loop.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,26 +18,82 @@ import pyarrow.parquet as pq
 import torch
 
 from v2a_dpo.alignment.batch import PairBatch
-from v2a_dpo.alignment.inputs import AlignmentInputs
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.artifacts.location import join, open_input
-from v2a_dpo.artifacts.schema import tensor_column, tensor_type
+from v2a_dpo.artifacts.schema import PAIRS, tensor_column, tensor_type
 from v2a_dpo.errors import UserError
-from v2a_dpo.models.base import Conditions
+from v2a_dpo.models.base import Conditions, VideoToAudioModel
+from v2a_dpo.models.durations import check_conditions, check_latents
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.randomness import normal, row_generator, uniform
 
-_LATENTS = "latents"
 _CACHE = "pairs-"
 
 
 @dataclass(frozen=True)
+class AlignmentInputs:
+    """The pairs, and the folders of candidates and of conditions that hold their clips."""
+
+    pairs: Dataset
+    candidates: Sequence[Dataset]
+    conditions: Sequence[Dataset]
+
+    @staticmethod
+    def open(pairs: str, candidates: Sequence[str], conditions: Sequence[str]) -> AlignmentInputs:
+        """The data sets in these folders.
+
+        Raises UserError when one is unfinished or of another kind, when the pairs were mined from other candidates, or
+        when the candidates were made from other conditions.
+        """
+        inputs = AlignmentInputs(
+            Dataset.open(pairs, PAIRS),
+            [Dataset.open(item, "candidates") for item in candidates],
+            [Dataset.open(item, "conditions") for item in conditions],
+        )
+        _check_origin(inputs.pairs, ("candidates", "rated_candidates"), inputs.candidates)
+        for item in inputs.candidates:
+            _check_origin(item, ("conditions",), inputs.conditions)
+        return inputs
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """A digest of the content of each kind; the order of folders does not count."""
+        return {
+            "pairs": self.pairs.fingerprint,
+            "candidates": fingerprint(sorted(item.fingerprint for item in self.candidates)),
+            "conditions": fingerprint(sorted(item.fingerprint for item in self.conditions)),
+        }
+
+    def check_duration(self, model: VideoToAudioModel, duration_s: float) -> None:
+        """Raises UserError unless latents and conditions are those of clips of `duration_s` seconds for `model`."""
+        for item in self.candidates:
+            check_latents(item, model, duration_s)
+        for item in self.conditions:
+            check_conditions(item, model, duration_s)
+
+
+def _check_origin(result: Dataset, roles: Sequence[str], sources: Sequence[Dataset]) -> None:
+    """Raises UserError unless all inputs of `result`, recorded in its manifest under `roles`, are among `sources`."""
+    recorded = [result.manifest.inputs[role] for role in roles if role in result.manifest.inputs]
+    what = roles[0]
+    for origin in recorded or [""]:
+        if origin not in {item.fingerprint for item in sources}:
+            named = f"with the fingerprint {origin}" if origin else "that it does not name"
+            given = ", ".join(f"{item.folder} ({item.fingerprint})" for item in sources)
+            kind = result.manifest.schema_name
+            raise UserError(
+                f"The {kind} in {result.folder} were made from {what} {named}; given are {given}.",
+                where=", ".join(item.folder for item in sources),
+                remedy=f"Name every folder of {what} that they were made from, or make them anew from these.",
+            )
+
+
+@dataclass(frozen=True)
 class PairData:
-    """All pairs: their keys, phases, and memory-mapped latents `[P, 2, L, C]` (winner, loser) and conditions `[P,
-    ...]`."""
+    """All P pairs: keys, phases, memory-mapped latents `[P, 2, L, C]` (winner, loser) and conditions `[P, ...]`."""
 
     clip_id: list[str]
     winner: np.ndarray
@@ -46,8 +103,7 @@ class PairData:
     conditions: dict[str, np.ndarray]
 
     def batch(self, pair: np.ndarray, visit: np.ndarray | Sequence[str], *, seed: int) -> PairBatch:
-        """The batch of these pairs; time (uniform in [0, 1)) and noise belong to (seed, pair, visit), whatever the
-        batch."""
+        """The batch of these pairs; time (uniform in [0, 1)) and noise depend on (seed, pair, visit) alone."""
         latents = torch.from_numpy(np.ascontiguousarray(self.latents[pair].swapaxes(0, 1))).float()
         conditions = {name: torch.from_numpy(values[pair]).float() for name, values in self.conditions.items()}
         times, noises = [], []
@@ -68,98 +124,79 @@ def gather_pairs(inputs: AlignmentInputs, *, folder: Path, progress: Progress = 
     table = inputs.pairs.table(["clip_id", "winner", "loser", "phase"])
     if pc.count_distinct(table["clip_id"]).as_py() != table.num_rows:
         raise UserError("A clip has more than one pair.", where=inputs.pairs.folder, remedy="Mine the pairs again.")
-    data = fingerprint(inputs.fingerprints, code_of(gather_pairs).digest)
+    winner, loser = table["winner"].to_numpy(), table["loser"].to_numpy()
     names = list(inputs.conditions[0].tensor_shapes())
-    cache = folder / f"{_CACHE}{data}"
+    cache = folder / f"{_CACHE}{fingerprint(inputs.fingerprints, code_of(gather_pairs).digest)}"
     if not cache.exists():
         with new_folder(cache) as partial:
-            _gather_latents(table, inputs.candidates, partial, progress)
-            _gather_conditions(table, inputs.conditions, names, partial, progress)
+            _gather(table["clip_id"], inputs.candidates, ["latent"], [winner, loser], partial, progress)
+            _gather(table["clip_id"], inputs.conditions, names, [None], partial, progress)
+
+    def gathered(kind: str, name: str) -> np.ndarray:
+        return np.load(cache / f"{kind}-{name}.npy", mmap_mode="r")
+
     return PairData(
         clip_id=table["clip_id"].to_pylist(),
-        winner=table["winner"].to_numpy(),
-        loser=table["loser"].to_numpy(),
+        winner=winner,
+        loser=loser,
         phase=np.asarray(table["phase"].to_pylist()),
-        latents=np.load(cache / f"{_LATENTS}.npy", mmap_mode="r"),
-        conditions={name: np.load(cache / f"condition-{name}.npy", mmap_mode="r") for name in names},
+        latents=gathered("candidates", "latent"),
+        conditions={name: gathered("conditions", name)[:, 0] for name in names},
     )
 
 
 def remove_caches(folder: Path) -> None:
-    """Deletes what `gather_pairs` keeps in `folder`."""
+    """Deletes the caches of `gather_pairs` in `folder`."""
     for cache in folder.glob(f"{_CACHE}*"):
         shutil.rmtree(cache)
 
 
-def _gather_latents(table: pa.Table, sources: Sequence[Dataset], folder: Path, progress: Progress) -> None:
-    kind = tensor_type(_schema(sources[0]).field("latent"))
-    rows = np.lib.format.open_memmap(
-        folder / f"{_LATENTS}.npy", mode="w+", dtype=kind.dtype, shape=(table.num_rows, 2, *kind.shape)
-    )
-    found = np.zeros((table.num_rows, 2), dtype=np.int64)
-    wanted = [table[side].to_numpy() for side in ("winner", "loser")]
-    for shard in _shards(sources, ["clip_id", "sample", "latent"], "Gathering latents", progress):
-        pair, here = _pair_of(shard, table)
-        sample, latent = shard["sample"].to_numpy()[here], tensor_column(shard, "latent")
-        for side in range(2):
-            own = sample == wanted[side][pair]
-            rows[pair[own], side] = latent[here[own]]
-            np.add.at(found, (pair[own], side), 1)
-    rows.flush()
-    _check_found(found.min(axis=1), found.max(axis=1), table, "candidates", sources)
-
-
-def _gather_conditions(
-    table: pa.Table, sources: Sequence[Dataset], names: list[str], folder: Path, progress: Progress
+def _gather(
+    clip_id: pa.ChunkedArray,
+    sources: Sequence[Dataset],
+    columns: list[str],
+    sides: Sequence[np.ndarray | None],
+    folder: Path,
+    progress: Progress,
 ) -> None:
-    schema = _schema(sources[0])
-    kinds = {name: tensor_type(schema.field(name)) for name in names}
+    """Writes the rows of the clips `clip_id` as files `<kind>-<column>.npy`, `[P, sides, ...]`.
+
+    A side is the sample index of each pair's row, or None where a clip has one row. Raises UserError unless each row
+    exists exactly once.
+    """
+    kind = sources[0].manifest.schema_name
+    with open_input(join(sources[0].folder, sources[0].shards[0].name)) as file:
+        schema = pq.read_schema(file)
+    types = {name: tensor_type(schema.field(name)) for name in columns}
+    size = (len(clip_id), len(sides))
     rows = {
         name: np.lib.format.open_memmap(
-            folder / f"condition-{name}.npy", mode="w+", dtype=kind.dtype, shape=(table.num_rows, *kind.shape)
+            folder / f"{kind}-{name}.npy", mode="w+", dtype=type_.dtype, shape=(*size, *type_.shape)
         )
-        for name, kind in kinds.items()
+        for name, type_ in types.items()
     }
-    found = np.zeros(table.num_rows, dtype=np.int64)
-    for shard in _shards(sources, ["clip_id", *names], "Gathering conditions", progress):
-        pair, here = _pair_of(shard, table)
-        for name in names:
-            rows[name][pair] = tensor_column(shard, name)[here]
-        np.add.at(found, pair, 1)
+    counts = np.zeros(size, dtype=np.int64)
+    keys = ["clip_id", *([] if sides == [None] else ["sample"])]
+    shards = (shard for source in sources for shard in source.tables([*keys, *columns]))
+    for done, shard in enumerate(shards, start=1):
+        pair = pc.index_in(shard["clip_id"], value_set=clip_id.combine_chunks())
+        row, pair = np.flatnonzero(pair.is_valid().to_numpy(zero_copy_only=False)), pair.drop_null().to_numpy()
+        tensors = {name: tensor_column(shard, name) for name in columns}
+        for side, sample in enumerate(sides):
+            own = slice(None) if sample is None else shard["sample"].to_numpy()[row] == sample[pair]
+            for name in columns:
+                rows[name][pair[own], side] = tensors[name][row[own]]
+            np.add.at(counts, (pair[own], side), 1)
+        progress(f"Gathering {kind}", done, sum(len(source.shards) for source in sources))
     for memory_map in rows.values():
         memory_map.flush()
-    _check_found(found, found, table, "conditions", sources)
-
-
-def _schema(source: Dataset) -> pa.Schema:
-    with open_input(join(source.folder, source.shards[0].name)) as file:
-        return pq.read_schema(file)
-
-
-def _shards(sources: Sequence[Dataset], columns: list[str], description: str, progress: Progress) -> Iterator[pa.Table]:
-    total = sum(len(source.shards) for source in sources)
-    tables = (table for source in sources for table in source.tables(columns))
-    for done, table in enumerate(tables, start=1):
-        yield table
-        progress(description, done, total)
-
-
-def _pair_of(shard: pa.Table, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """For the shard's rows that belong to a pair's clip: the pair's index, and the row's."""
-    pair = pc.index_in(shard["clip_id"], value_set=table["clip_id"].combine_chunks())
-    here = np.flatnonzero(pair.is_valid().to_numpy(zero_copy_only=False))
-    return pair.drop_null().to_numpy(), here
-
-
-def _check_found(least: np.ndarray, most: np.ndarray, table: pa.Table, what: str, sources: Sequence[Dataset]) -> None:
-    """Raises UserError unless every pair's rows were found exactly once."""
     where = ", ".join(source.folder for source in sources)
     for wrong, problem, remedy in (
-        (least == 0, f"not in the {what}", f"Name every {what} folder that the pairs were mined from."),
-        (most > 1, f"more than once in the {what}", "Name each folder once."),
+        ((counts == 0).any(axis=1), f"not in the {kind}", f"Name every {kind} folder that the pairs were mined from."),
+        ((counts > 1).any(axis=1), f"more than once in the {kind}", "Name each folder once."),
     ):
         if wrong.any():
-            clip = table["clip_id"][int(np.argmax(wrong))].as_py()
+            clip = clip_id[int(np.argmax(wrong))].as_py()
             raise UserError(
                 f"{int(wrong.sum())} pairs are {problem}, such as that of clip {clip!r}.", where=where, remedy=remedy
             )

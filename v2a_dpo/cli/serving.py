@@ -26,7 +26,7 @@ def serve(
 
     Example: v2a-dpo serve models:/v2a-dpo@champion --port 5001
     """
-    from v2a_dpo.serving.model_source import packaged_model
+    from v2a_dpo.serving.packaging import packaged_model
     from v2a_dpo.serving.scoring_server import serve_packaged
     from v2a_dpo.serving.settings import ServingSettings
 
@@ -43,8 +43,7 @@ def package(
 
     Example: v2a-dpo package models:/v2a-dpo@champion --output packaged
     """
-    from v2a_dpo.serving.model_source import model_folder
-    from v2a_dpo.serving.packaging import package_model
+    from v2a_dpo.serving.packaging import model_folder, package_model
     from v2a_dpo.serving.settings import ServingSettings
 
     with model_folder(model) as source:

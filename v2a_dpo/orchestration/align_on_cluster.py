@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from v2a_dpo.alignment.flow_dpo import flow_dpo_identity
-from v2a_dpo.alignment.inputs import AlignmentInputs
+from v2a_dpo.alignment.pairs_data import AlignmentInputs
 from v2a_dpo.alignment.run.record import AlignmentSummary, Run
 from v2a_dpo.alignment.run.start import find_run
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint

@@ -21,7 +21,7 @@ def fetch_model(params: Params, *, model: str, output: str, progress: Progress =
         if not exists(join(model, "config.json")):
             raise UserError("This folder holds no model.", where=model, remedy="Name a folder that holds config.json.")
         return model
-    from v2a_dpo.serving.model_source import model_folder
+    from v2a_dpo.serving.packaging import model_folder
 
     with model_folder(model) as folder, new_folder(output) as target:
         files = sorted(item for item in folder.iterdir() if item.is_file())

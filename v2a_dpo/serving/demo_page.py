@@ -1,4 +1,4 @@
-"""A page in the browser: drop a video, and hear the base and the aligned model side by side.
+"""The demo page: a video is uploaded, and the base and the aligned model generate its sound side by side.
 
 Everything comes from this machine: no fonts or scripts from elsewhere, no statistics, no public link.
 """
@@ -6,20 +6,23 @@ Everything comes from this machine: no fonts or scripts from elsewhere, no stati
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from v2a_dpo.serving.comparison import ModelComparison
+from v2a_dpo.generation.one_video import OneVideoGenerator
+from v2a_dpo.media.audio import write_wav
+from v2a_dpo.media.spectrogram_figure import Panel, spectrogram_figure
+from v2a_dpo.serving.packaging import model_folder
 from v2a_dpo.serving.requests import MAX_PROMPT_CHARACTERS, MIN_DURATION_S, RequestRefused, VideoRequest
-from v2a_dpo.serving.service import client_errors
+from v2a_dpo.serving.service import client_errors, sound_for
 from v2a_dpo.serving.settings import ServingSettings
 
+#: Seconds after which Gradio deletes uploads and results.
 _KEPT_S = 3600
-_MODELS = ("base", "aligned")
-#: Trimming would fetch an encoder from elsewhere.
+#: The page's style. The buttons to trim a video are hidden: they would fetch an encoder from elsewhere.
 _CSS = """
 .spectrograms { display: block; width: 100%; max-width: 760px; margin: 0 auto; height: auto; overflow: visible; }
 .spectrograms text { fill: var(--body-text-color); font-size: 10px; font-family: inherit; }
@@ -29,23 +32,28 @@ _CSS = """
 footer { display: none !important; }
 #video button[aria-label^="Trim"], #video button[aria-label^="Reset"] { display: none; }
 """
-_WORDS = """# Hear the difference
-Drop a video, say what should be heard, and listen to the generator before and after preference alignment. Both start
+_INTRODUCTION = """# Base and aligned
+Upload a video, describe the sound, and compare the generator before and after preference alignment. Both models start
 from the same noise."""
 
 
 def serve_demo(settings: ServingSettings, *, base: str, aligned: str, host: str, port: int) -> None:
-    """Shows the page at `http://host:port` until it is stopped; what was uploaded is deleted then.
+    """Shows the page at `http://host:port` until it is stopped; uploads are deleted then.
 
-    Raises UserError when a model is missing.
+    `base` and `aligned` are model folders, packaged models or addresses in the registry. Raises UserError when a model
+    is missing.
     """
-    comparison = ModelComparison(dict(zip(_MODELS, (base, aligned), strict=True)), settings)
+    generators = {}
+    for name, source in {"base": base, "aligned": aligned}.items():
+        with model_folder(source) as folder:
+            generators[name] = OneVideoGenerator(folder, device=settings.device, precision=settings.precision)
     with TemporaryDirectory(prefix="v2a-dpo-demo-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         import gradio
 
-        page = _page(comparison, Path(uploads))
+        # Whatever path the page sends, only its own uploads are read.
+        page = _page(generators, settings.model_copy(update={"video_root": uploads}))
         page.queue(max_size=1 + settings.max_waiting, default_concurrency_limit=1, api_open=False)
         page.launch(
             quiet=True,
@@ -66,12 +74,13 @@ def serve_demo(settings: ServingSettings, *, base: str, aligned: str, host: str,
         )
 
 
-def _page(comparison: ModelComparison, uploads: Path) -> Any:
+def _page(generators: Mapping[str, OneVideoGenerator], settings: ServingSettings) -> Any:
+    """The page's elements; `settings.video_root` is the folder of its uploads and results."""
     import gradio
 
-    settings = comparison.settings
+    greatest_scale = min(10.0, settings.max_guidance_scale)
     with gradio.Blocks(title="Base and aligned", analytics_enabled=False, delete_cache=(_KEPT_S, _KEPT_S)) as page:
-        gradio.Markdown(_WORDS)
+        gradio.Markdown(_INTRODUCTION)
         with gradio.Row():
             with gradio.Column(min_width=300):
                 video = gradio.Video(label="Video", sources=["upload"], height=280, buttons=[], elem_id="video")
@@ -84,44 +93,25 @@ def _page(comparison: ModelComparison, uploads: Path) -> Any:
                 )
                 with gradio.Row():
                     seconds = gradio.Slider(
-                        MIN_DURATION_S,
-                        settings.max_duration_s,
-                        settings.duration_s,
-                        step=0.5,
-                        label="Seconds",
-                        min_width=200,
-                    )
+                        MIN_DURATION_S, settings.max_duration_s, settings.duration_s,
+                        step=0.5, label="Seconds", min_width=200,
+                    )  # fmt: skip
                     guidance = gradio.Slider(
-                        1.0,
-                        min(10.0, settings.max_guidance_scale),
-                        settings.guidance_scale,
-                        step=0.1,
-                        label="Guidance",
-                        min_width=200,
+                        1.0, greatest_scale, settings.guidance_scale, step=0.1, label="Guidance", min_width=200
                     )
                 seed = gradio.Number(0, label="Seed", precision=0, minimum=0)
                 generate = gradio.Button("Generate", variant="primary", elem_id="generate")
         outputs: list[Any] = []
+        shown: dict[str, Any] = {"interactive": False, "buttons": ["download"]}
         with gradio.Row():
-            for name in _MODELS:
+            for name in generators:
                 with gradio.Column(min_width=300):
                     label = name.capitalize()
-                    outputs.append(
-                        gradio.Video(
-                            label=label, interactive=False, height=280, buttons=["download"], elem_id=f"{name}-video"
-                        )
-                    )
-                    outputs.append(
-                        gradio.Audio(
-                            label=f"{label}, sound alone",
-                            interactive=False,
-                            buttons=["download"],
-                            elem_id=f"{name}-audio",
-                        )
-                    )
+                    outputs.append(gradio.Video(label=label, height=280, elem_id=f"{name}-video", **shown))
+                    outputs.append(gradio.Audio(label=f"{label}, sound alone", elem_id=f"{name}-audio", **shown))
         outputs.append(gradio.HTML(elem_id="spectrograms"))
         generate.click(
-            _answer(comparison, uploads),
+            _answer(generators, settings),
             inputs=[video, prompt, seconds, guidance, seed],
             outputs=outputs,
             show_progress_on=[outputs[0], outputs[2]],
@@ -130,12 +120,10 @@ def _page(comparison: ModelComparison, uploads: Path) -> Any:
     return page
 
 
-def _answer(comparison: ModelComparison, uploads: Path) -> Callable[..., list[str]]:
-    """What the button does: the files and the figure that its outputs show, or a message."""
+def _answer(generators: Mapping[str, OneVideoGenerator], settings: ServingSettings) -> Callable[..., list[str]]:
+    """The function behind the button: it returns the files and the figure that the outputs show, or raises a message
+    for the user."""
     import gradio
-
-    # Whatever path the page sends, only what was uploaded to it is read.
-    settings = comparison.settings.model_copy(update={"video_root": str(uploads)})
 
     def answer(
         video: str | None,
@@ -143,31 +131,29 @@ def _answer(comparison: ModelComparison, uploads: Path) -> Callable[..., list[st
         seconds: float,
         guidance_scale: float,
         seed: int | None,
-        progress: Any = gradio.Progress(),  # noqa: B008 - how Gradio wants it
+        progress: Any = gradio.Progress(),  # noqa: B008 - Gradio finds it by its default
     ) -> list[str]:
         if video is None:
-            raise gradio.Error("Drop a video first.", print_exception=False)
+            raise gradio.Error("Upload a video first.", print_exception=False)
         row = {
-            "video_path": video,
-            "prompt": prompt,
-            "seconds": seconds,
-            "guidance_scale": guidance_scale,
-            "seed": seed,
-        }
+            "video_path": video, "prompt": prompt, "seconds": seconds, "guidance_scale": guidance_scale, "seed": seed,
+        }  # fmt: skip
         try:
             with client_errors():
                 request = VideoRequest.of(row, settings)
-                folder = Path(mkdtemp(dir=uploads))
-                compared = comparison.compare(
-                    request, folder=folder, step=lambda share, text: progress(share, desc=text)
-                )
+                folder, files, panels = Path(mkdtemp(dir=settings.video_root)), [], []
+                for number, (name, generator) in enumerate(generators.items()):
+                    title = name.capitalize()
+                    progress(number / len(generators), desc=f"{title} model")
+                    mp4, wav = folder / f"{name}.mp4", folder / f"{name}.wav"
+                    sounds = sound_for(generator, request, settings, mp4=mp4)
+                    write_wav(str(wav), sounds.audio[0], sounds.sample_rate)
+                    files += [str(mp4), str(wav)]
+                    panels.append(Panel(title, name, sounds.audio[0], sounds.sample_rate))
+                progress(1.0, desc="Spectrograms")
+                description = f"Mel spectrograms of {' and '.join(generators)}, on one scale of loudness"
+                return [*files, spectrogram_figure(panels, description=description)]
         except RequestRefused as refusal:
             raise gradio.Error(escape(str(refusal)), print_exception=False) from refusal
-        files = [
-            str(path)
-            for name in _MODELS
-            for path in (compared.soundtracks[name].video, compared.soundtracks[name].sound)
-        ]
-        return [*files, compared.spectrograms]
 
     return answer

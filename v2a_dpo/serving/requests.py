@@ -65,14 +65,14 @@ class VideoRequest:
         if content is not None and len(content) > settings.max_upload_bytes:
             raise RequestRefused(
                 f"The video is too large: {len(content) / (1 << 20):.1f} MiB, at most "
-                f"{settings.max_upload_mib:g} are taken.",
+                f"{settings.max_upload_mib:g} are accepted.",
                 status=413,
             )
         default_s = min(settings.duration_s, settings.max_duration_s)
         prompt = _text(row, "prompt")
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             raise RequestRefused(
-                f"`prompt` is too long: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are taken."
+                f"`prompt` is too long: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are accepted."
             )
         return VideoRequest(
             path=_allowed(_text(row, "video_path"), settings) if content is None else None,
@@ -121,11 +121,10 @@ def check_picture(path: str, settings: ServingSettings) -> None:
     with open_media(path) as container:
         stream = video_stream(container, path)
         pixels = stream.width * stream.height
-    if pixels > settings.max_megapixels * 1e6:
-        raise RequestRefused(
-            f"The picture is too large: {pixels / 1e6:.1f} megapixels, at most {settings.max_megapixels:g} are taken.",
-            status=413,
-        )
+    megapixels, limit = pixels / 1e6, settings.max_megapixels
+    if megapixels > limit:
+        what = f"The picture is too large: {megapixels:.1f} megapixels, at most {limit:g} are accepted."
+        raise RequestRefused(what, status=413)
 
 
 def _allowed(path: str, settings: ServingSettings) -> str:

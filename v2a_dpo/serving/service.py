@@ -49,7 +49,7 @@ class GenerationService:
             raise RequestRefused("There is no row to answer.")
         if len(rows) > self.settings.max_videos:
             raise RequestRefused(
-                f"{len(rows)} videos are too many: at most {self.settings.max_videos} are taken at once.", status=413
+                f"{len(rows)} videos are too many: at most {self.settings.max_videos} are accepted at once.", status=413
             )
         names = [f"Row {number}: " if len(rows) > 1 else "" for number in range(len(rows))]
         requests, answers = [], []

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from v2a_dpo.alignment.flow_dpo import align_by_flow_dpo, flow_dpo_identity
-from v2a_dpo.alignment.inputs import AlignmentInputs
-from v2a_dpo.alignment.pairs_data import gather_pairs, remove_caches
+from v2a_dpo.alignment.pairs_data import AlignmentInputs, gather_pairs, remove_caches
 from v2a_dpo.alignment.processes import check_batch_divides, join_processes
 from v2a_dpo.alignment.run.checkpoint import remove_checkpoints
 from v2a_dpo.alignment.run.curves import live_curves

@@ -11,7 +11,7 @@ from v2a_dpo.progress import Progress, silent
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.registry.registration import Registration, register_loop
 from v2a_dpo.registry.stage_records import LoopArtifacts
-from v2a_dpo.serving.model_source import packaged_folder
+from v2a_dpo.serving.packaging import packaged_folder
 from v2a_dpo.serving.settings import ServingSettings
 
 

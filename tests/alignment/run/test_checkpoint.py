@@ -40,9 +40,9 @@ def test_only_the_newest_checkpoint_is_kept_and_partial_ones_are_ignored(tmp_pat
     network, optimizer = network_and_optimizer(0)
     for step in (1, 2, 10):
         save_checkpoint(tmp_path, Position(step, step), network, optimizer)
-    (tmp_path / ".checkpoint-00000011.dead.partial").mkdir()
+    (tmp_path / ".checkpoint.partial").write_text("left by a killed process")
     assert load_checkpoint(tmp_path, network, optimizer) == Position(10, 10)
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000010"]
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000010.pt"]
     remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -65,5 +65,5 @@ def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(tmp_path):
             save_checkpoint(tmp_path, Position(2, 2), network, optimizer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.pt"]
     assert load_checkpoint(tmp_path, network, optimizer) == Position(1, 1)

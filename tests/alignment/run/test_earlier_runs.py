@@ -133,7 +133,7 @@ def test_a_run_that_was_killed_before_its_first_step_keeps_nobody_out(problem, s
     """All that it left is what it was to be made from."""
     name, arguments = copy(stopped)
     log = Path(arguments["log"])
-    shutil.rmtree(log / "checkpoint-00000008")
+    (log / "checkpoint-00000008.pt").unlink()
     (log / "log.jsonl").unlink()
     earlier = read_run(arguments["log"]).identity.digest[:12]
     align(with_settings(steps=1), **arguments)
@@ -172,7 +172,7 @@ def test_a_model_and_a_log_that_nobody_accounts_for_are_not_overwritten(problem,
     assert (problem.root / name / "aligned-unknown" / "model.safetensors").read_bytes() == model
 
 
-@pytest.mark.parametrize("moved", [["checkpoint-00000008"], ["checkpoint-00000008", "log.jsonl"]])
+@pytest.mark.parametrize("moved", [["checkpoint-00000008.pt"], ["checkpoint-00000008.pt", "log.jsonl"]])
 def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy, moved):
     _, arguments = copy(stopped)
     log, before = Path(arguments["log"]), files(arguments["log"])

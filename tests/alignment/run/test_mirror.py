@@ -6,6 +6,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -13,7 +14,7 @@ from tests.alignment.launch import PARAMS, finish, start, timeless
 from v2a_dpo.alignment.run.log import LOG, RUN
 from v2a_dpo.alignment.run.mirror import Mirror
 from v2a_dpo.alignment.run.record import Run, read_run
-from v2a_dpo.artifacts.location import list_names, read_bytes, tree_names, write_atomically
+from v2a_dpo.artifacts.location import list_names, read_bytes, tree_names
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
 
@@ -26,11 +27,9 @@ def scratch(tmp_path, monkeypatch):
 
 
 def checkpoint(folder: Path, step: int) -> Path:
-    """Small files in the layout of a checkpoint."""
-    made = folder / f"checkpoint-{step:08d}"
-    made.mkdir(parents=True)
-    for name in ("optimizer.safetensors", "state.json", "weights.safetensors"):
-        (made / name).write_text(f"{name} of {step}")
+    """A small file with the name of a checkpoint."""
+    made = folder / f"checkpoint-{step:08d}.pt"
+    made.write_text(f"state of {step}")
     return made
 
 
@@ -49,8 +48,8 @@ def test_a_killed_machine_is_replaced_by_a_fresh_one_with_the_same_final_bytes(p
     codes = finish(start(remote, kill_at=13, environment={"TMPDIR": str(lost)}))
     assert codes == [-signal.SIGKILL]
     assert any(lost.rglob("checkpoint-*")), "the work lay in the scratch folder"
-    uploaded = {name for name in tree_names(remote["log"]) if name.endswith("state.json")}
-    assert uploaded & {"checkpoint-00000008/state.json", "checkpoint-00000012/state.json"}, "12 was perhaps under way"
+    uploaded = {name for name in tree_names(remote["log"]) if name.startswith("checkpoint-")}
+    assert uploaded & {"checkpoint-00000008.pt", "checkpoint-00000012.pt"}, "12 was perhaps under way"
 
     steps = []
     summary = align(PARAMS, **remote, on_record=lambda record: steps.append(record["step"]))
@@ -79,7 +78,7 @@ def test_another_run_at_the_prefix_is_refused_and_on_request_moved_aside_whole(p
     with pytest.raises(KeyboardInterrupt):
         align(other, **arguments, on_record=stop)
     earlier = {name: read_bytes(f"{bucket}/log/{name}") for name in tree_names(arguments["log"]) if ".f32" not in name}
-    assert {RUN, LOG, "checkpoint-00000008/state.json"} <= earlier.keys()
+    assert {RUN, LOG, "checkpoint-00000008.pt"} <= earlier.keys()
     with pytest.raises(UserError, match=r"8 steps in its checkpoint, .*: align.beta 50.0 -> 100.0\..*--start-anew"):
         align(PARAMS, **arguments)
     assert (
@@ -100,20 +99,22 @@ def test_another_run_at_the_prefix_is_refused_and_on_request_moved_aside_whole(p
     assert {RUN, LOG, "summary.json"} <= set(tree_names(f"{bucket}/log/earlier/{digest}"))
 
 
-def test_an_upload_without_its_last_file_is_no_checkpoint_and_goes_with_the_next(bucket, folder, tmp_path):
+def test_an_upload_that_was_not_completed_is_no_checkpoint(bucket, folder, tmp_path):
     with Mirror(folder, bucket) as mirror:
         mirror.send_checkpoint(checkpoint(folder, 4), log_bytes=8)
-    for name in ("optimizer.safetensors", "weights.safetensors"):
-        write_atomically(f"{bucket}/checkpoint-00000008/{name}", b"half done")
+    bucket_name, _, prefix = bucket.removeprefix("s3://").partition("/")
+    place = {"Bucket": bucket_name, "Key": f"{prefix}/checkpoint-00000008.pt".lstrip("/")}
+    client = boto3.client("s3")
+    upload = client.create_multipart_upload(**place)["UploadId"]
+    client.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"half done")
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     with Mirror(fresh, bucket) as mirror:
         mirror.fetch()
         assert (fresh / LOG).read_bytes() == b"one\ntwo\n"
-        assert [path.name for path in fresh.glob("checkpoint-*")] == ["checkpoint-00000004"]
+        assert [path.name for path in fresh.glob("checkpoint-*")] == ["checkpoint-00000004.pt"]
         mirror.send_checkpoint(checkpoint(fresh, 12), log_bytes=8)
-    names = {name.partition("/")[0] for name in tree_names(bucket)}
-    assert names == {LOG, "checkpoint-00000012"}
+    assert set(tree_names(bucket)) == {LOG, "checkpoint-00000012.pt"}
 
 
 def test_a_scratch_folder_that_is_further_than_the_prefix_is_kept(bucket, folder):
@@ -136,8 +137,6 @@ def interrupted_service(monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    import boto3
-
     boto3.client("s3").create_bucket(Bucket="interrupted")
     server.stop()
     started = []
@@ -166,7 +165,7 @@ def test_an_upload_waits_for_a_service_that_comes_back(interrupted_service, fold
         timer.start()
         mirror.wait()
         timer.join()
-    assert list_names(f"{uri}/checkpoint-00000004") == ["optimizer.safetensors", "state.json", "weights.safetensors"]
+    assert list_names(uri) == ["checkpoint-00000004.pt", LOG]
 
 
 def test_a_service_that_stays_away_is_told_with_what_is_kept_where(interrupted_service, folder):
@@ -175,4 +174,4 @@ def test_a_service_that_stays_away_is_told_with_what_is_kept_where(interrupted_s
         mirror.send_checkpoint(checkpoint(folder, 4), log_bytes=8)
         with pytest.raises(UserError, match=f"cannot be written.*The scratch folder {folder} keeps the work"):
             mirror.wait()
-    assert (folder / "checkpoint-00000004" / "state.json").exists()
+    assert (folder / "checkpoint-00000004.pt").exists()

@@ -1,52 +1,59 @@
 """Checkpoints that make a resumed run equal to one that was never stopped.
 
-A checkpoint is a folder `checkpoint-<step>` that appears by one rename, with the weights, the optimizer's state, the
+A checkpoint is one file `checkpoint-<step>.pt` that appears by one rename, with the weights, the optimizer's state, the
 step, and how long the log was. Nothing else has a state: order, time, noise, learning rate and reference errors are
-functions of the step. Whose checkpoint it is stands beside it, in the record of the run.
+functions of the step. The record of the run beside it names the run that it belongs to.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from v2a_dpo.alignment.processes import Processes
-from v2a_dpo.artifacts.folder import new_folder, remove_partial_folders
+from v2a_dpo.artifacts.location import reported
 
-#: Of the names of checkpoints.
+#: Start of the names of checkpoints, which sort by step.
 PREFIX = "checkpoint-"
-_KEEP = 1
-#: Written last, so that a checkpoint without it is not complete.
-STATE = "state.json"
+_PARTIAL = ".checkpoint.partial"
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: optimizer steps done, and the length of the log in bytes then."""
+    """The position of a run: optimizer steps done, and the length of the log in bytes then."""
 
     step: int
     log_bytes: int
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in `folder`, oldest first."""
+    return sorted(folder.glob(f"{PREFIX}*"))
+
+
 def save_checkpoint(folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """The checkpoint of `position`, written into `folder`; older ones are deleted then. Raises UserError when the disk
-    is full."""
-    checkpoint = folder / f"{PREFIX}{position.step:08d}"
-    with new_folder(checkpoint) as partial:
-        _save(dict(network.state_dict()), partial / "weights.safetensors")
-        _save(_optimizer_tensors(network, optimizer), partial / "optimizer.safetensors")
-        state = {"step": position.step, "log_bytes": position.log_bytes}
-        (partial / STATE).write_text(json.dumps(state, allow_nan=False) + "\n", encoding="utf-8")
-    for old in _checkpoints(folder)[:-_KEEP]:
-        shutil.rmtree(old)
-    return checkpoint
+    """Writes the checkpoint of `position` into `folder` and deletes older ones. Raises UserError when the disk is
+    full."""
+    path, partial = folder / f"{PREFIX}{position.step:08d}.pt", folder / _PARTIAL
+    state = {"position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    try:
+        with reported("written", path), partial.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch's form of an OSError while it writes
+                raise OSError(str(error)) from error
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    for old in checkpoints(folder)[:-1]:
+        old.unlink()
+    return path
 
 
 def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
@@ -54,51 +61,19 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Opt
 
     When there is none, nothing is changed, and the position is the start of the run.
     """
-    checkpoints = _checkpoints(folder)
-    if not checkpoints:
+    saved = checkpoints(folder)
+    if not saved:
         return Position(step=0, log_bytes=0)
-    state = json.loads((checkpoints[-1] / STATE).read_text(encoding="utf-8"))
-    network.load_state_dict(load_file(checkpoints[-1] / "weights.safetensors"))
-    tensors = load_file(checkpoints[-1] / "optimizer.safetensors")
-    names = _parameter_names(network, optimizer)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, moment = key.rpartition(":")
-        moments.setdefault(names.index(name), {})[moment] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Position(state["step"], state["log_bytes"])
+    state = torch.load(saved[-1], map_location="cpu", weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Position(**state["position"])
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Deletes all checkpoints in `folder`, and what killed writers left of others."""
-    for checkpoint in _checkpoints(folder):
-        shutil.rmtree(checkpoint)
-    remove_partial_folders(folder / f"{PREFIX}*")
-
-
-def checkpoint_names(folder: Path) -> list[str]:
-    """The names of the complete checkpoints in `folder`, which sort by step."""
-    return [checkpoint.name for checkpoint in _checkpoints(folder)]
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{PREFIX}*"))
-
-
-def _parameter_names(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """The names of the optimizer's parameters, in its own order."""
-    name_of = {id(parameter): name for name, parameter in network.named_parameters()}
-    return [name_of[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as flat tensors `parameter:moment`."""
-    names = _parameter_names(network, optimizer)
-    return {
-        f"{names[index]}:{moment}": value
-        for index, moments in optimizer.state_dict()["state"].items()
-        for moment, value in moments.items()
-    }
+    """Deletes all checkpoints in `folder`, and the part of one that a killed process left."""
+    for file in [*checkpoints(folder), folder / _PARTIAL]:
+        file.unlink(missing_ok=True)
 
 
 def share_optimizer_state(optimizer: torch.optim.Optimizer, processes: Processes) -> None:
@@ -113,11 +88,3 @@ def share_optimizer_state(optimizer: torch.optim.Optimizer, processes: Processes
                 name: processes.broadcast(state.get(name, torch.zeros_like(like)).detach())
                 for name, like in moments.items()
             }
-
-
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    """Writes `tensors`; a full disk is an OSError here as everywhere."""
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from v2a_dpo.alignment.run.checkpoint import PREFIX
@@ -74,8 +75,8 @@ class _Existing:
     @cached_property
     def names(self) -> list[str]:
         """A run's own files and checkpoints in the log folder, sorted, without caches that any run may use."""
-        names = {name.partition("/")[0] for name in tree_names(self.log)}
-        return sorted(name for name in names if name in (LOG, RUN, SUMMARY, TARGET) or name.startswith(PREFIX))
+        own = (LOG, RUN, SUMMARY, TARGET)
+        return sorted(name for name in list_names(self.log) if name in own or name.startswith(PREFIX))
 
     @cached_property
     def has_model(self) -> bool:
@@ -104,7 +105,7 @@ class _Existing:
         if self.result is not None:
             steps = sum(self.result["summary"]["steps_by_phase"].values())
             return f"a finished alignment of {steps} steps"
-        saved = [int(name.removeprefix(PREFIX)) for name in self.names if name.startswith(PREFIX)]
+        saved = [int(Path(name).stem.removeprefix(PREFIX)) for name in self.names if name.startswith(PREFIX)]
         if set(self.names) - {RUN, TARGET}:
             return f"an unfinished alignment, with {max(saved, default=0)} steps in its checkpoint"
         return "a model"

@@ -4,13 +4,14 @@ import json
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
-from v2a_dpo.serving.http_limits import LimitedRequests, Message, Receive, Send
+from v2a_dpo.serving.scoring_server import LimitedRequests
 
 LIMIT = 1000
 
 
-async def echo(scope: Message, receive: Receive, send: Send) -> None:
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers the body; `fail` is answered as MLflow answers what it cannot parse."""
     body = (await receive())["body"] if scope["method"] == "POST" else b"alive"
     failed = body == b'"fail"'
@@ -48,7 +49,7 @@ def test_a_body_over_the_limit_is_413_whether_it_declares_its_size_or_not() -> N
     for content in (b"x" * (LIMIT + 1), pieces()):
         response = answer(content)
         assert response.status_code == 413
-        assert response.json() == {"message": "The request is too large: at most 0.000954 MiB are taken."}
+        assert response.json() == {"message": "The request is too large: at most 0.000954 MiB are accepted."}
 
 
 def test_a_body_without_end_is_not_received_to_its_end() -> None:
