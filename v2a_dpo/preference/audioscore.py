@@ -1,13 +1,13 @@
 """AudioScore: from a candidate's five scores to P(Good), P(Medium), P(Bad) (paper 2.1; the vector is Eq. 1).
 
-Linear - ReLU - Linear - softmax over the labels. Everything here is NumPy: rating a million candidates takes a second
-or two and needs no torch; training lives in `training`. Letters in array names: R rows, S scores, I inputs,
-K labels.
+Linear - ReLU - Linear - softmax over the labels. Everything here is NumPy: a million candidates take a second or two
+and no torch; `training` trains it. Letters in array names: R rows, S scores, I inputs, K labels.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.artifacts.location import join, read_bytes
@@ -24,8 +25,10 @@ from v2a_dpo.errors import UserError
 #: Indices of LABELS.
 GOOD, MEDIUM, BAD = range(3)
 
-#: The measures of a classifier on validation ratings, beside it in its folder.
+#: The metrics of a classifier on training and validation ratings, beside it in its folder.
 METRICS_FILE = "metrics.json"
+#: The role of the scorers' fingerprint among the inputs of a set of scores and of AudioScore's metrics.
+SCORERS = "scorers"
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -34,9 +37,8 @@ _ROWS_AT_ONCE = 1 << 16
 class AudioScore:
     """The trained classifier, standardisation included.
 
-    `mean` and `std` `[S]` are those of the training ratings; a missing score becomes 0 after standardisation, that is,
-    average. With `missing_indicators`, five more inputs say which scores were missing (an extension of the paper's
-    MLP).
+    `mean` and `std` `[S]` are those of the training ratings; a missing score becomes 0, the mean, after
+    standardisation. With `missing_indicators`, five more inputs mark missing scores (an extension of the paper's MLP).
     """
 
     mean: np.ndarray
@@ -52,8 +54,7 @@ class AudioScore:
         return self.hidden_weight.shape[1] > len(SCORE_NAMES)
 
     def probabilities(self, scores_RS: np.ndarray) -> np.ndarray:
-        """P(Good), P(Medium), P(Bad) `[R, 3]` in float32 of raw scores in the order of SCORE_NAMES; NaN means
-        missing."""
+        """P(Good), P(Medium), P(Bad) `[R, 3]` float32 of raw scores in the order of SCORE_NAMES; NaN is missing."""
         result_RK = np.empty((len(scores_RS), len(LABELS)), dtype=np.float32)
         for start in range(0, len(scores_RS), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
@@ -82,7 +83,7 @@ class AudioScore:
 
     @staticmethod
     def load(folder: str) -> AudioScore:
-        """The classifier saved in `folder`; raises UserError when there is none or it is of another make."""
+        """The classifier saved in `folder`; raises UserError when there is none, or it is of another version."""
         try:
             config = json.loads(read_bytes(join(folder, "config.json")))
             tensors = load(read_bytes(join(folder, "model.safetensors")))
@@ -100,7 +101,7 @@ class AudioScore:
 def network_inputs(
     scores_RS: np.ndarray, mean_S: np.ndarray, std_S: np.ndarray, *, missing_indicators: bool
 ) -> np.ndarray:
-    """What the first layer sees, `[R, I]` float32: standardised scores, missing ones 0, and perhaps the indicators."""
+    """The first layer's inputs `[R, I]` float32: standardised scores, missing ones 0, and the indicators if any."""
     missing_RS = ~np.isfinite(scores_RS)
     standard_RS = np.where(missing_RS, 0, (scores_RS - mean_S) / std_S).astype(np.float32)
     return np.hstack([standard_RS, missing_RS.astype(np.float32)]) if missing_indicators else standard_RS
@@ -116,3 +117,42 @@ def score_matrix(table: pa.Table) -> np.ndarray:
     """The five score columns of a SCORES table as `[R, 5]` float32; null becomes NaN."""
     columns = [table.column(name).to_numpy().astype(np.float32, copy=False) for name in SCORE_NAMES]
     return np.column_stack(columns)
+
+
+def scorers_of(scores: Dataset) -> str:
+    """The fingerprint of the scorers of `scores`; raises UserError when their manifest does not name any."""
+    if SCORERS not in scores.manifest.inputs:
+        what = "The manifest of these scores names no scorers."
+        raise UserError(what, where=scores.folder, remedy="Make them by `v2a-dpo score`.")
+    return scores.manifest.inputs[SCORERS]
+
+
+def check_audioscore(folder: str, scores: Sequence[Dataset], *, allow_weak: bool) -> None:
+    """Raises UserError when the AudioScore in `folder` was trained on the scores of other scorers, or is weak and that
+    is not allowed.
+
+    It is weak when its accuracy on validation clips is no better than always answering the commonest label.
+    """
+    file = join(folder, METRICS_FILE)
+    try:
+        metrics = json.loads(read_bytes(file))
+        scorers, validation = metrics["inputs"][SCORERS], metrics["validation"]
+        accuracy, majority, ratings = (validation[key] for key in ("accuracy", "majority_accuracy", "ratings"))
+    except (ValueError, KeyError) as error:
+        remedy = "Train it again by `v2a-dpo train-audioscore`."
+        raise UserError("These are no metrics of an AudioScore of this version.", where=file, remedy=remedy) from error
+    for part in scores:
+        if scorers_of(part) != scorers:
+            raise UserError(
+                "This AudioScore was trained on the scores of other scorers than these.",
+                where=f"{folder}, {part.folder}",
+                remedy="Score both sets of candidates by the same scorers, and train AudioScore on such scores.",
+            )
+    if accuracy <= majority and not allow_weak:
+        raise UserError(
+            f"This AudioScore is right on {accuracy:.3f} of {ratings} validation ratings, and always answering the "
+            f"commonest label is on {majority:.3f}: it has learned nothing to mine by.",
+            where=file,
+            remedy="Rate more clips, with Good and Bad among them; or set mine.allow_weak_audioscore=true, "
+            "for example where the labels are very unequal but pair_accuracy is high.",
+        )

@@ -11,8 +11,7 @@ from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.artifacts.schema import PAIRS, RATINGS, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
-from v2a_dpo.preference.audioscore import AudioScore
-from v2a_dpo.preference.audioscore_check import check_audioscore
+from v2a_dpo.preference.audioscore import AudioScore, check_audioscore
 from v2a_dpo.preference.mining import MiningSummary, mine_scores, probabilities_by_candidate
 from v2a_dpo.preference.pairs import rated_pairs
 from v2a_dpo.progress import Progress, silent

@@ -12,8 +12,7 @@ from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
-from v2a_dpo.preference.audioscore import METRICS_FILE
-from v2a_dpo.preference.audioscore_check import SCORERS, scorers_of
+from v2a_dpo.preference.audioscore import METRICS_FILE, SCORERS, scorers_of
 from v2a_dpo.preference.training import ablation, evaluate, fit, rated_scores, split_clips
 from v2a_dpo.progress import Progress, silent
 
