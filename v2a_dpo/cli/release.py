@@ -136,7 +136,7 @@ def history(call: Call) -> object:
 
     Example: v2a-dpo history
     """
-    from v2a_dpo.registry.history import history as stage
+    from v2a_dpo.registry.promotion import history as stage
 
     return stage(call.params)
 

@@ -1,4 +1,4 @@
-"""Changes of champion: a promotion, if the gates hold on the same test clips, and a rollback."""
+"""Changes of champion: promotion, if the gates hold on the same test clips, rollback, and their history."""
 
 from __future__ import annotations
 
@@ -167,3 +167,49 @@ def _setting_differences(candidate: Evidence, champion: Evidence) -> list[str]:
 
 def _shown(change: Difference) -> str:
     return f"{change.value:+.4g} [{change.low:+.4g}, {change.high:+.4g}]"
+
+
+@dataclass(frozen=True)
+class History:
+    """All changes of champion of a registered model, oldest first, and the version of the alias ("" for none)."""
+
+    model_name: str
+    entries: tuple[Entry, ...]
+    alias: str
+
+    @property
+    def champion(self) -> str:
+        """The present champion by the ledger, "" before the first promotion."""
+        return champions(self.entries)[-1] if self.entries else ""
+
+    def __str__(self) -> str:
+        if not self.entries:
+            return f"{self.model_name} has had no champion."
+        lines = [f"{self.model_name}: version {self.champion} is champion."]
+        if self.alias != self.champion:
+            target = f"version {self.alias}" if self.alias else "nothing"
+            remedy = f"`v2a-dpo promote {self.champion}` corrects it."
+            lines.append(f"The alias {CHAMPION} points at {target}, unlike the ledger: {remedy}")
+        for number, entry in enumerate(self.entries, start=1):
+            lines += _lines(number, entry)
+        return "\n".join(lines)
+
+
+def history(params: Params) -> History:
+    """The changes of champion of the registered model, with time, user and reason."""
+    registry = open_registry(params)
+    with failures_reported(registry.tracking.uri):
+        ledger = Ledger(registry.tracking.client, registry.name)
+        return History(registry.name, tuple(ledger.entries()), ledger.alias() or "")
+
+
+def _lines(number: int, entry: Entry) -> list[str]:
+    done = "rolled back to" if entry.action == "rollback" else "OVERRIDE, promoted" if entry.override else "promoted"
+    instead = f" instead of version {entry.previous}" if entry.previous else ""
+    lines = [f"{number}. {entry.when} {entry.who} {done} version {entry.version}{instead}: {entry.reason}"]
+    lines += [f"   did not hold: {failure}" for failure in entry.failures]
+    if entry.intervals:
+        lines.append(f"   judged by {entry.intervals}")
+    against = f"champion version {entry.previous}" if entry.previous else entry.reference
+    lines += [f"   against {against}: {key} {change}" for key, change in entry.metrics.items()]
+    return lines
