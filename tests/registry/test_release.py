@@ -25,10 +25,9 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.frechet import frechet_distance
 from v2a_dpo.evaluation.metrics import BootstrapSettings
 from v2a_dpo.registry.evidence import lineage_of
-from v2a_dpo.registry.promotion import history
 from v2a_dpo.registry.ledger import Entry, Ledger, LostRaceError, champions
 from v2a_dpo.registry.lineage import differences
-from v2a_dpo.registry.promotion import rollback
+from v2a_dpo.registry.promotion import history, rollback
 from v2a_dpo.registry.versions import Registry, open_registry
 from v2a_dpo.stages.gate import gate
 from v2a_dpo.stages.promote import promote

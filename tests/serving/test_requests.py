@@ -78,7 +78,7 @@ def test_exactly_one_video_is_needed(row: dict[str, Any]) -> None:
         ("seconds", "2", "`seconds` must be a number, not str"),
         ("prompt", 5, "`prompt` must be text, not int"),
         ("video_path", 5, "exactly one of"),
-        ("video", "text!", "this is no base64"),
+        ("video", "text!", "this is not base64"),
         ("video", 5, "must be the bytes"),
         ("video", "data:video/mp4,raw", "must be base64"),
     ],

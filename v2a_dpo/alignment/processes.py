@@ -1,8 +1,7 @@
 """The processes that share one training run: alone by default, or as many as `torchrun` or `accelerate launch` started.
 
-What they need of each other is little: gradients averaged during the backward pass, a sum, a broadcast, a barrier.
-accelerate finds their place in either launcher's environment, the backend (nccl, or gloo on CPUs) and the device; a
-process alone never imports it.
+They share gradients averaged during the backward pass, a sum, a broadcast and a barrier. accelerate reads rank, backend
+(nccl, or gloo on CPUs) and device from either launcher's environment; a single process never imports it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How long the others wait while one gathers data or loads a checkpoint; NCCL's own ten minutes are too few.
+#: Longest wait for a process that gathers data or loads a checkpoint; NCCL's own ten minutes are too few.
 _TIMEOUT = timedelta(hours=2)
 
 
@@ -75,15 +74,15 @@ class Processes:
         return self.broadcast(torch.from_numpy(own)).numpy().tobytes()
 
     def barrier(self) -> None:
-        """Returns when every process has come here."""
+        """Returns when every process has called it."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
 
     def in_turns(self, work: Callable[[], T], *, shared_disk: bool) -> T:
-        """`work()` in every process: first where it is still to be done, then where its files exist already.
+        """`work()` in every process: first where its files are missing, then where they exist already.
 
-        The main process comes first, then one process of each other node, then all others. Without a `shared_disk` the
-        first process of every node works at once.
+        The main process is first, then one process of each other node, then all others. Without a `shared_disk` the
+        first process of every node starts at once.
         """
         first = self.is_main or (self.is_first_on_node and not shared_disk)
         own_turn = 0 if first else 1 if self.is_first_on_node else 2
@@ -94,20 +93,20 @@ class Processes:
         return result
 
     def close(self) -> None:
-        """Ends the work in common."""
+        """Leaves the group of processes."""
         if self._accelerator is not None:
             self._accelerator.end_training()
 
 
 def join_processes(device: str) -> Processes:
-    """This process among those its launcher started, on the device of that name: `auto`, `cpu`, or `cuda`.
+    """This process among those of its launcher, on the device of that name: `auto`, `cpu`, or `cuda`.
 
     Several processes on `cuda` take one GPU of their node each. Raises UserError for a numbered GPU then.
     """
-    chosen = choose_device(device)
+    resolved = choose_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Processes(chosen)
-    if chosen.index is not None:
+        return Processes(resolved)
+    if resolved.index is not None:
         raise UserError(
             f"Several processes cannot share the device {device!r}.",
             where="generator.device",
@@ -117,7 +116,7 @@ def join_processes(device: str) -> Processes:
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     accelerator = Accelerator(
-        cpu=chosen.type == "cpu",
+        cpu=resolved.type == "cpu",
         mixed_precision="no",  # precision is this package's own autocast; the launcher's setting must not add to it
         kwargs_handlers=[
             # The velocity does not depend on every parameter; those must stay without a gradient.

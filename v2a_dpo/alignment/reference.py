@@ -1,10 +1,10 @@
-"""The frozen reference as two numbers a visit.
+"""The frozen reference as two numbers per visit.
 
-Time and noise of a visit belong to (seed, pair, visit), so all that Flow-DPO ever needs of the reference is its error
-on the winner and on the loser of each visit. Before its first step the policy **is** the reference: these errors are
-computed then, with the very batches that training will see, and stored. So there is no second network in memory, a step
-costs one forward pass less, z is exactly 0 at step 0, and another run in the same log folder that differs in beta or
-learning rate alone finds them ready; a run with a log folder of its own, such as a cell of a sweep, computes them anew.
+Time and noise of a visit depend on (seed, pair, visit) alone, so Flow-DPO needs only the reference's errors on the
+winner and the loser of each visit. Before its first step the policy **is** the reference: these errors are computed
+then, with the same batches as in training, and stored. So there is no second network in memory, a step costs one
+forward pass less, and z is exactly 0 at step 0. Another run in the same log folder that differs only in beta or
+learning rate reuses them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class ReferenceErrors:
     def complete(
         self, errors_of: Callable[[int], Tensor], *, processes: Processes, progress: Progress = silent
     ) -> None:
-        """Computes what the file lacks: `errors_of(batch)` for each batch in order, asked of every process.
+        """Computes the missing errors: `errors_of(batch)` for each batch in order, in every process.
 
-        Only the main process has the file. A kill at any moment costs the batch under way: a part of a batch at the end
+        Only the main process has the file. After a kill only the current batch is lost: an incomplete batch at the end
         of the file is cut off. Raises UserError when the disk is full, or when an error is not finite.
         """
         done = int(processes.broadcast(torch.tensor(self._cut() if processes.is_main else 0)).item())
@@ -62,7 +62,7 @@ class ReferenceErrors:
             )
 
     def _cut(self) -> int:
-        """Cuts a part of a batch off the end of the file and returns how many whole batches it holds."""
+        """Cuts an incomplete batch off the end of the file and returns the number of whole batches."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
         stored = self._path.stat().st_size // _DTYPE.itemsize

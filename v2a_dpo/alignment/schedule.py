@@ -1,10 +1,10 @@
-"""Which pair is visited when, and how fast the model learns: everything a function of the step alone, so that resuming
-is exact."""
+"""Visit order and learning rate, both pure functions of the step, so that resuming is exact."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from v2a_dpo.randomness import row_generator, row_seed
 
 @dataclass(frozen=True)
 class VisitOrder:
-    """For every step: the `pair` of each batch row and how often it was visited before (`visit`), `[steps, batch]`.
+    """The `pair` of each batch row and the number of its earlier visits (`visit`), `[steps, batch]` each.
 
-    `steps_by_phase` are the steps of each phase, in order.
+    `steps_by_phase` are the numbers of steps of the phases, in order.
     """
 
     pair: np.ndarray
@@ -33,18 +33,18 @@ class VisitOrder:
 
 
 def split_pairs(clip_id: list[str], *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and the validation pairs: whole clips by a seeded hash of the clip id, at least one for
-    training.
+    """Indices of the training and the validation pairs: whole clips by a seeded hash, at least one for training.
 
     A positive `share` takes at least one clip when there are two. The validation pairs come in the order of the hash,
     so that any first part of them is a fair sample of all pairs, however the pairs are ordered.
     """
+    # "held out" names a random stream: another name would be another split.
     clips = sorted(set(clip_id), key=lambda clip: row_seed(seed, "align", "held out", clip))
-    count = min(max(round(share * len(clips)), int(share > 0)), len(clips) - 1)
+    num_validation = min(max(round(share * len(clips)), int(share > 0)), len(clips) - 1)
     place = {clip: index for index, clip in enumerate(clips)}
     place_of_pair = np.array([place[clip] for clip in clip_id])
     by_hash = np.argsort(place_of_pair, kind="stable")
-    return np.flatnonzero(place_of_pair >= count), by_hash[place_of_pair[by_hash] < count]
+    return np.flatnonzero(place_of_pair >= num_validation), by_hash[place_of_pair[by_hash] < num_validation]
 
 
 def visit_order(
@@ -61,39 +61,32 @@ def visit_order(
     if curriculum:
         phases = {name: training[phase_of_pair[training] == name] for name in (EASY, HARD)}
     steps_by_phase = _share_steps({name: len(pairs) for name, pairs in phases.items()}, steps)
-    pair = np.empty((steps, batch_size), dtype=np.int64)
-    visit = np.empty((steps, batch_size), dtype=np.int64)
-    start = 0
-    for name, count in steps_by_phase.items():
-        stream = _epochs(phases[name], seed, name)
-        for step in range(start, start + count):
-            for row in range(batch_size):
-                pair[step, row], visit[step, row] = next(stream)
-        start += count
+    visits = [
+        visit
+        for name, phase_steps in steps_by_phase.items()
+        for visit in islice(_epochs(phases[name], seed, name), phase_steps * batch_size)
+    ]
+    pair, visit = np.array(visits, dtype=np.int64).reshape(steps, batch_size, 2).transpose(2, 0, 1)
     return VisitOrder(pair, visit, steps_by_phase)
 
 
 def _share_steps(pairs: dict[str, int], steps: int) -> dict[str, int]:
-    """Steps in proportion to pairs; a phase with pairs gets at least one while there are steps, one without gets
-    none."""
+    """Steps in proportion to pairs: at least one for each phase that has pairs, while there are steps."""
     present = [name for name, count in pairs.items() if count]
     total = sum(pairs.values())
     shares: dict[str, int] = {}
     for index, name in enumerate(present):
         left = steps - sum(shares.values())
         phases_after = len(present) - index - 1
-        wanted = left if not phases_after else max(round(steps * pairs[name] / total), 1)
-        shares[name] = max(min(wanted, left - phases_after), 0)
+        share = left if not phases_after else max(round(steps * pairs[name] / total), 1)
+        shares[name] = max(min(share, left - phases_after), 0)
     return shares
 
 
 def _epochs(pairs: np.ndarray, seed: int, phase: str) -> Iterator[tuple[int, int]]:
-    epoch = 0
-    while True:
-        shuffled = row_generator(seed, "align", "order", phase, epoch).permutation(pairs)
-        for pair in shuffled.tolist():
+    for epoch in count():
+        for pair in row_generator(seed, "align", "order", phase, epoch).permutation(pairs).tolist():
             yield pair, epoch
-        epoch += 1
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: int) -> float:

@@ -1,5 +1,4 @@
-"""The batches of a run, and each process's share of them: pairs and noise do not depend on how many processes there
-are."""
+"""The batches of a run, and each process's share of them: the number of processes changes neither pairs nor noise."""
 
 from __future__ import annotations
 
@@ -16,13 +15,12 @@ from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.schedule import VisitOrder
 from v2a_dpo.artifacts.fingerprint import fingerprint
 
-#: At most so many validation visits are measured at a time, of the first pairs, and up to so many of each pair.
+#: Limits of one validation: visits, taken from the first pairs, and visits per pair.
 _VALIDATION_VISITS, _VISITS_PER_PAIR = 512, 4
 
 
 class SharedBatches:
-    """All batches by index: one for each step of `order`, then those of the `validation` pairs, of which the first
-    count."""
+    """All batches by index: one per step of `order`, then those of the first `validation` pairs."""
 
     def __init__(
         self, pairs: PairData, order: VisitOrder, validation: np.ndarray, *, seed: int, processes: Processes
@@ -53,14 +51,14 @@ class SharedBatches:
         return errors_2B.reshape(2, -1)[:, rows].flatten()
 
     def gather(self, local_errors: Tensor, index: int) -> Tensor:
-        """The errors `[2B]` of a whole batch, of which each process gives those of its own rows."""
+        """The errors `[2B]` of a whole batch from each process's errors of its own rows."""
         errors = local_errors.new_zeros(2, self.sizes[index])
         errors[:, self._processes.local_slice(self.sizes[index])] = local_errors.detach().reshape(2, -1)
         return self._processes.all_reduce_sum(errors).flatten()
 
     @torch.no_grad()
     def evaluate(self, index: int, errors_of: Callable[[PairBatch], Tensor]) -> Tensor:
-        """The errors `[2B]` of a whole batch; each process computes its own rows, if the batch has enough for all."""
+        """The errors `[2B]` of a whole batch; each process computes its own rows, which may be none."""
         rows = self._processes.local_slice(self.sizes[index])
         nothing = torch.zeros(0, device=self._processes.device)
         return self.gather(errors_of(self.local_batch(index)) if rows.start < rows.stop else nothing, index)
@@ -71,6 +69,7 @@ def _validation_visits(validation: np.ndarray, batch_size: int) -> list[tuple[np
     pairs = validation[:_VALIDATION_VISITS]
     repeats = min(_VISITS_PER_PAIR, _VALIDATION_VISITS // max(len(pairs), 1))
     rows = np.tile(pairs, repeats)
+    # "held out" is in the random seed of a visit's time and noise.
     names = [f"held out {repeat}" for repeat in range(repeats) for _ in pairs]
     starts = range(0, len(rows), batch_size)
     return [(rows[start : start + batch_size], names[start : start + batch_size]) for start in starts]

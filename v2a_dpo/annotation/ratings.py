@@ -19,9 +19,9 @@ _WHOLE_NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
 def read_ratings(csv: str, candidates: Collection[tuple[str, int]]) -> list[dict[str, object]]:
     """The rows of RATINGS in the file `csv`, sorted by clip, sample and rater.
 
-    The header is `clip_id,sample,rating,rater,source` in any order, other columns among them; `rating` is good, medium
-    or bad in any case, `source` human or simulated. `candidates` are the (clip id, sample) that may be rated. Raises
-    UserError naming the line and field of each mistake.
+    The header is `clip_id,sample,rating,rater,source` in any order, with any other columns; `rating` is good, medium or
+    bad in any case, `source` human or simulated. `candidates` are the (clip id, sample) that may be rated. Raises
+    UserError that names the line and field of each mistake.
     """
     rows: dict[tuple[str, int, str], dict[str, object]] = {}
     mistakes: list[str] = []
@@ -40,12 +40,12 @@ def read_ratings(csv: str, candidates: Collection[tuple[str, int]]) -> list[dict
     if mistakes:
         shown = "; ".join(mistakes[:_ERRORS_SHOWN])
         more = f"; and {len(mistakes) - _ERRORS_SHOWN} more" if len(mistakes) > _ERRORS_SHOWN else ""
-        raise UserError(f"The ratings cannot be imported: {shown}{more}.", where=csv, remedy="Mend these lines.")
+        raise UserError(f"The ratings cannot be imported: {shown}{more}.", where=csv, remedy="Fix these lines.")
     return [rows[key] for key in sorted(rows)]
 
 
 def _table(csv: str) -> tuple[list[str], list[TableLine]]:
-    """The names of the columns and the lines below them; raises UserError when some are missing or there is no line."""
+    """The column names and the lines below them; raises UserError for missing columns or without any line."""
     header, *lines = read_table(csv) or [TableLine(1, [])]
     names = column_names(header, csv)
     missing = [name for name in _COLUMNS if name not in names]
@@ -56,7 +56,7 @@ def _table(csv: str) -> tuple[list[str], list[TableLine]]:
             remedy=f"Start the file with {','.join(_COLUMNS)}.",
         )
     if not lines:
-        raise UserError("The file holds no rating but a header.", where=csv, remedy="Give each judgement a line.")
+        raise UserError("The file holds no rating but a header.", where=csv, remedy="Give each rating a line.")
     return names, lines
 
 

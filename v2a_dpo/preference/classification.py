@@ -1,4 +1,4 @@
-"""How good predicted label probabilities are: confusion, calibration, ranking. Letters: R rows, K labels."""
+"""Metrics of predicted label probabilities: confusion, calibration, ranking. Letters: R rows, K labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def confusion_matrix(true_R: np.ndarray, predicted_R: np.ndarray, num_labels: in
 
 def cross_entropy(probabilities_RK: np.ndarray, true_R: np.ndarray) -> float:
     """The mean negative log-probability of the true labels, in nats."""
-    chosen_R = probabilities_RK[np.arange(len(true_R)), true_R]
-    return float(-np.log(np.maximum(chosen_R, np.finfo(np.float32).tiny)).mean())
+    of_label_R = probabilities_RK[np.arange(len(true_R)), true_R]
+    return float(-np.log(np.maximum(of_label_R, np.finfo(np.float32).tiny)).mean())
 
 
 def calibration(probability_R: np.ndarray, happened_R: np.ndarray, *, bins: int = 10) -> dict[str, Any]:
@@ -53,10 +53,9 @@ def rank_correlation(predicted_R: np.ndarray, true_R: np.ndarray) -> float | Non
 
 
 def pair_accuracy(predicted_R: np.ndarray, true_R: np.ndarray, group_R: np.ndarray) -> float | None:
-    """The share of pairs inside a group, of different `true` value, that `predicted` orders alike; equal predictions
-    count half.
+    """The share of pairs of one group with different `true` values that `predicted` orders alike.
 
-    None where no group has two different values.
+    Equal predictions count half. None where no group has two different values.
     """
     right, pairs = 0.0, 0
     for group in np.unique(group_R):

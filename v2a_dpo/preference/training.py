@@ -1,4 +1,4 @@
-"""Training AudioScore on ratings, and measuring it on clips it did not see. Letters: R ratings, S scores, K labels."""
+"""Training of AudioScore on ratings, and its validation. Letters: R ratings, S scores, K labels."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from v2a_dpo.randomness import row_generator, row_seed, uniform
 
 @dataclass(frozen=True)
 class RatedScores:
-    """Ratings beside the raw scores of what was rated: `label` indexes LABELS, a missing score is NaN."""
+    """Ratings with the raw scores of the candidates: `label` indexes LABELS, a missing score is NaN."""
 
     clip_id: np.ndarray
     scores: np.ndarray
     label: np.ndarray
 
-    def rows(self, chosen_R: np.ndarray) -> RatedScores:
-        """The ratings that `chosen_R` selects."""
-        return RatedScores(self.clip_id[chosen_R], self.scores[chosen_R], self.label[chosen_R])
+    def rows(self, selected_R: np.ndarray) -> RatedScores:
+        """The ratings that `selected_R` selects."""
+        return RatedScores(self.clip_id[selected_R], self.scores[selected_R], self.label[selected_R])
 
     def without(self, score: str) -> RatedScores:
         """The same ratings with one score missing everywhere."""
@@ -62,8 +62,7 @@ def rated_scores(table: pa.Table, *, where: str) -> RatedScores:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A trained classifier and the losses after every full-batch step, in nats; the weights are those of
-    `best_step`."""
+    """A classifier with the weights of `best_step`, and the losses after every full-batch step, in nats."""
 
     audioscore: AudioScore
     training_loss: list[float]
@@ -76,6 +75,7 @@ def split_clips(clip_id_R: np.ndarray, *, share: float, seed: int) -> np.ndarray
 
     At least one clip is on each side. Raises UserError with fewer than two clips.
     """
+    # "held out" names a random stream: another name would be another split.
     clips = sorted(set(clip_id_R.tolist()), key=lambda clip: row_seed(seed, "audioscore", "held out", clip))
     if len(clips) < 2:
         raise UserError(
@@ -136,12 +136,12 @@ def fit(training: RatedScores, validation: RatedScores, config: AudioScoreConfig
 
 
 def standardisation(scores_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation `[S]` in float32 over the scores that are there; 0 and 1 for one that never is or
-    never varies."""
-    there_RS = np.isfinite(scores_RS)
-    count_S = np.maximum(there_RS.sum(axis=0), 1)
-    mean_S = np.where(there_RS, scores_RS, 0).sum(axis=0, dtype=np.float64) / count_S
-    deviation_RS = np.where(there_RS, scores_RS - mean_S, 0)
+    """Mean and standard deviation `[S]` float32 over finite scores; a score that is always missing gets mean 0, and
+    one without variation std 1."""
+    finite_RS = np.isfinite(scores_RS)
+    count_S = np.maximum(finite_RS.sum(axis=0), 1)
+    mean_S = np.where(finite_RS, scores_RS, 0).sum(axis=0, dtype=np.float64) / count_S
+    deviation_RS = np.where(finite_RS, scores_RS - mean_S, 0)
     std_S = np.sqrt((deviation_RS**2).sum(axis=0, dtype=np.float64) / count_S)
     return mean_S.astype(np.float32), np.where(std_S > 1e-6, std_S, 1).astype(np.float32)
 
@@ -159,10 +159,10 @@ def _logits(weights: list[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
 
 
 def evaluate(audioscore: AudioScore, rated: RatedScores) -> dict[str, Any]:
-    """Measures of `audioscore` on `rated`, ready for JSON.
+    """Metrics of `audioscore` on `rated` as JSON values.
 
     Accuracy, cross-entropy, confusion (row = true label), calibration of the predicted label's confidence and of each
-    label's probability, and how P(Good) - P(Bad) ranks: Spearman over all ratings and accuracy on pairs of one clip.
+    label's probability, and the ranking by P(Good) - P(Bad): Spearman over all ratings, accuracy on pairs of one clip.
     """
     probabilities_RK = audioscore.probabilities(rated.scores)
     predicted_R = probabilities_RK.argmax(axis=-1)
@@ -187,6 +187,6 @@ def ablation(training: RatedScores, validation: RatedScores, config: AudioScoreC
     result = {}
     for name in SCORE_NAMES:
         part = validation.without(name)
-        measures = evaluate(fit(training.without(name), part, config, seed=seed).audioscore, part)
-        result[name] = {key: measures[key] for key in ("accuracy", "loss", "rank_correlation", "pair_accuracy")}
+        metrics = evaluate(fit(training.without(name), part, config, seed=seed).audioscore, part)
+        result[name] = {key: metrics[key] for key in ("accuracy", "loss", "rank_correlation", "pair_accuracy")}
     return result

@@ -1,1 +1,1 @@
-"""The model registry: versions, who is champion and why, and what goes with a version."""
+"""The model registry: versions with their evidence, release gates, and the champion and its history."""

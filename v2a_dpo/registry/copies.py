@@ -22,7 +22,7 @@ def copy_version(
 ) -> tuple[Registry, StoredVersion]:
     """The registry that `to` names (`name`, or `URI/name` on another server), and the copy of `version` there.
 
-    The copy carries the tags, the evidence and the lineage; a version that is there already is found again.
+    The copy has the tags, the evidence and the lineage; an existing copy is returned.
     """
     uri, _, name = to.rpartition("/")
     if not name or (uri and "://" not in uri):

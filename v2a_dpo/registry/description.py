@@ -1,4 +1,4 @@
-"""The description of a version: tags to search by, the model card, and the texts kept as evidence."""
+"""The description of a version: tags to search by, the model card, and the texts of its evidence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from v2a_dpo.registry.model_card import model_card
 from v2a_dpo.registry.versions import ModelFolder
 from v2a_dpo.weights.provenance import licence_flags
 
-#: Tag of an aligned version: `passed`, or what did not hold against its base.
+#: Tag of an aligned version: `passed`, or the rules that did not hold against its base.
 GATE_TAG = "gate"
 _LONGEST_TAG = 2000
 

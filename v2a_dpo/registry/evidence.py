@@ -1,12 +1,12 @@
-"""What goes with a registered version so that others can judge it later: files of a run, one folder a role.
+"""The evidence of a registered version, for later comparisons: files of a run, one folder per role.
 
 | file | content |
 | --- | --- |
-| `model-card.md` | what the model is, for people |
+| `model-card.md` | the description of the model |
 | `metrics.json`, `summary.json` | the evaluation against the base, and its settings |
-| `clips.safetensors` | the numbers of every test clip, for a paired comparison with another version |
+| `clips.safetensors` | the metrics of every test clip, for a paired comparison with another version |
 | `gate.json` | the gates' decision against the base, where it was made |
-| `lineage.json` | what the model was made from |
+| `lineage.json` | the data, models and code behind the model |
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from v2a_dpo.registry.versions import Registry, StoredVersion, open_registry
 from v2a_dpo.tracking.failures import failures_reported
 from v2a_dpo.tracking.run import TrackedRun
 
-#: Tag of a version: the run that keeps its evidence.
+#: Tag of a version: the run with its evidence.
 EVIDENCE_TAG = "v2a_dpo.evidence_run"
 TEST_SET_TAG = "test_set"
 FOLDER = "evidence"

@@ -1,4 +1,4 @@
-"""Whether a model may be released: the rules of `params.yaml` applied to paired differences, with a reason for each."""
+"""Release gates: the rules of `params.yaml` applied to paired differences, with a reason for each outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _METRICS = {metric.key: metric for metric in METRICS}
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """One rule: what it asks of which metric, whether that holds, and the numbers that say so."""
+    """The outcome of one rule: metric, demand, whether it holds, and the numbers behind that."""
 
     metric: str
     demand: str
@@ -42,7 +42,7 @@ class GateDecision:
 
     @property
     def failures(self) -> list[str]:
-        """What does not hold, one sentence a rule."""
+        """One sentence per rule that does not hold."""
         return [f"{item.metric} {item.demand}: {item.reason}" for item in self.outcomes if not item.passed]
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class GateDecision:
 
     @staticmethod
     def from_dict(content: dict[str, Any]) -> GateDecision:
-        """The decision from what `to_dict` gave."""
+        """The decision from the result of `to_dict`."""
         outcomes = tuple(RuleOutcome(**outcome) for outcome in content["outcomes"])
         bootstrap = content["bootstrap"]
         return GateDecision(
@@ -73,12 +73,12 @@ class GateDecision:
 
 
 def refusal(reference: str, rule: str, demand: str, reason: str) -> GateDecision:
-    """The decision where there is nothing to compare with `reference`."""
+    """The decision without a comparison with `reference`."""
     return GateDecision(reference, 0, (RuleOutcome(rule, demand, False, reason),), None)
 
 
 def both(first: GateDecision, second: GateDecision) -> GateDecision:
-    """The decision that holds when both hold; each reason then says against what."""
+    """The decision that holds when both hold; each reason names its reference."""
     outcomes = [
         replace(outcome, reason=f"against {decision.reference}: {outcome.reason}")
         for decision in (first, second)
@@ -93,7 +93,7 @@ def both(first: GateDecision, second: GateDecision) -> GateDecision:
 
 
 def shown_bootstrap(bootstrap: BootstrapSettings) -> str:
-    """How intervals were made, in words."""
+    """The settings of intervals as a phrase."""
     return (
         f"{100 * bootstrap.confidence:g}% intervals of {bootstrap.resamples} resamples, {bootstrap.fd_resamples} for FD"
     )

@@ -1,7 +1,7 @@
-"""An append-only ledger of promotions and rollbacks, which two writers cannot both extend at once.
+"""An append-only ledger of promotions and rollbacks that two writers cannot extend at the same time.
 
-MLflow has no transactions and an alias is simply overwritten, so an alias alone cannot say who came first. A run's
-parameter can: the database holds one value for a (run, name) and refuses another. Entry n of the ledger is the
+MLflow has no transactions and an alias is simply overwritten, so an alias alone cannot decide between two writers. A
+run's parameter can: the database holds one value for a (run, name) and refuses another. Entry n of the ledger is the
 parameter `promotion-n` of one run; of two processes that both saw n - 1 entries, one writes entry n, and the other
 gets an error with the entry of the first. The run belongs to the registered model by a tag that is given at the
 model's creation, which the database makes unique too. The alias `champion` follows the last entry.
@@ -29,7 +29,7 @@ LEDGER_TAG = "v2a_dpo.ledger_run"
 #: The experiment that holds the ledgers of all registered models.
 EXPERIMENT = "v2a-dpo promotions"
 _ENTRY = "promotion-"
-#: MLflow cuts a parameter's value there without a word.
+#: MLflow cuts longer values of parameters silently.
 _LONGEST_ENTRY = 6000
 LONGEST_REASON = 1000
 _LONGEST_FAILURE = 300
@@ -37,11 +37,11 @@ _LONGEST_FAILURE = 300
 
 @dataclass(frozen=True)
 class Entry:
-    """One change of champion: to `version` from `previous` ("" for none), by whom, when (UTC), and why.
+    """One change of champion: to `version` from `previous` ("" for none), with user, time (UTC) and reason.
 
-    `reference` is what the version was compared with, `failures` the rules that did not hold (`override` then),
-    `metrics` the differences with their intervals, `intervals` how these were made. `claim` differs between two writers
-    of equal entries.
+    `reference` is the system compared with, `failures` the rules that did not hold (an `override`), `metrics` the
+    differences with their intervals, `intervals` the settings of these. `claim` tells equal entries of two writers
+    apart.
     """
 
     action: Literal["promote", "rollback"]
@@ -58,7 +58,7 @@ class Entry:
     intervals: str = ""
 
     def signed(self) -> Entry:
-        """The entry with who, when and a claim of its own."""
+        """The entry with user, time and a new claim."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
         return replace(self, who=current_user(), when=when, claim=uuid.uuid4().hex)
 
@@ -78,7 +78,7 @@ class Entry:
 
 
 class LostRaceError(UserError):
-    """Another writer changed the champion first; `winner` is that change."""
+    """Another writer changed the champion before; `winner` is that change."""
 
     def __init__(self, winner: Entry, *, version: str) -> None:
         self.winner = winner
@@ -92,7 +92,7 @@ class LostRaceError(UserError):
 
 
 def current_user() -> str:
-    """Who runs this: the user of the tracking server, or of the system."""
+    """The current user: of the tracking server, or of the system."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
@@ -100,11 +100,11 @@ def current_user() -> str:
 
 
 def check_reason(reason: str) -> str:
-    """`reason` without blanks around it; raises UserError when nothing is left or it is too long to be kept."""
+    """`reason` without surrounding blanks; raises UserError when it is empty or too long."""
     text = reason.strip()
     if not 0 < len(text) <= LONGEST_REASON:
         what = f"A reason has 1 to {LONGEST_REASON} characters, this one {len(text)}."
-        raise UserError(what, where="--reason", remedy="Say in a sentence why.")
+        raise UserError(what, where="--reason", remedy="Give the reason in one sentence.")
     return text
 
 
@@ -123,7 +123,7 @@ def champions(entries: Sequence[Entry]) -> list[str]:
 
 
 def ensure_registered_model(client: MlflowClient, name: str) -> None:
-    """Creates the registered model `name` with its ledger unless there is one; of several creators one succeeds."""
+    """Creates the registered model `name` with its ledger unless it exists; of several creators one succeeds."""
     from mlflow.exceptions import MlflowException
 
     if _registered_model(client, name) is not None:
@@ -139,8 +139,7 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _registered_model(client: MlflowClient, name: str) -> Any:
-    """The registered model `name`; None when there is none. A look-up by name, since a search takes no quotes in a
-    name."""
+    """The registered model `name`, or None; by look-up, since a search does not accept quotes in a name."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -155,16 +154,16 @@ class Ledger:
     """The ledger of the registered model `name`."""
 
     def __init__(self, client: MlflowClient, name: str) -> None:
-        found = _registered_model(client, name)
-        if found is None or LEDGER_TAG not in found.tags:
+        model = _registered_model(client, name)
+        if model is None or LEDGER_TAG not in model.tags:
             remedy = "Register a model with `v2a-dpo register`, which makes it."
             raise UserError(f"There is no registered model {name} with a ledger.", where="registry", remedy=remedy)
         self._client = client
-        self._run_id: str = found.tags[LEDGER_TAG]
+        self._run_id: str = model.tags[LEDGER_TAG]
         self.name = name
 
     def entries(self) -> list[Entry]:
-        """All entries, oldest first. Raises UserError when somebody deleted the run that holds them."""
+        """All entries, oldest first. Raises UserError when the run that holds them was deleted."""
         run = self._client.get_run(self._run_id)
         if run.info.lifecycle_stage == "deleted":
             remedy = f"Restore it: mlflow runs restore --run-id {self._run_id}"
@@ -176,9 +175,9 @@ class Ledger:
         return entries
 
     def append(self, entry: Entry, *, after: int) -> Entry:
-        """Makes `entry` the one after the first `after` entries, and the alias follow; returns it as it was written.
+        """Writes `entry` after the first `after` entries, sets the alias, and returns the entry as written.
 
-        Raises LostRaceError when there is an entry in its place already.
+        Raises LostRaceError when another entry has that place.
         """
         from mlflow.exceptions import MlflowException
 
@@ -189,14 +188,14 @@ class Ledger:
             written = self.entries()[after:]
             if not written:
                 raise
-            # An answer that was lost on the way may have been a yes.
+            # The request may have succeeded although its answer was lost.
             if written[0].claim != signed.claim:
                 raise LostRaceError(written[0], version=entry.version) from None
         self.settle()
         return signed
 
     def settle(self) -> None:
-        """Lets the alias follow the last entry, also when other writers come in between."""
+        """Sets the alias to the champion of the last entry, also while others write."""
         entries = self.entries()
         while entries:
             champion = champions(entries)[-1]
@@ -207,7 +206,7 @@ class Ledger:
                 return
 
     def alias(self) -> str | None:
-        """The version that the alias points at now."""
+        """The version of the alias, None without one."""
         aliases: dict[str, str] = self._client.get_registered_model(self.name).aliases
         return str(aliases[CHAMPION]) if CHAMPION in aliases else None
 

@@ -1,7 +1,7 @@
-"""From a model back to what it was made from: data sets with their shards' checksums, models, parameters, code.
+"""The lineage of a model: data sets with their shards' checksums, models, parameters, code.
 
-Data sets name their inputs by fingerprint only, wherever they lay when they were used. The folders of a loop are read
-once, and fingerprints that belong to one of them become edges.
+Data sets name their inputs by fingerprint only, not by place. The folders of a loop are read once, and fingerprints
+that belong to one of them become edges.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
 from v2a_dpo.artifacts.json_files import json_text
 from v2a_dpo.artifacts.location import exists, join, list_names
-from v2a_dpo.artifacts.manifest import MANIFEST
+from v2a_dpo.artifacts.manifest import MANIFEST, Manifest
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Node:
     shards: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     software: dict[str, str] = field(default_factory=dict)
-    #: What was kept on request from before a change of the code, and what had changed; "" for nothing.
+    #: The parts kept on request despite a change of the code, and that change; "" for none.
     kept: str = ""
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """All artifacts behind a model, the model itself first, and the code and parameters that made it."""
+    """All artifacts behind a model, the model itself first, with code and parameters."""
 
     nodes: tuple[Node, ...]
     code: dict[str, str]
@@ -47,12 +47,12 @@ class Lineage:
 
     @staticmethod
     def from_text(text: str) -> Lineage:
-        """The lineage from what `to_text` gave."""
+        """The lineage from the result of `to_text`."""
         content: dict[str, Any] = json.loads(text)
         return Lineage(tuple(Node(**node) for node in content["nodes"]), content["code"], content["params"])
 
     def tree(self, title: str) -> str:
-        """The walk from the model down to its shards, indented; what occurs again is named, not walked again."""
+        """The tree from the model down to shards, indented; a node that occurs again has no branches there."""
         by_fingerprint = {node.fingerprint: node for node in self.nodes}
         code = self.code.get("mlflow.source.git.commit", "unknown")
         changed = " with changes that are not committed" if self.code.get("git.modified") == "true" else ""
@@ -72,8 +72,8 @@ def trace(
 ) -> Lineage:
     """The lineage of the model folder `model`, made from `inputs` (role -> folder).
 
-    `folders` are data sets and models that may be behind those; one that does not exist any more is left out, and what
-    was made from it shows its fingerprint alone. `kept` names the change of the code that is newer than the model.
+    `folders` are data sets and models that may be behind those; for a folder that does not exist any more only the
+    fingerprint is shown. `kept` names the change of the code that is newer than the model.
     """
     known = [_node(uri) for uri in dict.fromkeys([*inputs.values(), *folders]) if exists(uri)]
     made_from = {role: node.fingerprint for role, uri in inputs.items() for node in known if node.uri == uri}
@@ -83,7 +83,7 @@ def trace(
 
 
 def differences(lineage: Lineage) -> list[str]:
-    """What of the lineage is not on the disk as it was recorded, one sentence each; empty when everything is.
+    """One sentence for each part of the lineage that is not on the disk as recorded.
 
     Every shard is read and its checksum computed.
     """
@@ -92,26 +92,30 @@ def differences(lineage: Lineage) -> list[str]:
 
 def _differences(node: Node) -> Iterator[str]:
     if not exists(node.uri):
-        yield f"{node.uri} is not there."
+        yield f"{node.uri} does not exist."
     elif node.shards:
         dataset = Dataset.open(node.uri)
-        found = {shard.name: shard.sha256 for shard in dataset.shards}
+        present = {shard.name: shard.sha256 for shard in dataset.shards}
         damaged = set(dataset.verify())
         for name, sha256 in node.shards.items():
-            if found.get(name) != sha256 or name in damaged:
+            if present.get(name) != sha256 or name in damaged:
                 yield f"{join(node.uri, name)} is not the shard with SHA-256 {sha256}."
     elif folder_fingerprint(node.uri) != node.fingerprint:
         yield f"{node.uri} is not the model with fingerprint {node.fingerprint}."
 
 
+def dataset_name(uri: str, manifest: Manifest) -> str:
+    """The kind of a data set and the name of its folder, such as `candidates/test`; once if they are equal."""
+    folder = uri.rstrip("/").rsplit("/", 1)[-1]
+    return folder if folder == manifest.schema_name else f"{manifest.schema_name}/{folder}"
+
+
 def _node(uri: str) -> Node:
-    parts = uri.rstrip("/").rsplit("/", 2)
     if MANIFEST not in list_names(uri):
-        return Node("/".join(parts[-2:]), uri, folder_fingerprint(uri))
+        return Node("/".join(uri.rstrip("/").rsplit("/", 2)[-2:]), uri, folder_fingerprint(uri))
     manifest = Dataset.open(uri).manifest
-    name = manifest.schema_name if parts[-1] == manifest.schema_name else f"{manifest.schema_name}/{parts[-1]}"
     return Node(
-        name,
+        dataset_name(uri, manifest),
         uri,
         manifest.fingerprint,
         rows=manifest.rows,

@@ -1,4 +1,4 @@
-"""A version's model card in Markdown: what it is, data, method, metrics, limits, licence, and where it comes from."""
+"""A version's model card in Markdown: purpose, data, method, metrics, limits, licence, origin."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _metrics(comparison: Comparison, summary: Mapping[str, Any], role: str) -> s
 def _limits(params: Params, comparison: Comparison, summary: Mapping[str, Any], role: str) -> str:
     limits: list[str] = [
         f"Trained and judged on excerpts of {params.prepare.duration_s:g} s; nothing is known about longer ones.",
-        "Judged by networks, whose taste is not people's; intervals cover the choice of clips, not of seeds.",
+        "Evaluated with automatic metrics, not listeners. Intervals cover variation over clips, not over seeds.",
     ]
     if params.profile == "tiny":
         limits.append("A procedural world with small networks: on real footage it makes noise of the right length.")

@@ -54,7 +54,7 @@ def promote_version(
 ) -> Promotion:
     """Makes `version` champion if the gates hold against the champion and the first champion, or with `override`.
 
-    A refusal is kept as a tag of the version. Raises LostRaceError when another promotion came in between.
+    A refusal is stored as a tag of the version. Raises LostRaceError when another promotion was faster.
     """
     ledger = Ledger(registry.tracking.client, registry.name)
     entries = ledger.entries()
@@ -82,9 +82,9 @@ def promote_version(
 
 
 def rollback(params: Params, *, reason: str) -> Entry:
-    """Makes the champion before the present one champion again, and returns the ledger's entry.
+    """Makes the previous champion champion again, and returns the ledger's entry.
 
-    Raises UserError when there was none before, and LostRaceError when the champion changed in between.
+    Raises UserError without a previous champion, and LostRaceError when another change of champion was faster.
     """
     reason = check_reason(reason)
     registry = open_registry(params)
@@ -138,7 +138,7 @@ def _against(
     try:
         champion = read_evidence(registry, registry.version(version))
     except UserError as error:
-        return refusal(reference, "evaluation", "must be there", f"{error.what} {remedy}"), {}
+        return refusal(reference, "evaluation", "must exist", f"{error.what} {remedy}"), {}
     ours, theirs = frozenset(candidate.evaluated.clip_ids), champion.evaluated.clip_ids
     common = [clip_id for clip_id in theirs if clip_id in ours]
     differences = _setting_differences(candidate, champion)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -24,7 +24,6 @@ from v2a_dpo.tracking.connection import Tracking, tracking_uri
 from v2a_dpo.tracking.failures import failures_reported, public_uri
 from v2a_dpo.tracking.run import TrackedRun
 from v2a_dpo.tracking.source import source_tags
-from v2a_dpo.tracking.values import MetricPoint
 
 #: The alias that each role gets; the promotion decides about `champion`.
 ALIASES = {"base": "base", "aligned": "candidate"}
@@ -57,8 +56,8 @@ def register_loop(
 ) -> Registration:
     """Logs the loop as one run with one nested run per stage, and registers its models.
 
-    `packaged` makes of a model folder the files that are kept; the aligned version carries the gates' `decision`. The
-    same artifacts are neither logged nor registered twice. Raises UserError when MLflow cannot be reached.
+    `packaged` turns a model folder into the files to upload; the aligned version gets the gates' `decision`. The same
+    artifacts are neither logged nor registered twice. Raises UserError when MLflow cannot be reached.
     """
     records = stage_records(artifacts)
     page = read_bytes(artifacts.report).decode()
@@ -89,8 +88,10 @@ def register_loop(
             tracking.delete_unfinished(loop)
             with tracking.run(f"{params.profile} loop", fingerprint=loop, tags={"profile": params.profile}) as run:
                 training = live_run(tracking, artifacts.alignment)
-                live = {} if training is None else {"align": training}
-                _log_loop(tracking, registry, params, loop, run, models=models, records=records, page=page, live=live)
+                run.log_params(params.model_dump(mode="json"))
+                run.log_text(page, "report/index.html")
+                ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
+                _log_stages(tracking, run, records, loop=loop, models=ids, training=training)
                 for role, description in descriptions.items():
                     log_evidence(run, role, description.texts, EvaluationFolder(artifacts.evaluation).evaluated(role))
         progress("Logged the loop", 1, 2)
@@ -125,43 +126,32 @@ def _origins(params: Params, loop: LoopArtifacts) -> dict[str, Lineage]:
     }
 
 
-def _log_loop(
+def _log_stages(
     tracking: Tracking,
-    registry: Registry,
-    params: Params,
-    loop: str,
     run: TrackedRun,
-    *,
-    models: Mapping[str, ModelFolder],
     records: Mapping[str, StageRecord],
-    page: str,
-    live: Mapping[str, TrackedRun],
+    *,
+    loop: str,
+    models: Mapping[str, str],
+    training: TrackedRun | None,
 ) -> None:
-    """Logs the models and one nested run per stage to the loop's `run`; stages in `live` have theirs already."""
-    run.log_params(params.model_dump(mode="json"))
-    run.log_text(page, "report/index.html")
-    ids = {role: registry.log_model(model, run_id=run.run_id) for role, model in models.items()}
+    """Logs one nested run per stage to the loop's `run`.
+
+    `training` is the alignment's run with its live curves, if any. The evaluation's metrics belong to the logged
+    `models` (role -> id): `base/...` to the base, all others to the aligned one.
+    """
     for stage, record in records.items():
-        if stage in live:
-            _log_record(live[stage], replace(record, metrics=[]))
-            tracking.adopt(live[stage], parent=run)
+        if stage == "align" and training is not None:
+            replace(record, metrics=[]).log(training)
+            tracking.adopt(training, parent=run)
             continue
+        metrics = record.metrics
+        if stage == "evaluate":
+            metrics = [
+                replace(point, model_id=models.get(point.key.partition("/")[0], models["aligned"])) for point in metrics
+            ]
         with tracking.run(stage, fingerprint=loop, parent=run) as nested:
-            _log_record(
-                nested, replace(record, metrics=_of_models(record.metrics, ids)) if stage == "evaluate" else record
-            )
-
-
-def _log_record(run: TrackedRun, record: StageRecord) -> None:
-    run.log_metrics(record.metrics)
-    run.log_data(record.data)
-    for name, content in record.files.items():
-        run.log_text(content, name)
-
-
-def _of_models(points: Sequence[MetricPoint], ids: Mapping[str, str]) -> list[MetricPoint]:
-    """The metrics tied to the model they belong to: `base/...` to the base, all others to the aligned one."""
-    return [replace(point, model_id=ids.get(point.key.partition("/")[0], ids["aligned"])) for point in points]
+            replace(record, metrics=metrics).log(nested)
 
 
 def _register_models(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from v2a_dpo.artifacts.manifest import MANIFEST
 from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.folder import CURVE, EvaluationFolder
 from v2a_dpo.evaluation.metrics import Comparison
-from v2a_dpo.tracking.run import DataInput
+from v2a_dpo.registry.lineage import dataset_name
+from v2a_dpo.tracking.run import DataInput, TrackedRun
 from v2a_dpo.tracking.source import dvc_hashes
 from v2a_dpo.tracking.values import MetricPoint, curve, numbers
 
@@ -38,12 +39,19 @@ class StageRecord:
     files: dict[str, str] = field(default_factory=dict)
 
     def digest(self) -> list[Any]:
-        """What the record holds, for a fingerprint; a data set counts by its content, wherever it lies."""
+        """The record's content for a fingerprint; of a data set its own fingerprint, not its place."""
         return [
             [[point.key, point.value, point.step] for point in self.metrics],
             [[item.name, item.digest, item.context] for item in self.data],
             self.files,
         ]
+
+    def log(self, run: TrackedRun) -> None:
+        """Logs everything to `run`."""
+        run.log_metrics(self.metrics)
+        run.log_data(self.data)
+        for name, content in self.files.items():
+            run.log_text(content, name)
 
 
 @dataclass(frozen=True)
@@ -139,24 +147,21 @@ def _audioscore(uri: str) -> StageRecord:
     columns = {name: values for name, values in history.items() if isinstance(values, list)}
     steps = range(max(map(len, columns.values()), default=0))
     records = ({"step": step, **{name: values[step] for name, values in columns.items()}} for step in steps)
-    points = [point for part in ("validation", "training") for point in _measures(content[part], f"{part}/")]
+    points = []
+    for part in ("validation", "training"):  # single numbers; calibration and confusion are in the file
+        single = {key: value for key, value in content[part].items() if not isinstance(value, dict | list)}
+        points += numbers(single, f"{part}/")
     points += numbers(content["ablation"], "ablation/")
     points.append(MetricPoint("best_step", history["best_step"]))
     return StageRecord([*points, *curve(records, prefix="history/")], files={"metrics.json": _read_text(uri)})
 
 
-def _measures(measures: Mapping[str, Any], prefix: str) -> list[MetricPoint]:
-    """The single numbers among the measures; calibration and confusion are in the file."""
-    return numbers({key: value for key, value in measures.items() if not isinstance(value, dict | list)}, prefix)
-
-
 def _data(folders: Sequence[str], context: str) -> tuple[list[DataInput], dict[str, str]]:
-    """Data set inputs, and their manifests, in which every shard's checksum and the inputs' fingerprints stand."""
+    """Data set inputs, and their manifests with every shard's checksum and the inputs' fingerprints."""
     inputs, manifests = [], {}
     for folder in folders:
         dataset = Dataset.open(folder)
-        kind, last = dataset.manifest.schema_name, folder.rstrip("/").rsplit("/", 1)[-1]
-        name = kind if kind == last else f"{kind}/{last}"
+        name = dataset_name(folder, dataset.manifest)
         dvc_md5 = dvc_hashes().get(str(Path(folder).absolute()), "")
         inputs.append(DataInput(name, folder, dataset.fingerprint, context, dvc_md5))
         manifests[f"manifests/{name}.json"] = _read_text(join(folder, MANIFEST))

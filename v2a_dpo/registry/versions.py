@@ -1,8 +1,7 @@
-"""MLflow's model registry: model folders as versions of one registered model, found again by their fingerprint.
+"""MLflow's model registry: model folders as versions of one registered model, identified by fingerprint.
 
-A version's files are the model folder as it is, `config.json` and safetensors, kept by a logged model
-(`models:/m-...`), which may hold more around it so that MLflow can serve it; there is no pickle. The version's tags
-describe it.
+A version's files are the model folder, `config.json` and safetensors, in a logged model (`models:/m-...`), which may
+hold more files so that MLflow can serve it; there is no pickle. The version's tags describe it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from v2a_dpo.tracking.connection import FINGERPRINT_TAG, Tracking
 ROLE_TAG = "v2a_dpo.role"
 #: The logged model that holds a version's files; a copy of the version on the same server shares them.
 _FILES_TAG = "v2a_dpo.logged_model"
-#: What MLflow's database holds of a version's description.
+#: The longest description of a version in MLflow's database.
 _LONGEST_DESCRIPTION = 5000
 Packaged = Callable[[Path], AbstractContextManager[Path]]
 
@@ -60,7 +59,7 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """A version as the registry has it: its number, what its tags say, and where its files and its run are."""
+    """A version in the registry: its number, its tags, and the ids of its logged model and its run."""
 
     version: str
     tags: dict[str, str]
@@ -81,7 +80,7 @@ class StoredVersion:
 class Registry:
     """The registered model `name` in the MLflow of `tracking`.
 
-    `packaged` makes of a model folder the files that are kept: the folder as it is, or the form that MLflow serves.
+    `packaged` turns a model folder into the files to upload: the folder itself, or MLflow's form of it.
     """
 
     def __init__(self, tracking: Tracking, name: str, *, packaged: Packaged = nullcontext) -> None:
@@ -91,7 +90,7 @@ class Registry:
         self.name = name
 
     def log_model(self, model: ModelFolder, *, run_id: str) -> str:
-        """The id of the logged model with the files of `model`; uploads them unless an earlier upload was completed."""
+        """The id of the logged model with the files of `model`; uploads them unless that was completed before."""
         tags = {FINGERPRINT_TAG: model.fingerprint, ROLE_TAG: model.role}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         for logged in self._client.search_logged_models([self.tracking.experiment_id], filter_string=query):
@@ -113,10 +112,10 @@ class Registry:
     def register(
         self, model: ModelFolder, *, model_id: str, run_id: str, tags: Mapping[str, str], description: str = ""
     ) -> RegisteredVersion:
-        """The version whose files are those of `model`, new or found again; its tags become `tags`."""
+        """The version with the files of `model`, created unless it exists; its tags become `tags`."""
         ensure_registered_model(self._client, self.name)
-        found = self.find(model.fingerprint, model.role)
-        if found is None:
+        existing = self.find(model.fingerprint, model.role)
+        if existing is None:
             version = self._client.create_model_version(
                 self.name,
                 source=f"models:/{model_id}",
@@ -126,42 +125,42 @@ class Registry:
                 model_id=model_id,
             )
             return RegisteredVersion(str(version.version), model_id)
-        self.set_tags(found.version, {key: value for key, value in tags.items() if found.tags.get(key) != value})
-        self._client.update_model_version(self.name, found.version, description[:_LONGEST_DESCRIPTION])
-        return RegisteredVersion(found.version, found.model_id)
+        self.set_tags(existing.version, {key: value for key, value in tags.items() if existing.tags.get(key) != value})
+        self._client.update_model_version(self.name, existing.version, description[:_LONGEST_DESCRIPTION])
+        return RegisteredVersion(existing.version, existing.model_id)
 
     def find(self, model_fingerprint: str, role: str) -> StoredVersion | None:
-        """The oldest version with these files in this role."""
+        """The oldest version with these files in this role, or None."""
         query = f"tags.`{FINGERPRINT_TAG}` = '{model_fingerprint}' and tags.`{ROLE_TAG}` = '{role}'"
-        found = [item for item in self._client.search_model_versions(query) if item.name == self.name]
-        return _stored(min(found, key=lambda version: int(version.version))) if found else None
+        existing = [item for item in self._client.search_model_versions(query) if item.name == self.name]
+        return _stored(min(existing, key=lambda version: int(version.version))) if existing else None
 
     def version(self, name: str) -> StoredVersion:
-        """The version with this number or alias. Raises UserError when there is none, or when it is not one of ours."""
+        """The version with this number or alias. Raises UserError for none, or for one without our tags."""
         from mlflow.exceptions import MlflowException
 
         try:
             if name.isdecimal():
-                found = self._client.get_model_version(self.name, name)
+                existing = self._client.get_model_version(self.name, name)
             else:
-                found = self._client.get_model_version_by_alias(self.name, name)
+                existing = self._client.get_model_version_by_alias(self.name, name)
         except MlflowException as error:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise
             remedy = "Give a version's number or one of its aliases, such as candidate; `v2a-dpo register` makes them."
             raise UserError(f"{self.name} has no version {name!r}.", where="registry", remedy=remedy) from error
-        if not {FINGERPRINT_TAG, ROLE_TAG, _FILES_TAG} <= set(found.tags):
-            remedy = "Register the model with `v2a-dpo register`."
-            raise UserError(f"Version {found.version} does not say what it is.", where=self.name, remedy=remedy)
-        return _stored(found)
+        if not {FINGERPRINT_TAG, ROLE_TAG, _FILES_TAG} <= set(existing.tags):
+            what = f"Version {existing.version} lacks the tags of a registration."
+            raise UserError(what, where=self.name, remedy="Register the model with `v2a-dpo register`.")
+        return _stored(existing)
 
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
-        """Puts `tags` on a version."""
+        """Sets `tags` of a version."""
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, version, key, value)
 
     def download(self, version: StoredVersion, folder: Path) -> Path:
-        """The version's files as they are kept, fetched into `folder`."""
+        """Downloads the version's files into `folder` and returns their place."""
         from mlflow.artifacts import download_artifacts
 
         location = self._client.get_logged_model(version.model_id).artifact_location
@@ -173,7 +172,7 @@ class Registry:
         self._client.copy_model_version(f"models:/{name}/{version.version}", self.name)
 
     def set_alias(self, alias: str, version: RegisteredVersion) -> None:
-        """Lets `alias` point at `version`."""
+        """Sets `alias` to `version`."""
         self._client.set_registered_model_alias(self.name, alias, version.version)
 
 

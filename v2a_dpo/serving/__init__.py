@@ -1,1 +1,1 @@
-"""The model as people use it: a model that MLflow serves, and a page in the browser."""
+"""Use of a model: MLflow's form of it, an HTTP server, and a demo page."""

@@ -1,8 +1,8 @@
 """A model folder as a model that MLflow loads and serves: "models from code", plain safetensors, no pickle;
 and where a served model comes from: a model folder, a packaged one, or MLflow's registry.
 
-MLmodel, requirements.txt ...      what MLflow reads: signature, settings, pinned packages
-served_generator.py                what it runs
+MLmodel, requirements.txt ...      MLflow's files: signature, settings, pinned packages
+served_generator.py                the code that MLflow runs
 artifacts/generator/               the model folder, file by file, with their checksums, compared at every load
 """
 
@@ -27,10 +27,10 @@ from v2a_dpo.serving.settings import ServingSettings
 from v2a_dpo.tracking.connection import tracking_uri
 from v2a_dpo.tracking.failures import failures_reported
 
-#: Where the model folder lies in a packaged model.
+#: The place of the model folder in a packaged model.
 GENERATOR = "artifacts/generator"
 _CODE = Path(__file__).with_name("model_code") / "served_generator.py"
-#: The extras of this package that a served generator needs, beside what every use of it needs.
+#: The extras of this package that a served generator needs.
 _EXTRAS = ("models",)
 _REGISTRY = ("models:/", "runs:/")
 _OUTPUTS = {"audio": "binary", "sample_rate": "long", "video": "binary", "seed": "long"}
@@ -39,8 +39,8 @@ _OUTPUTS = {"audio": "binary", "sample_rate": "long", "video": "binary", "seed":
 def package_model(folder: Path, target: Path, settings: ServingSettings, *, linked: bool = False) -> None:
     """Writes the model in the local `folder` to the new folder `target` in MLflow's form.
 
-    `linked` puts links in the place of the weights: enough to upload or to serve from, without a second copy on the
-    disk. Raises UserError when `folder` holds no model or a damaged one, or `target` is not empty.
+    With `linked` the weights are links: enough to upload or to serve, without a second copy on the disk. Raises
+    UserError when `folder` holds no model or a damaged one, or `target` is not empty.
     """
     from mlflow import pyfunc
     from mlflow.models import Model
@@ -80,7 +80,7 @@ def package_model(folder: Path, target: Path, settings: ServingSettings, *, link
 def pinned_requirements() -> list[str]:
     """This package, MLflow, and the packages a served generator needs, each at the version installed here.
 
-    One that is not installed here, as in an image that only registers, keeps the range this package asks for.
+    One that is not installed here, as in an image that only registers, keeps this package's own range of versions.
     """
     requested = {"v2a-dpo": "v2a-dpo", "mlflow": "mlflow"}
     for text in requires("v2a-dpo") or []:
@@ -108,7 +108,7 @@ def _signature() -> Any:
 
 @contextmanager
 def packaged_model(model: str, settings: ServingSettings) -> Iterator[Path]:
-    """A local folder with `model` in MLflow's form while the block runs: as it was packaged, or packaged now.
+    """A local folder with `model` in MLflow's form while the block runs; a model folder is packaged for it.
 
     `model` is a model folder (path or URI), a packaged one, or an address such as `models:/v2a-dpo@champion`.
     Raises UserError when there is no such model.
@@ -132,8 +132,7 @@ def packaged_folder(folder: Path, settings: ServingSettings) -> Iterator[Path]:
 
 @contextmanager
 def model_folder(model: str) -> Iterator[Path]:
-    """The plain model folder of `model`, which may be all that `packaged_model` takes; checksums are compared where
-    there are any."""
+    """The plain model folder of `model`, as for `packaged_model`; its checksums, if any, are compared."""
     with TemporaryDirectory(prefix="v2a-dpo-") as temporary, _local(model, temporary) as folder:
         if (folder / "MLmodel").is_file():
             verify_checksums(folder / GENERATOR)

@@ -1,4 +1,4 @@
-"""One request to a served model: what may be asked, checked before anything is computed."""
+"""One request to a served model, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from v2a_dpo.media.errors import MediaError, VideoTooShort
 from v2a_dpo.media.video import video_stream
 from v2a_dpo.serving.settings import ServingSettings
 
-#: Seconds below which no generator has frames enough to work with.
+#: Shortest sound in seconds: below, a generator has too few frames.
 MIN_DURATION_S = 1.0
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = (1 << 63) - 1
 COLUMNS = ("video", "video_path", "prompt", "seconds", "seed", "guidance_scale")
-#: The largest whole number up to which a float holds every one. A table in which some rows lack a seed has floats.
+#: A float holds every whole number up to this one. In a table in which some rows lack a seed, seeds are floats.
 _MAX_EXACT_FLOAT = 1 << 53
 _log = logging.getLogger(__name__)
 
 
-class RequestRefused(Exception):  # noqa: N818 - says what happened, as a client reads it
-    """A request that is not answered, for a reason that its sender may read; `status` is HTTP's."""
+class RequestRefused(Exception):  # noqa: N818 - a refusal is no error of the server
+    """The refusal of a request with a message for its sender; `status` is the HTTP status."""
 
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class RequestRefused(Exception):  # noqa: N818 - says what happened, as a client
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """A checked request: the video by `path` or as `content`, and how it shall sound."""
+    """A checked request: the video by `path` or as `content`, and the settings of its sound."""
 
     path: str | None
     content: bytes | None
@@ -54,7 +54,7 @@ class VideoRequest:
     def of(row: Mapping[str, Any], settings: ServingSettings) -> VideoRequest:
         """The request in one row of input columns; a missing value is None, NaN, an empty text, or no column at all.
 
-        Raises RequestRefused, also for a column that there is not.
+        Raises RequestRefused, also for an unknown column.
         """
         row = {name: value for name, value in row.items() if not _is_missing(value)}
         if unknown := sorted(str(name) for name in row if name not in COLUMNS):
@@ -89,7 +89,7 @@ class VideoRequest:
 
     @contextmanager
     def file(self) -> Iterator[str]:
-        """The video's path while the block runs; what was sent lies in a temporary file."""
+        """The video's path while the block runs; uploaded content is in a temporary file."""
         if self.path is not None:
             yield self.path
             return
@@ -101,9 +101,9 @@ class VideoRequest:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turns a UserError about a video into a RequestRefused that does not speak of the server's files.
+    """Turns a UserError about a video into a RequestRefused that names no file of the server.
 
-    One that is no fault of the video, as when the S3 of `video_root` is away, is 503 and goes to the log.
+    An error without a fault of the video, such as an unreachable S3 of `video_root`, is logged and becomes a 503.
     """
     try:
         yield
@@ -113,7 +113,7 @@ def refusals() -> Iterator[None]:
         raise RequestRefused(error.what) from error
     except UserError as error:
         _log.exception("A request failed.")
-        raise RequestRefused("The server cannot read its videos now; its log says why.", status=503) from error
+        raise RequestRefused("The server cannot read its videos now; see its log.", status=503) from error
 
 
 def check_picture(path: str, settings: ServingSettings) -> None:
@@ -128,7 +128,7 @@ def check_picture(path: str, settings: ServingSettings) -> None:
 
 
 def _allowed(path: str, settings: ServingSettings) -> str:
-    """The path if it lies in `video_root`; nobody reads other files of the server through it."""
+    """The path if it is inside `video_root`; other files of the server are refused."""
     root = settings.video_root
     if not root:
         raise RequestRefused(
@@ -166,7 +166,7 @@ def _content(video: Any) -> bytes:
     try:
         return base64.b64decode(re.sub(r"\s", "", text), validate=True)
     except (binascii.Error, ValueError):
-        raise RequestRefused("`video` must be the bytes of a video file as base64; this is no base64.") from None
+        raise RequestRefused("`video` must be the bytes of a video file as base64; this is not base64.") from None
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

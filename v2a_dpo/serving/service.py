@@ -1,4 +1,4 @@
-"""The served generator: requests in, sound and video out, one after the other however many come at once."""
+"""The served generator: requests in, sound and video out, one video at a time."""
 
 from __future__ import annotations
 
@@ -34,16 +34,15 @@ class GenerationService:
     @staticmethod
     def load(folder: Path, settings: Mapping[str, Any]) -> GenerationService:
         """The service of the packaged model in `folder`; raises UserError when a file is not what was recorded."""
-        require_checksums(folder)  # and `load_generator` compares them
+        require_checksums(folder)  # `load_generator` compares them
         checked = ServingSettings.model_validate(settings)
         generator = OneVideoGenerator(folder, device=checked.device, precision=checked.precision)
         return GenerationService(generator, checked)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """For each row the sound (`audio`, FLAC bytes, at `sample_rate`) and the `video` (mp4 bytes) with it; all or
-        none.
+        """Per row the sound (`audio`, FLAC bytes, at `sample_rate`) and the `video` (mp4 bytes) with it.
 
-        Raises RequestRefused with a message for the sender, whatever went wrong.
+        Raises RequestRefused with a message for the sender when one row fails, whatever the cause.
         """
         if not rows:
             raise RequestRefused("There is no row to answer.")
@@ -75,7 +74,7 @@ class GenerationService:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Waits until nobody else computes; refuses at once when too many wait already."""
+        """Waits for the requests before; raises RequestRefused at once when too many wait already."""
         if not self._places.acquire(blocking=False):
             raise RequestRefused("The server is busy; try again later.", status=429)
         try:
@@ -88,7 +87,7 @@ class GenerationService:
 def sound_for(
     generator: OneVideoGenerator, request: VideoRequest, settings: ServingSettings, *, mp4: Path
 ) -> Soundtracks:
-    """The one soundtrack that `request` asks for; the video with it is written to `mp4`. Raises RequestRefused."""
+    """The soundtrack for `request`; the video with it is written to `mp4`. Raises RequestRefused."""
     sampling = SamplingSettings(
         candidates=1, steps=settings.steps, guidance_scale=request.guidance_scale, seed=request.seed
     )
@@ -101,7 +100,7 @@ def sound_for(
 
 @contextmanager
 def client_errors(where: str = "") -> Iterator[None]:
-    """Lets nothing but RequestRefused out, with `where` in front; what was not expected is logged and not shown."""
+    """Turns every error into RequestRefused, with `where` before its message; an unexpected one is only logged."""
     try:
         yield
     except RequestRefused as refusal:
@@ -110,4 +109,4 @@ def client_errors(where: str = "") -> Iterator[None]:
         _log.exception("A request failed.")
         if is_out_of_memory(error):
             raise RequestRefused(where + "Memory ran out; ask for fewer `seconds`.", status=503) from error
-        raise RequestRefused(where + "The server failed; its log says why.", status=500) from error
+        raise RequestRefused(where + "The server failed; see its log.", status=500) from error

@@ -1,4 +1,4 @@
-"""What a served model is told when it is packaged; a server may be told otherwise when it starts."""
+"""The settings of a served model: packaged with it, and replaceable when a server starts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from v2a_dpo.config import Count, Params, Positive, ServeConfig
 
 
 class ServingSettings(ServeConfig):
-    """Defaults of a request and its limits, as they stand in a packaged model's `model_config`."""
+    """Defaults of a request and its limits, as in a packaged model's `model_config`."""
 
     device: str = "auto"
     precision: str = "float32"
     steps: Count = 25
     guidance_scale: Positive = 4.5
-    duration_s: Positive = Field(8.0, description="seconds of sound where a request names none")
+    duration_s: Positive = Field(8.0, description="seconds of sound when a request has no `seconds`")
 
     @staticmethod
     def of(params: Params) -> ServingSettings:
-        """The settings that `params` ask for: what the model was made with, and the limits of the section `serve`."""
+        """The settings in `params`: those of generation, and the limits of the section `serve`."""
         return ServingSettings(
             device=params.generator.device,
             precision=params.generator.precision,
@@ -35,5 +35,5 @@ class ServingSettings(ServeConfig):
 
     @property
     def max_body_bytes(self) -> int:
-        """The largest HTTP request in bytes: a full batch of the largest videos in base64, and words around them."""
+        """The largest HTTP request in bytes: `max_videos` of the largest videos in base64, and 64 KiB for the rest."""
         return self.max_videos * (self.max_upload_bytes * 4 // 3 + (1 << 16))

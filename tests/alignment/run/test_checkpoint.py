@@ -40,7 +40,7 @@ def test_only_the_newest_checkpoint_is_kept_and_partial_ones_are_ignored(tmp_pat
     network, optimizer = network_and_optimizer(0)
     for step in (1, 2, 10):
         save_checkpoint(tmp_path, Position(step, step), network, optimizer)
-    (tmp_path / ".checkpoint.partial").write_text("left by a killed process")
+    (tmp_path / ".checkpoint-00000011.pt.dead.partial").write_text("left by a killed process")
     assert load_checkpoint(tmp_path, network, optimizer) == Position(10, 10)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000010.pt"]
     remove_checkpoints(tmp_path)

@@ -86,7 +86,7 @@ def test_another_run_is_refused_with_every_difference_and_left_as_it_is(problem,
     _, arguments = copy(request.getfixturevalue(state))
     before = files(arguments["log"])
     params = with_settings(learning_rate=2e-5, validation_share=0.2).model_copy(update={"seed": 1})
-    told = r"align.validation_share 0.15 -> 0.2; align.learning_rate 5e-05 -> 2e-05; seed 0 -> 1\."
+    told = r"align.learning_rate 5e-05 -> 2e-05; align.validation_share 0.15 -> 0.2; seed 0 -> 1\."
     with pytest.raises(UserError, match=rf"{kept}.*differs.*: {told}.*--start-anew.*earlier") as error:
         align(params, **arguments)
     assert arguments["log"] in error.value.where

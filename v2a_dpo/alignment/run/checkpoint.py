@@ -7,7 +7,6 @@ functions of the step. The record of the run beside it names the run that it bel
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,10 @@ import torch
 from torch import nn
 
 from v2a_dpo.alignment.processes import Processes
-from v2a_dpo.artifacts.location import reported
+from v2a_dpo.artifacts.location import new_local_file, reported
 
 #: Start of the names of checkpoints, which sort by step.
 PREFIX = "checkpoint-"
-_PARTIAL = ".checkpoint.partial"
 
 
 @dataclass(frozen=True)
@@ -38,19 +36,14 @@ def checkpoints(folder: Path) -> list[Path]:
 def save_checkpoint(folder: Path, position: Position, network: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
     """Writes the checkpoint of `position` into `folder` and deletes older ones. Raises UserError when the disk is
     full."""
-    path, partial = folder / f"{PREFIX}{position.step:08d}.pt", folder / _PARTIAL
+    path = folder / f"{PREFIX}{position.step:08d}.pt"
     state = {"position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    try:
-        with reported("written", path), partial.open("wb") as file:
-            try:
-                torch.save(state, file)
-            except RuntimeError as error:  # torch's form of an OSError while it writes
-                raise OSError(str(error)) from error
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    _remove_partial(folder)
+    with reported("written", path), new_local_file(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's form of an OSError while it writes
+            raise OSError(str(error)) from error
     for old in checkpoints(folder)[:-1]:
         old.unlink()
     return path
@@ -71,9 +64,16 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Opt
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Deletes all checkpoints in `folder`, and the part of one that a killed process left."""
-    for file in [*checkpoints(folder), folder / _PARTIAL]:
-        file.unlink(missing_ok=True)
+    """Deletes all checkpoints in `folder`."""
+    for checkpoint in checkpoints(folder):
+        checkpoint.unlink()
+    _remove_partial(folder)
+
+
+def _remove_partial(folder: Path) -> None:
+    """Deletes the parts of checkpoints that killed processes left."""
+    for part in folder.glob(f".{PREFIX}*.partial"):
+        part.unlink()
 
 
 def share_optimizer_state(optimizer: torch.optim.Optimizer, processes: Processes) -> None:

@@ -1,4 +1,4 @@
-"""The files of one run: its log and its checkpoints, written by the main process alone, and mirrored to S3 if asked."""
+"""The files of one run: log and checkpoints, written by the main process alone, and mirrored to S3 on request."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from v2a_dpo.artifacts.location import is_remote, local_path
 
 
 def work_folder(log: str, *, identity: str) -> Path:
-    """The local folder, created if missing, where this machine works for the run of that `identity` in `log`.
+    """The local working folder, created if missing, for the run of that `identity` in `log`.
 
-    For a remote `log` it is the same scratch folder at every start, so that a restart on this machine loses nothing.
+    For a remote `log` it is the same scratch folder at every start, so that a restart on this machine resumes.
     """
     scratch = Path(tempfile.gettempdir()) / f"v2a-dpo-{os.getuid()}" / fingerprint(log, identity)
     folder = scratch if is_remote(log) else local_path(log)
@@ -48,21 +48,22 @@ class RunFolder:
         self._log: TrainingLog | None = None
 
     def fetch(self, name: str) -> Path:
-        """The path of the file `name`, brought from the mirror if it is only there."""
+        """The path of the file `name`, downloaded from the mirror if it is only there."""
         path = self._folder / name
         if self._processes.is_main and self._mirror is not None and not path.exists():
             self._mirror.fetch_file(name)
         return path
 
     def send(self, name: str) -> None:
-        """Gives the file `name` to the mirror."""
+        """Uploads the file `name` to the mirror, if any."""
         if self._processes.is_main and self._mirror is not None:
             self._mirror.send(name)
 
     def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """The first step to do, 0 for a new run; the optimizer has the state it had before that step.
+        """Restores the newest checkpoint and returns the next step, 0 for a new run.
 
-        The main process's `network` has its weights of then, too: `Processes.prepare` gives them to the others.
+        Every process gets the optimizer's state, the main one the weights of `network`: `Processes.prepare` sends them
+        to the others.
         """
         position = Position(step=0, log_bytes=0)
         if self._processes.is_main:
@@ -79,12 +80,12 @@ class RunFolder:
             self._log.write(record)
 
     def checkpoint(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Keeps the state after `step` steps; the mirror gets it while training goes on."""
+        """Saves the state after `step` steps; the mirror uploads it while training continues."""
         if self._log is None:
             return
         position = Position(step, self._log.flush())
         if self._mirror is not None:
-            self._mirror.wait()  # the older checkpoint is deleted here next, so it must be there
+            self._mirror.wait()  # the older checkpoint is deleted next: its upload must be complete
         saved = save_checkpoint(self._folder, position, network, optimizer)
         if self._mirror is not None:
             self._mirror.send_checkpoint(saved, log_bytes=position.log_bytes)

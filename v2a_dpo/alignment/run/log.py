@@ -1,4 +1,4 @@
-"""The training log: JSON Lines, one record a step, which a resumed run continues without a gap or a double."""
+"""The training log: JSON Lines, one record per step; a resumed run continues it without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from v2a_dpo.artifacts.location import read_bytes, reported
 
 Record = Mapping[str, Any]
 
-#: Files in a run's folder: the log; the run's identity; its summary, once it is finished; the MLflow run of its
-#: records.
+#: Files in a run's folder: the log; the run's identity; the summary of a finished run; its MLflow run.
 LOG, RUN, SUMMARY, TARGET = "log.jsonl", "run.json", "summary.json", "tracking.json"
 
 
 class TrainingLog:
-    """A log file cut to a known length and continued from there; every record also goes to `on_record`.
+    """A log file that is cut to a given length and continued; every record also goes to `on_record`.
 
-    Each gets `time_ms`, when it was written, in milliseconds since 1970.
+    Each record gets `time_ms`, the time of writing in milliseconds since 1970.
     """
 
     def __init__(self, path: Path, *, length: int, on_record: Callable[[Record], None]) -> None:
@@ -40,7 +39,7 @@ class TrainingLog:
         self._on_record(plain)
 
     def flush(self) -> int:
-        """The length in bytes of all that was written, which is on the disk now."""
+        """Flushes the file to the disk and returns its length in bytes."""
         with self._path.open("rb+") as file:
             os.fsync(file.fileno())
         return self._path.stat().st_size

@@ -1,4 +1,4 @@
-"""The record of an alignment: what decides on its weights, and its summary.
+"""The record of an alignment: what determines its weights, and its summary.
 
 `run.json` is written when a run starts, `summary.json` when it is finished.
 """
@@ -18,14 +18,14 @@ from v2a_dpo.artifacts.json_files import json_text, write_json
 from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
 from v2a_dpo.config import AlignConfig
 
-#: Settings that decide when something is measured or stored, and leave the weights as they are.
+#: Settings of measuring and storing, which do not change the weights.
 _WITHOUT_EFFECT = {"checkpoint_every", "validate_every"}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides on the weights: settings by name, fingerprints of data and base generator by role, and definitions
-    in the code (name -> digest)."""
+    """Everything that determines the weights: settings by name, fingerprints of data and base generator by role, and
+    definitions in the code (name -> digest)."""
 
     settings: Mapping[str, Any]
     data: Mapping[str, str]
@@ -105,8 +105,7 @@ class AlignmentSummary:
 
 @dataclass(frozen=True)
 class Run:
-    """An alignment: its identity, the changes of code despite which it was kept, and its summary once it is
-    finished."""
+    """An alignment: its identity, the changes of code despite which it was kept, and its summary when finished."""
 
     identity: Identity
     kept_changes: list[str] = field(default_factory=list)
@@ -136,17 +135,17 @@ def _kept(changes: Sequence[str]) -> str:
 
 
 def write_run(run: Run, log: str) -> None:
-    """Writes what a run is made from into its folder `log`."""
+    """Writes the run without its summary into its folder `log`."""
     write_atomically(join(log, RUN), replace(run, summary=None).to_text().encode())
 
 
 def read_run(log: str) -> Run:
-    """The run in the folder `log` as it was started, without a summary."""
+    """The run in the folder `log`, without its summary."""
     return Run.from_text(read_bytes(join(log, RUN)).decode())
 
 
 def finish_run(summary: AlignmentSummary, log: str, output: str) -> AlignmentSummary:
-    """Writes the summary, which makes the run a finished one, and returns it with the run's `kept_changes`."""
+    """Writes the summary, which marks the run as finished, and returns it with the run's `kept_changes`."""
     content = {"output": folder_fingerprint(output), "summary": asdict(summary)}
     write_json(join(log, SUMMARY), content)
     return replace(summary, kept_changes=read_run(log).kept_changes)

@@ -1,7 +1,7 @@
-"""The start of an alignment where another one may lie already.
+"""The start of an alignment in folders that may hold an earlier one.
 
-A start that finds the run of its own identity goes on with it. One that finds another run is refused with the
-differences, or moves it aside on request: nothing is deleted.
+A start with the identity of the earlier run resumes it. With another identity it is refused with the differences, or
+moves the earlier run aside on request: nothing is deleted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def find_run(
 ) -> Run | None:
     """The run of that `identity` in the folders `log` and `output`; None when one may be begun with `begin_run`.
 
-    With `keep_code` a run that differs in code alone counts as well, and its record lists the changes. Raises UserError
-    when there is another run, or a model that no run there made, unless `start_anew` allows to move it aside.
+    With `keep_code` a run that differs in code alone is accepted, and its record lists the changes. Raises UserError
+    for another run, or for a model without a run, unless `start_anew` allows to move it aside.
     """
     existing = _Existing(log, output)
     if existing.run is None and existing.is_empty:
@@ -56,7 +57,7 @@ def find_run(
 
 
 def begin_run(log: str, output: str, *, identity: Identity) -> Run:
-    """A new run in the folders `log` and `output`; an earlier one there is moved aside."""
+    """Starts a new run in the folders `log` and `output`; an earlier one is moved aside."""
     existing = _Existing(log, output)
     if existing.names or existing.has_model:
         existing.move_aside()
@@ -74,7 +75,7 @@ class _Existing:
 
     @cached_property
     def names(self) -> list[str]:
-        """A run's own files and checkpoints in the log folder, sorted, without caches that any run may use."""
+        """The run's own files and checkpoints in the log folder, sorted, without caches that any run may use."""
         own = (LOG, RUN, SUMMARY, TARGET)
         return sorted(name for name in list_names(self.log) if name in own or name.startswith(PREFIX))
 
@@ -98,7 +99,7 @@ class _Existing:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no work would be lost here."""
+        """Whether there is no work that could be lost."""
         return not self.has_model and not set(self.names) - {RUN, TARGET}
 
     def __str__(self) -> str:
@@ -111,7 +112,7 @@ class _Existing:
         return "a model"
 
     def differences(self, identity: Identity) -> list[str]:
-        """Why this is not the run of that `identity`, in words, apart from the code."""
+        """The differences from the run of that `identity` as phrases, apart from the code."""
         if self.run is None:
             return ["there is no record of what it was made from"]
         reasons = self.run.identity.differences(identity)
@@ -126,8 +127,7 @@ class _Existing:
         return [] if self.run is None else self.run.identity.changed_code(identity)
 
     def kept(self, run: Run, changed: list[str]) -> Run:
-        """The `run`, kept despite the `changed` definitions, which its record lists then; with its summary if
-        finished."""
+        """The `run`, kept despite the `changed` definitions, which its record now lists; with its summary if any."""
         if not set(changed) <= set(run.kept_changes):
             run = replace(run, kept_changes=sorted({*run.kept_changes, *changed}))
             write_run(run, self.log)
@@ -152,12 +152,8 @@ class _Existing:
     def _free_name(self) -> str:
         """The name of the earlier run: its identity, with a number when an equal one was moved aside before."""
         stem = self.run.identity.digest[:12] if self.run else "unknown"
-        number = 1
-        name = stem
-        while self._is_taken(name):
-            number += 1
-            name = f"{stem}-{number}"
-        return name
+        names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        return next(name for name in names if not self._is_taken(name))
 
     def _is_taken(self, name: str) -> bool:
         place = join(self.log, EARLIER, name)

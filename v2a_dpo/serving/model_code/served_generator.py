@@ -1,4 +1,4 @@
-"""What MLflow runs to load a packaged generator. It lies beside the weights, and calls the installed v2a_dpo."""
+"""MLflow runs this file to load a packaged generator. It is beside the weights and calls the installed v2a_dpo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from v2a_dpo.serving.service import GenerationService
 
 
 class Refusal(MlflowException):
-    """What a client is told: our message and status, without the echo of the whole upload that MLflow's server adds."""
+    """The error sent to a client: our message and status, without the whole upload, which MLflow's server repeats."""
 
     def __init__(self, refused: RequestRefused) -> None:
         super().__init__(str(refused), error_code=BAD_REQUEST if refused.status < 500 else INTERNAL_ERROR)
@@ -46,7 +46,7 @@ class ServedGenerator(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> pandas.DataFrame:
-        """Columns `audio` (FLAC), `sample_rate`, `video` (mp4) and `seed`, a row for each row of `model_input`."""
+        """Columns `audio` (FLAC), `sample_rate`, `video` (mp4) and `seed`, one row per row of `model_input`."""
         try:
             if not isinstance(model_input, pandas.DataFrame):
                 raise RequestRefused("Send the rows as `dataframe_records` or `dataframe_split`.")
