@@ -11,11 +11,12 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from tests.finished_loop import Loop
+from tests.finished_loop import Loop, comparison
 from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.artifacts.dataset import Dataset
-from v2a_dpo.artifacts.json_files import write_json
+from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.errors import UserError
+from v2a_dpo.evaluation.folder import CURVE, read_curve, write_curve
 from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.registry.description import metric_tags
 from v2a_dpo.registry.evidence import lineage_of
@@ -225,6 +226,23 @@ def test_a_loop_without_the_optional_artifacts_is_registered_too(
     needed = {name: loop.arguments[name] for name in ("base", "aligned", "evaluation", "report")}
     registered = register(loop.params, **needed, output=str(tmp_path / "registration.json"))
     assert list(registered.runs) == ["evaluate"]
+
+
+def test_the_guidance_curve_is_a_run_of_its_own_and_part_of_the_loops_fingerprint(
+    loop: Loop, client: MlflowClient, tmp_path: Path
+) -> None:
+    curves = []
+    for gain in (2.0, 3.0):
+        guidance = tmp_path / f"guidance-{gain}"
+        write_curve(str(guidance), {1.0: comparison(gain), 4.5: comparison(gain + 1)})
+        output = str(tmp_path / "registration.json")
+        registered = register(loop.params, **loop.arguments, guidance=str(guidance), output=output)
+        assert list(registered.runs)[-2:] == ["evaluate", "guidance"]
+        logged = client.download_artifacts(registered.runs["guidance"], CURVE, str(tmp_path))
+        curves.append((registered.run_id, read_json(logged)))
+    assert curves[0][1] == read_curve(str(tmp_path / "guidance-2.0"))
+    assert [row["ib_score"] for row in curves[1][1]] == [20.0, 23.0, 20.0, 24.0]
+    assert curves[0][0] != curves[1][0], "another curve is another loop"
 
 
 def test_a_missing_artifact_is_told_before_anything_is_logged(loop: Loop, client: MlflowClient, tmp_path: Path) -> None:
