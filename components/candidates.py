@@ -17,11 +17,10 @@ def generate(
     shards: str = "",
     finished: list[str] = [],  # noqa: B006
 ) -> str:
-    """N candidates per clip (paper 2.2): the given shards, or what is still missing and the manifest; returns the
-    prefix.
+    """N candidates per clip (paper 2.2): only `shards`, or what is missing and the manifest; returns the prefix.
 
-    `candidates` overrides the parameters' number unless it is 0. `finished` is what the workers returned: it only lets
-    the call that completes the data set wait for them.
+    `candidates` overrides the parameters' number unless it is 0. `finished` are the results of the
+    workers: the call that completes the data set waits for them.
     """
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.generate import generate as stage
@@ -42,9 +41,9 @@ def score(
     shards: str = "",
     finished: list[str] = [],  # noqa: B006
 ) -> str:
-    """Scores the given shards, or what is still missing, then the manifest; returns the prefix of the scores.
+    """Scores only `shards`, or what is missing, then writes the manifest; returns the prefix of the scores.
 
-    `finished` is what the workers returned: it only lets the call that completes the data set wait for them.
+    `finished` are the results of the workers: the call that completes the data set waits for them.
     """
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.score import score as stage

@@ -21,9 +21,9 @@ def prepare(
     shards: str = "",
     finished: list[str] = [],  # noqa: B006
 ) -> NamedTuple("Prepared", [("clips", str), ("conditions", str)]):  # type: ignore[valid-type]
-    """Makes the given shards, or what is still missing and the manifests; returns the prefixes.
+    """Makes only `shards`, or what is missing and the manifests; returns the prefixes.
 
-    `finished` is what the workers returned: it only lets the call that completes the data set wait for them.
+    `finished` are the results of the workers: the call that completes the data set waits for them.
     """
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.prepare import prepare as stage

@@ -2,10 +2,10 @@
 
 A component is a signature and one call of a stage: its values come as KFP gives them (an empty text means "not given"),
 `v2a_dpo.orchestration.task` turns them into the stage's own, and progress appears as lines in the pod's log. Bulk data
-goes by prefix, local or `s3://`; KFP's artifacts hold manifests, numbers, the report and where a model lies.
+goes by prefix, local or `s3://`; KFP's artifacts hold manifests, numbers, the report and the place of a model.
 
-KFP takes a component's source and its annotations as they are, so the files of components import nothing that the
-annotations do not need, and postpone no annotation.
+KFP copies a component's source and evaluates its annotations, so the files of components import only what annotations
+need, and postpone no annotation.
 """
 
 from __future__ import annotations

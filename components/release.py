@@ -37,7 +37,7 @@ def register(
 ) -> str:
     """Logs and registers, writes what was registered to the file `output`, and returns the aligned model's version.
 
-    What the run made lies under `root`, what it took from an earlier one under `data_root`.
+    The run's own artifacts are under `root`, those of an earlier run under `data_root`.
     """
     from v2a_dpo.artifacts.layout import Layout
     from v2a_dpo.orchestration.task import run_stage
@@ -48,7 +48,7 @@ def register(
         locals(),
         training_data=[data for data in (preference_data, annotation_data) if data],
         evaluation_data=[data for data in (evaluation_data,) if data],
-        ancestors=[uri for uri in (scorers, *Layout(root).ancestors, *Layout(data_root).ancestors) if uri],
+        ancestors=[*Layout(root).ancestors, *Layout(data_root).ancestors],
         page=(output, record),
     )
     return registered.versions["aligned"].version

@@ -30,7 +30,7 @@ def check_run(
 def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # type: ignore[valid-type]
     "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
-    """Returns the given prefixes; `events` is empty for real videos."""
+    """Returns the prefixes; `events` is empty for real videos."""
     from v2a_dpo.orchestration.existing import take_models as stage
 
     return stage(videos=videos, generator=generator, scorers=scorers)
@@ -40,7 +40,7 @@ def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # typ
 def take_set(root: str, split: str) -> NamedTuple(  # type: ignore[valid-type]
     "ClipSet", [("clips", str), ("conditions", str), ("candidates", str)]
 ):
-    """Returns the prefixes of a split under `root`; fails if one is gone. The test split has no candidates yet."""
+    """Returns the prefixes of a split under `root`; fails if one is missing. The test split has no candidates yet."""
     from v2a_dpo.orchestration.existing import take_set as stage
 
     return stage(root=root, split=split)
@@ -48,7 +48,7 @@ def take_set(root: str, split: str) -> NamedTuple(  # type: ignore[valid-type]
 
 @component("control")
 def take_existing(location: str) -> str:
-    """Returns the prefix of an artifact of an earlier run; fails if it is gone."""
+    """Returns the prefix of an artifact of an earlier run; fails if it is missing."""
     from v2a_dpo.orchestration.existing import take_existing as stage
 
     return stage(location)
@@ -66,8 +66,7 @@ def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTu
 
 @component("tracking")
 def fetch_model(params: dict, model: str, output: str, fetched: Output[Model]) -> str:
-    """Returns where the model's folder is: `model` itself, or `output` for an address such as
-    `models:/v2a-dpo@champion`."""
+    """Returns the model's folder: `model` itself, or `output` for an address such as `models:/v2a-dpo@champion`."""
     from v2a_dpo.orchestration.fetch_model import fetch_model as stage
     from v2a_dpo.orchestration.task import run_stage
 

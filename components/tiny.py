@@ -9,7 +9,7 @@ from components.definition import component
 
 @component("control")
 def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("events", str)]):  # type: ignore[valid-type]
-    """Writes the tiny world's videos to the prefix `output`; returns it and where the events in them are listed."""
+    """Writes the tiny world's videos to the prefix `output`; returns it and the list of the events in them."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.world import world as stage
 
@@ -21,7 +21,7 @@ def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("
 def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # type: ignore[valid-type]
     "Pretrained", [("generator", str), ("scorers", str)]
 ):
-    """Trains the tiny profile's models into the prefix `output`; returns where generator and scorers lie."""
+    """Trains the tiny profile's models into the prefix `output`; returns the prefixes of generator and scorers."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.pretrain import pretrain as stage
 

@@ -19,7 +19,7 @@ from pipelines.presets import PRESETS
 from pipelines.sweep import sweep
 from v2a_dpo.errors import UserError
 
-#: Name -> what builds the pipeline for a placement; its docstring tells users what it does and what it takes.
+#: Name -> function that builds the pipeline for a placement; its docstring is the pipeline's description for users.
 PIPELINES: Mapping[str, Callable[[Placement], BaseComponent]] = {
     "v2a-dpo": full_loop,
     "candidates": candidates,
@@ -51,7 +51,7 @@ def compile_pipeline(
     """Compiles the pipeline `name` into the YAML file `output` and returns its path.
 
     With `manifests` the file holds a Pipeline and a PipelineVersion resource for `namespace`, to be applied by GitOps;
-    else the pipeline's IR, to be uploaded. `images` defaults to what the environment says. Raises UserError for an
+    else the pipeline's IR, to be uploaded. `images` defaults to those of the environment. Raises UserError for an
     unknown name or preset.
     """
     path = Path(output)
@@ -71,7 +71,7 @@ def compile_pipeline(
 
 
 def _manifest_options(name: str, preset: str, images: Images, namespace: str) -> KubernetesManifestOptions:
-    """The resources' names: one pipeline a name, one version a preset and image tag."""
+    """The resources' names: one pipeline per name, one version per preset and image tag."""
     version = f"{name}-{preset}-{images.tag}".lower().replace("_", "-").replace("+", "-")
     return KubernetesManifestOptions(
         pipeline_name=name,

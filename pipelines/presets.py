@@ -23,7 +23,7 @@ _HOUR = 3600
 
 @dataclass(frozen=True)
 class Toleration:
-    """A taint that a task's pod may live with, e.g. that of GPU or of pre-emptible nodes."""
+    """A tolerated taint, e.g. of GPU nodes or of pre-emptible nodes."""
 
     key: str
     value: str = ""
@@ -32,7 +32,7 @@ class Toleration:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one pod asks for; memory and disks as Kubernetes quantities."""
+    """Requests of one pod; memory and disks as Kubernetes quantities."""
 
     cpu: str
     memory: str
@@ -46,7 +46,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a failed or pre-empted task starts again, and after how long; finished shards are not made again."""
+    """Number and delay of a task's retries after a failure or a pre-emption; finished shards are kept."""
 
     times: int = 3
     backoff_s: int = 30
@@ -56,15 +56,15 @@ class Retry:
 
 @dataclass(frozen=True)
 class Preset:
-    """The places of a whole pipeline."""
+    """The resources and nodes of all tasks of a pipeline."""
 
     name: str
     roles: Mapping[Role, Resources]
     #: Pods of one fan-out that run at the same time.
     parallelism: int
     retry: Retry = Retry()
-    #: The alignment as a job of Kubeflow Trainer on so many nodes, each with what the role `alignment` says; 0: in one
-    #: pod of the pipeline. The role `supervision` is then the pod that follows the job.
+    #: The alignment as a job of Kubeflow Trainer on so many nodes, each with the resources of the role `alignment`;
+    #: 0: in one pod of the pipeline. The role `supervision` is then the pod that follows the job.
     alignment_nodes: int = 0
     #: Of the pods with GPUs.
     node_selector: Mapping[str, str] = field(default_factory=dict)

@@ -46,8 +46,8 @@ def prepared_shards(placement: Placement) -> Part:
 
 
 def candidate_shards(placement: Placement) -> Part:
-    """The part that makes the candidates called `name` for all clips of `conditions`; `count` 0: as many as `params`
-    say."""
+    """The part that makes the candidates called `name` for all clips of `conditions`; `count` 0: the number in
+    `params`."""
 
     @dsl.pipeline(name="generate-shards", description="Candidates for all clips, shard by shard")
     def part(params: dict, root: str, name: str, conditions: str, generator: str, count: int = 0) -> str:

@@ -56,7 +56,7 @@ def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, pro
     server.run_commands = {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     said = []
     summary = align_on_cluster(
-        PARAMS, **remote, cluster={**ON_CPU, "processes_per_node": 2}, poll_s=0.1, say=said.append
+        PARAMS, **remote, cluster={**ON_CPU, "processes_per_node": 2}, poll_s=0.1, report=said.append
     )
     (job,) = server.created
     assert job["spec"]["runtimeRef"]["name"] == "v2a-dpo-torch"
@@ -73,7 +73,7 @@ def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, pro
         torch.testing.assert_close(made[name], tensor, rtol=0, atol=1e-5)
 
     said.clear()
-    assert align_on_cluster(PARAMS, **remote, cluster=ON_CPU, poll_s=0.1, say=said.append) == summary
+    assert align_on_cluster(PARAMS, **remote, cluster=ON_CPU, poll_s=0.1, report=said.append) == summary
     assert said == [], "a finished alignment is not done again"
 
 

@@ -1,4 +1,4 @@
-"""Commands about the outcome: evaluation, report and curves."""
+"""Commands that evaluate: metrics, guidance curve, report, plots."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def guidance(
 
 
 def _events(call: Call, events: str | None) -> str | None:
-    """The file given, or in the tiny profile that of the world."""
+    """The file `events`, or in the tiny profile that of the world."""
     return call.layout.events if events is None and call.params.generator.family == "tiny" else events
 
 

@@ -63,7 +63,7 @@ def file(help_text: str, *names: str, **settings: Any) -> typer.models.OptionInf
 
 @dataclass(frozen=True)
 class Call:
-    """What a command gets beside its own options."""
+    """Parameters, progress and layout for a command."""
 
     params: Params
     progress: ProgressBars
@@ -78,7 +78,7 @@ def register(
 
     A command of a `Call` or a `Stage` gets `--params` and `--set`, one with default paths gets `--root`. What it
     returns is printed, by the first process if several share the work. An optional input (`... | None`) for which no
-    path is given counts only if there is something at its default path. The function `list_` is the command `list`.
+    path is named counts only if its default path exists. The function `list_` is the command `list`.
     """
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")
@@ -117,14 +117,16 @@ def _typer_command(function: Callable[..., object], *, keep_artifacts: bool) -> 
     if keep_artifacts:
         shared["keep_artifacts"] = (KeepArtifacts, False)
 
-    def run(context: typer.Context, **given: Any) -> None:
-        root = given.get("root") or ROOT
-        values = _with_default_paths(context, options, given, root)
+    def run(context: typer.Context, **entered: Any) -> None:
+        root = entered.get("root") or ROOT
+        values = _with_default_paths(context, options, entered, root)
         arguments = {each.name: _argument(each, values) for each in own}
         if "params" not in shared:
             result = function(**arguments)
         else:
-            params = read_params(given["params"], given["overrides"], keep_artifacts=given.get("keep_artifacts", False))
+            params = read_params(
+                entered["params"], entered["overrides"], keep_artifacts=entered.get("keep_artifacts", False)
+            )
             with ProgressBars() as progress:
                 calls = [Call(params, progress, Layout(root))] if takes_call else []
                 result = function(*calls, **arguments)
@@ -161,12 +163,12 @@ def _argument(parameter: inspect.Parameter, values: dict[str, Any]) -> Any:
 
 
 def _with_default_paths(
-    context: typer.Context, options: list[inspect.Parameter], given: dict[str, Any], root: str
+    context: typer.Context, options: list[inspect.Parameter], entered: dict[str, Any], root: str
 ) -> dict[str, Any]:
     """The values of a command's own options; in defaults the words in capitals are replaced."""
     words, values = {"ROOT": root}, {}
     for each in options:
-        value = given[each.name]
+        value = entered[each.name]
         source = context.get_parameter_source(each.name)
         if source is not None and source.name == "DEFAULT":
             optional = type(None) in get_args(get_args(each.annotation)[0])

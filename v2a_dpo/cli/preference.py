@@ -72,7 +72,7 @@ def align(
 
 
 def sync_curves(log: Annotated[str, folder("The log folder of an alignment")] = AT.alignment) -> object:
-    """Send the training records that MLflow lacks, after a time without a server.
+    """Send the training records that are missing in MLflow, after a time without a server.
 
     Example: v2a-dpo sync-curves
     """

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from v2a_dpo.cli.options import AT, Call, file, folder
+from v2a_dpo.cli.options import AT, Call, Stage, file, folder
 from v2a_dpo.cli.options import register as add_commands
 
 RELEASE = "Release"
-#: Exit status of a command that worked and whose outcome is a refusal.
+#: Exit status of a command whose outcome is a refusal.
 REFUSED = 3
 
 VERSION_HELP = "The version's number, or an alias such as candidate or champion."
@@ -38,51 +38,34 @@ def gate(
 
 
 def register(
-    call: Call,
     base: Annotated[str, folder("The base model")] = AT.base,
     aligned: Annotated[str, folder("The aligned model")] = AT.aligned,
     evaluation: Annotated[str, folder("Their evaluation")] = AT.evaluation,
-    report_file: Annotated[str, file("The HTML report", "--report")] = AT.report,
+    report: Annotated[str, file("The HTML report")] = AT.report,
     output: Annotated[str, file("Output for the record of the registration")] = AT.registration,
     guidance: Annotated[str | None, folder("The guidance curve")] = AT.guidance,
     alignment: Annotated[str | None, folder("Log of the alignment")] = AT.alignment,
     audioscore: Annotated[str | None, folder("The preference classifier")] = AT.audioscore,
     pairs: Annotated[str | None, folder("The preference pairs")] = AT.pairs,
     training_data: Annotated[
-        list[str] | None, folder("A data set behind the training, recorded by fingerprint; repeatable")
+        list[str] | None, folder("Data set of the training, recorded by fingerprint; repeatable")
     ] = _TRAINING_DATA,
     evaluation_data: Annotated[
-        list[str] | None, folder("A data set behind the evaluation, recorded by fingerprint; repeatable")
+        list[str] | None, folder("Data set of the evaluation, recorded by fingerprint; repeatable")
     ] = _EVALUATION_DATA,
     ancestors: Annotated[
-        list[str] | None, folder("A data set or model further back in the lineage; repeatable", "--ancestor")
+        list[str] | None, folder("Earlier data set or model of the lineage; repeatable", "--ancestor")
     ] = AT.ancestors,
     scorers: Annotated[str | None, folder("The frozen scorers, for the lineage")] = AT.scorers,
-    gate_file: Annotated[str | None, file("The gates' decision, recorded in the version", "--gate")] = AT.decision,
-) -> object:
+    gate: Annotated[str | None, file("The gates' decision, recorded in the version")] = AT.decision,
+) -> Stage:
     """Log the loop and register base and aligned model in MLflow (SQLite, or the server of MLFLOW_TRACKING_URI).
 
     Example: v2a-dpo register
     """
     from v2a_dpo.stages.register import register as stage
 
-    return stage(
-        call.params,
-        base=base,
-        aligned=aligned,
-        evaluation=evaluation,
-        report=report_file,
-        output=output,
-        guidance=guidance,
-        alignment=alignment,
-        audioscore=audioscore,
-        pairs=pairs,
-        training_data=training_data or [],
-        evaluation_data=evaluation_data or [],
-        ancestors=[*([scorers] if scorers else []), *(ancestors or [])],
-        gate=gate_file,
-        progress=call.progress,
-    )
+    return stage
 
 
 def promote(

@@ -1,4 +1,4 @@
-"""Commands that put a model to use: HTTP server and demo page."""
+"""Commands that serve a model: HTTP server, package and demo page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from v2a_dpo.cli.options import AT, Call, folder, register
 SERVE = "Serve"
 
 _MODEL = "A model folder (path or s3://), a packaged model, or a registered one such as models:/v2a-dpo@champion."
-Host = Annotated[str, typer.Option(help="Address to listen at. There is no login: see docs/serving.md.")]
+Host = Annotated[str, typer.Option(help="Address to listen at. It has no login: see docs/serving.md.")]
 
 
 def serve(
@@ -22,7 +22,7 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 5001,
     timeout: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="Time limit of a request.")] = 600,
 ) -> None:
-    """Answer requests over HTTP: a video in, sound and the video with it out.
+    """Answer requests over HTTP: video in; audio, and the video with it, out.
 
     Example: v2a-dpo serve models:/v2a-dpo@champion --port 5001
     """

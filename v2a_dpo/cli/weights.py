@@ -80,7 +80,8 @@ def import_weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The official file, downloaded manually.")],
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Which file it is, if renamed.")] = None,
     allow_unverified: Annotated[
-        bool, typer.Option("--allow-unverified", help="Take a file whose checksum differs, if all keys and shapes fit.")
+        bool,
+        typer.Option("--allow-unverified", help="Accept another checksum, if all keys and shapes fit."),
     ] = False,
     accept_noncommercial: AcceptNoncommercial = False,
 ) -> None:
@@ -104,7 +105,7 @@ def import_weights(
     if record.trust == "unverified":
         err.print(
             f"WARNING: {record.name} is UNVERIFIED: its checksum is not that of the official file. "
-            "Its record says so, and results made with it are not comparable with published ones."
+            "This is recorded; results made with it are not comparable with published ones."
         )
     if record.trust == "first import":
         err.print(f"No checksum of {record.name} is published: SHA-256 {record.source_sha256} is recorded.")

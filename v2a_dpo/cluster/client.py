@@ -88,7 +88,7 @@ class PipelineClient:
             is_multi_user = bool(self._client.get_kfp_healthz().multi_user)
         if is_multi_user and not connection.namespace:
             raise UserError(
-                "This Kubeflow serves several users, and no namespace was given.",
+                "This Kubeflow serves several users and needs a namespace.",
                 where=self.host,
                 remedy="Give --namespace or set KFP_NAMESPACE to your profile's namespace.",
             )

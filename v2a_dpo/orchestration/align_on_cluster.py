@@ -38,15 +38,15 @@ def align_on_cluster(
     start_anew: bool = False,
     poll_s: float = 5.0,
     progress: Progress = silent,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> AlignmentSummary:
     """Runs the stage `align` as a TrainJob and returns its summary; all folders must be remote.
 
     `cluster` holds the fields of `ClusterSettings`: the image, the nodes and their resources. A run in `log` that
     differs is refused before there is a job; with `start_anew` the job moves it aside. The job's name is a fingerprint
     of its inputs, so a second call follows the job of the first. SIGTERM deletes the job; its checkpoints under `log`
-    stay. The lines that its pods print go to `say`. Raises UserError for a local folder, wrong settings, a batch that
-    the processes cannot share equally, and a failed job.
+    stay. The lines of its pods go to `report`. Raises UserError for a local folder, wrong settings, a batch that the
+    processes cannot share equally, and a failed job.
     """
     settings = ClusterSettings.of(cluster)
     _check(params, settings, [pairs, *candidates, *conditions, generator, output, log])
@@ -74,7 +74,7 @@ def align_on_cluster(
         settings=settings,
     )
     with _sigterm_exits():
-        run_train_job(Cluster(settings.namespace, say=say), job, keep=settings.keep, poll_s=poll_s, say=say)
+        run_train_job(Cluster(settings.namespace, report=report), job, keep=settings.keep, poll_s=poll_s, report=report)
     run = existing_run(start_anew=False)
     if run is None or run.summary is None:
         raise UserError(

@@ -141,7 +141,7 @@ class _Steps:
             output=layout.registration, guidance=layout.guidance, alignment=layout.alignment,
             audioscore=layout.audioscore, pairs=layout.pairs,
             training_data=[layout.ratings, layout.candidates("preference"), layout.candidates("annotation")],
-            evaluation_data=[layout.clips("test")], ancestors=[layout.scorers, *layout.ancestors],
+            evaluation_data=[layout.clips("test")], scorers=layout.scorers, ancestors=layout.ancestors,
             gate=layout.decision,
         )  # fmt: skip
 

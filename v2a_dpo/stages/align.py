@@ -40,13 +40,13 @@ def align(
     on_record: Callable[[Record], None] = lambda record: None,
     progress: Progress = silent,
 ) -> AlignmentSummary:
-    """Aligns the `generator` to the `pairs` and writes it to `output`; a stopped run goes on from its checkpoint.
+    """Aligns the `generator` to the `pairs` and writes it to `output`; a stopped run continues from its checkpoint.
 
-    A run there that differs in what decides on the weights is refused; with `start_anew` it is moved aside.
+    An earlier run in `output` or `log` whose weights would differ is refused; with `start_anew` it is moved aside.
 
     `candidates` and `conditions` are the folders that hold the pairs' clips. `log` is a folder for the training log,
-    the summary, and during training the checkpoints; for a remote one the work lies in a scratch folder under the
-    temporary directory and is mirrored to it, so that another machine can go on. With `live` the log's records go to
+    the summary, and during training the checkpoints; for a remote one the files are in a scratch folder under the
+    temporary directory and are mirrored to it, so that another machine can continue. With `live` the records go to
     MLflow every `interval_s` seconds; `on_record` receives each of them. Processes started by `torchrun` or `accelerate
     launch` share the batches; only the main one reports progress and records. A finished run is not repeated.
     """
@@ -54,7 +54,7 @@ def align(
     check_batch_divides(params.align.batch_size, processes)
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
     text = ""
-    if processes.is_main:  # one process reads the whole model for its fingerprint and decides for all
+    if processes.is_main:  # one process reads the whole model for its fingerprint
         identity = flow_dpo_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
         existing = find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
         text = (existing or begin_run(log, output, identity=identity)).to_text()

@@ -1,4 +1,4 @@
-"""Stage of the tiny profile: the SIMULATED rater judges candidates; people's ratings come by `import_ratings`."""
+"""Stage of the tiny profile: ratings by the SIMULATED rater; people's ratings come by `import_ratings`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATER = "simulated rater"
 
 
 def annotate(params: Params, *, candidates: str, events: str, output: str, progress: Progress = silent) -> BuildSummary:
-    """Rates every candidate Good, Medium or Bad into `output` (source `simulated`) and says what was done.
+    """Rates every candidate Good, Medium or Bad into `output` (source `simulated`); returns the counts.
 
     The labels are terciles of the rater's quality over all candidates, so they make one shard.
     """

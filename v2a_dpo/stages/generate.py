@@ -39,12 +39,12 @@ def generate(
     shards: list[int] | None = None,
     progress: Progress = silent,
 ) -> BuildSummary:
-    """Writes the candidates of all clips in the `conditions` folder to `output` and says what was done.
+    """Writes the candidates of all clips in the `conditions` folder to `output`; returns the counts.
 
     `candidates`, `guidance_scale` and `use_text` override the parameters, `limit` keeps the first clips of each shard
-    (for guidance curves), `shards` makes only these and leaves the manifest to a later call without it. A clip whose
+    (for guidance curves), `shards` makes only these; a later call without it writes the manifest. A clip whose
     audio is not finite goes to quarantine. Raises UserError when the conditions are not those of clips of
-    `prepare.duration_s` seconds for this generator, and when memory runs out with a single clip at once.
+    `prepare.duration_s` seconds for this generator, and when memory does not suffice for one clip.
     """
     source = Dataset.open(conditions, "conditions")
     settings = SamplingSettings(
@@ -58,8 +58,8 @@ def generate(
         model = load_generator(files, device=params.generator.device)
     check_conditions(source, model, params.prepare.duration_s)
     sampler = _sampler(params, model, settings, compiled=params.generate.compile)
-    chosen = params.generate.clips_per_batch
-    engine = CandidateEngine(sampler, clips_per_batch=None if chosen == "auto" else chosen)
+    batch_size = params.generate.clips_per_batch
+    engine = CandidateEngine(sampler, clips_per_batch=None if batch_size == "auto" else batch_size)
     model_fingerprint = folder_fingerprint(generator)
     frozen = model.frozen_weights("velocity", "decoding")
     schema = candidates_schema(TensorType("float16", sampler.latent_shape))

@@ -1,4 +1,4 @@
-"""Stage: ratings made anywhere, from a table of text with the columns of RATINGS."""
+"""Stage: ratings from a text table with the columns of RATINGS."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def import_ratings(
 ) -> BuildSummary:
     """Writes the ratings in the file `csv` to `output`, after checking every line against the candidates that exist.
 
-    The file is as `read_ratings` takes it. Raises UserError naming the line and field of each mistake; nothing is
-    written then.
+    `read_ratings` describes the file. Raises UserError that names the line and field of each mistake, and writes
+    nothing then.
     """
     table = Dataset.open(candidates, "candidates").table(["clip_id", "sample"])
     rows = read_ratings(csv, set(zip(table["clip_id"].to_pylist(), table["sample"].to_pylist(), strict=True)))

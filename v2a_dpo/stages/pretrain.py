@@ -1,4 +1,4 @@
-"""Stage of the tiny profile: its frozen scorers and its base generator, which larger profiles download instead."""
+"""Stage of the tiny profile: its frozen scorers and base generator; larger profiles download theirs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Reports = Queue[tuple[str, int, int]]
 
 
 def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str:
-    """Trains `output/scorers` and `output/generator` side by side, one core each, and says so.
+    """Trains `output/scorers` and `output/generator` side by side, one core each; returns a sentence about it.
 
-    A killed run goes on: finished scorers are kept and the generator resumes from its checkpoint with the same result
-    (on S3, where only whole results are kept, it starts again).
+    A killed run continues: finished scorers are kept, and the generator resumes from its checkpoint with the same
+    result (on S3, which keeps only whole results, it starts again).
     """
     made_with = fingerprint(params.seed, params.world.training_clips, params.pretrain)
     # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.

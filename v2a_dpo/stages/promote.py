@@ -1,4 +1,4 @@
-"""Stage: a version becomes champion if the gates hold against the present one, on the same test clips."""
+"""Stage: a version becomes champion if the gates hold against the present champion, on the same test clips."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def promote(
     """Makes `version` (a number or an alias) champion of `params.registry.model_name` if `params.gates` hold.
 
     It is compared with the champion and with the first champion, or with its own base while there is none. `override`
-    promotes whatever the gates say, and needs a `reason`; both are recorded. `to_registry`, the name of a registered
-    model or `URI/name` on another server, gets a copy of the version first and judges it against its own champion. The
+    promotes against the gates, and needs a `reason`; both are recorded. `to_registry`, the name of a registered
+    model or `URI/name` on another server, gets a copy of the version first, compared with its own champion. The
     file `output` receives the outcome. A refusal is an outcome; raises LostRaceError when another promotion came in
     between, and UserError when there is no such version.
     """
     if override and reason is None:
-        what = "An override needs a reason, which the history keeps."
+        what = "An override needs a reason for the history."
         raise UserError(what, where="--override", remedy="Add --reason TEXT.")
     reason = "" if reason is None else check_reason(reason)
     registry = open_registry(params)

@@ -29,15 +29,16 @@ def register(
     pairs: str | None = None,
     training_data: Sequence[str] = (),
     evaluation_data: Sequence[str] = (),
+    scorers: str | None = None,
     ancestors: Sequence[str] = (),
     gate: str | None = None,
     progress: Progress = silent,
 ) -> Registration:
-    """Logs the loop and registers its models; writes what was registered to the file `output`.
+    """Logs the loop, registers its models, and writes the record of the registration to the file `output`.
 
-    The stages whose artifacts are given become nested runs; `training_data` and `evaluation_data` are data set folders
-    to record as inputs by fingerprint, `ancestors` further data sets and models that the lineage may lead to. `gate` is
-    the file with the gates' decision, which the aligned version then carries; it is registered either way. The same
+    A stage whose artifacts are named becomes a nested run; `training_data` and `evaluation_data` are data set folders
+    to record as inputs by fingerprint, `scorers` and `ancestors` further data sets and models of the lineage. `gate` is
+    the file with the gates' decision, recorded in the aligned version; that is registered in any case. The same
     artifacts are neither logged nor registered twice. Raises UserError when MLflow cannot be reached.
     """
     decision = None if gate is None else GateDecision.from_dict(read_json(gate))
@@ -55,7 +56,7 @@ def register(
             pairs=pairs,
             training_data=training_data,
             evaluation_data=evaluation_data,
-            ancestors=ancestors,
+            ancestors=[*([] if scorers is None else [scorers]), *ancestors],
         ),
         decision=decision,
         packaged=lambda folder: packaged_folder(folder, settings),

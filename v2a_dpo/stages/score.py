@@ -32,19 +32,19 @@ def score(
     shards: list[int] | None = None,
     progress: Progress = silent,
 ) -> BuildSummary:
-    """Writes the five scores of all `candidates`, made for `clips`, to `output` and says what was done.
+    """Writes the five scores of all `candidates`, made for `clips`, to `output`; returns the counts.
 
-    A clip whose video or whose candidates' sound cannot be read goes to quarantine. `shards` makes only these and
-    leaves the manifest to a later call without it. Raises UserError when candidates belong to clips that are
-    not in `clips`, or do not last as long as they.
+    A clip whose video or whose candidates' audio cannot be read goes to quarantine. `shards` makes only these; a later
+    call without it writes the manifest. Raises UserError when candidates belong to clips that are not in `clips`, or
+    differ from them in duration.
     """
     source = Dataset.open(candidates, "candidates")
     table = Dataset.open(clips, CLIPS)
-    known = {row["clip_id"]: row for row in table.table().to_pylist()}
-    clip_ids = [_clip_ids(source, entry, known, clips) for entry in source.shards]
+    rows = {row["clip_id"]: row for row in table.table().to_pylist()}
+    clip_ids = [_clip_ids(source, entry, rows, clips) for entry in source.shards]
     scorers_fingerprint = folder_fingerprint(scorers)
     loaded = load_scorers(params.score.scorers, scorers, pesq_workers=params.score.pesq_workers)
-    engine = CandidateScorer(loaded, known, clips_per_batch=params.score.clips_per_batch)
+    engine = CandidateScorer(loaded, rows, clips_per_batch=params.score.clips_per_batch)
     total, settled = sum(map(len, clip_ids)), 0
 
     def report(done: int) -> None:
@@ -66,7 +66,7 @@ def score(
             parameters=[params.score.scorers, params.score.clips_per_batch],
             inputs={"clips": table.fingerprint, "candidates": source.fingerprint, "scorers": scorers_fingerprint},
             tasks=[
-                ShardTask(entry, [entry.sha256, scorers_fingerprint, fingerprint([known[clip_id] for clip_id in ids])])
+                ShardTask(entry, [entry.sha256, scorers_fingerprint, fingerprint([rows[clip_id] for clip_id in ids])])
                 for entry, ids in zip(source.shards, clip_ids, strict=True)
             ],
             make=make,
@@ -77,13 +77,13 @@ def score(
         )
 
 
-def _clip_ids(source: Dataset, entry: ShardEntry, known: Mapping[str, Any], clips: str) -> list[str]:
-    """The clips of a shard of candidates; all must be known."""
+def _clip_ids(source: Dataset, entry: ShardEntry, rows: Mapping[str, Any], clips: str) -> list[str]:
+    """The clips of a shard of candidates; raises UserError for one that has no row in the clips table."""
     clip_ids: list[str] = source.shard(entry, ["clip_id"]).column("clip_id").unique().to_pylist()
-    if unknown := [clip_id for clip_id in clip_ids if clip_id not in known]:
+    if unknown := [clip_id for clip_id in clip_ids if clip_id not in rows]:
         raise UserError(
             f"{len(unknown)} clips of these candidates are not among the clips, for example {unknown[0]!r}.",
             where=clips,
-            remedy="Give the clips that the candidates were made for.",
+            remedy="Name the clips of these candidates.",
         )
     return clip_ids

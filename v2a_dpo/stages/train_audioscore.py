@@ -19,7 +19,7 @@ from v2a_dpo.progress import Progress, silent
 
 @dataclass(frozen=True)
 class AudioScoreSummary:
-    """What the stage did, in a few numbers; everything else stands in `metrics.json`."""
+    """The main numbers of the stage; `metrics.json` holds all."""
 
     ratings: int
     accuracy: float

@@ -22,7 +22,7 @@ class SplitCount:
     """The number of clips of a split, and the number in the parameters."""
 
     clips: int
-    wanted: int
+    planned: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class VggsoundSummary:
     damaged_archives: Mapping[str, str]
 
     def __str__(self) -> str:
-        lines = [f"{name}: {count.clips:,} of {count.wanted:,} clips" for name, count in self.splits.items()]
+        lines = [f"{name}: {count.clips:,} of {count.planned:,} clips" for name, count in self.splits.items()]
         lines.append(f"The test split is {self.test_source}.")
         rest = f"{self.missing:,} of {self.listed:,} listed videos are missing; {self.excluded:,} clips excluded"
         damage = [

@@ -23,7 +23,7 @@ _COLUMNS = ("clip_id", "video", "prompt", "label", "has_speech")
 def world(params: Params, *, output: str, progress: Progress = silent) -> str:
     """Renders the clips of each split into `output/<split>/` with a `captions.csv`, and `output/events.json` last.
 
-    Files that are there already are kept, unless the parameters changed. Returns what was done in a sentence.
+    Existing files are kept, unless the parameters changed. Returns a sentence with the counts.
     """
     splits = {
         "annotation": params.world.annotation_clips,
@@ -33,12 +33,12 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
     clip_events = {split: make_split(params.seed, split, count) for split, count in splits.items()}
     made_with = fingerprint(params.seed, splits)
     with working_folder(output, made_with, code=code_of(world), keep=params.keep_artifacts) as folder:
-        wanted = [
+        videos = [
             (folder / split / f"{events.clip_id}.mp4", events)
             for split, clips in clip_events.items()
             for events in clips
         ]
-        missing = [(path, events) for path, events in wanted if not path.exists()]
+        missing = [(path, events) for path, events in videos if not path.exists()]
         # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
             for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
@@ -46,7 +46,7 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
         for split, clips in clip_events.items():
             write_csv(folder / split / "captions.csv", _COLUMNS, map(_caption, clips))
         write_events(folder / "events.json", chain(*clip_events.values()))
-    return f"{len(wanted)} videos: {len(missing)} rendered, {len(wanted) - len(missing)} already there"
+    return f"{len(videos)} videos: {len(missing)} rendered, {len(videos) - len(missing)} kept"
 
 
 def _render(job: tuple[Path, ClipEvents]) -> None:

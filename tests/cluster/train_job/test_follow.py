@@ -17,9 +17,9 @@ PREEMPTED = {"type": "DisruptionTarget", "status": "True", "reason": "Preemption
 
 def run(job=JOB, *, delays=(0.01,) * 5, **options):
     said = []
-    cluster = Cluster("here", retry_delays_s=delays, say=said.append)
+    cluster = Cluster("here", retry_delays_s=delays, report=said.append)
     try:
-        run_train_job(cluster, job, poll_s=0.01, say=said.append, **options)
+        run_train_job(cluster, job, poll_s=0.01, report=said.append, **options)
     finally:
         run.said = said
     return said

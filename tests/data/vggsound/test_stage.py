@@ -76,7 +76,7 @@ def test_the_tables_are_what_prepare_reads(listing: Path, folder: Path, tmp_path
             assert clip.has_speech == (clip.label == "child speech, kid speaking")
         assert not seen & {clip.clip_id[:11] for clip in clips}
         seen |= {clip.clip_id[:11] for clip in clips}
-    assert summary.splits["test"].wanted == 100
+    assert summary.splits["test"].planned == 100
 
 
 def test_missing_videos_are_counted_and_named(listing: Path, folder: Path, tmp_path: Path, clip_ids: list[str]) -> None:
@@ -110,7 +110,7 @@ def test_a_video_more_or_less_changes_single_lines(listing: Path, folder: Path, 
 
 def test_fewer_videos_than_wanted_are_told(listing: Path, folder: Path, tmp_path: Path) -> None:
     summary = vggsound(Params(), listing=str(listing), videos=str(folder), output=str(tmp_path / "splits"))
-    assert summary.splits["preference"].clips < summary.splits["preference"].wanted == 50_000
+    assert summary.splits["preference"].clips < summary.splits["preference"].planned == 50_000
     assert "of 50,000 clips" in str(summary)
 
 

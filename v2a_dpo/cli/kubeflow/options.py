@@ -56,7 +56,7 @@ class Server:
                 "Set KFP_HOST or give --host; with `kubectl -n kubeflow port-forward svc/ml-pipeline 8888` "
                 "it is http://localhost:8888."
             )
-            raise UserError("No address of Kubeflow Pipelines is given.", where="KFP_HOST", remedy=remedy)
+            raise UserError("The address of Kubeflow Pipelines is missing.", where="KFP_HOST", remedy=remedy)
         if not self.host.startswith(("http://", "https://")):
             remedy = "Begin it with https:// or http://."
             raise UserError(f"Invalid URL {self.host!r}.", where="KFP_HOST", remedy=remedy)

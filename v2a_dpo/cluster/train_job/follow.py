@@ -27,22 +27,22 @@ def run_train_job(
     *,
     keep: bool = False,
     poll_s: float = 5.0,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Runs `job` to its end and prints its pods' lines by `say`; a running job of that name is followed instead.
+    """Runs `job` to its end and prints its pods' lines by `report`; a running job of that name is followed instead.
 
     The job is polled every `poll_s` seconds; unlike a watch, this survives every break of the connection. A job that
     fails because its pods were evicted (pre-emption, a lost node) is created again and continues from its last
     checkpoint. A finished job is deleted unless `keep`; a failed one stays until the next try. On an exception from
     outside, such as a cancellation, the job is deleted. Raises UserError with the pods' last lines when it fails.
     """
-    _start(cluster, job, poll_s=poll_s, say=say)
+    _start(cluster, job, poll_s=poll_s, report=report)
     try:
-        _follow(cluster, job, poll_s=poll_s, say=say)
+        _follow(cluster, job, poll_s=poll_s, report=report)
     except UserError:
         raise
     except BaseException:
-        say(f"Cancelled: deleting the training job {job.name}")
+        report(f"Cancelled: deleting the training job {job.name}")
         cluster.delete_job(job.name)
         raise
     if not keep:
@@ -60,7 +60,7 @@ def state(job: dict[str, Any]) -> tuple[str, str]:
     return RUNNING, ""
 
 
-def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str], None]) -> None:
+def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[[str], None]) -> None:
     """Creates the job unless one of its name is running; one that has ended is replaced."""
     while True:
         try:
@@ -68,7 +68,7 @@ def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str
         except AlreadyExists:
             pass
         else:
-            say(f"Created the training job {job.name} in the namespace {cluster.namespace}")
+            report(f"Created the training job {job.name} in the namespace {cluster.namespace}")
             return
         try:
             existing = cluster.job(job.name)
@@ -76,7 +76,7 @@ def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str
             continue
         ended = state(existing)[0] in (COMPLETE, FAILED)
         if not ended and "deletionTimestamp" not in existing["metadata"]:
-            say(f"The training job {job.name} is running already: following it")
+            report(f"The training job {job.name} is running already: following it")
             return
         _delete_and_wait(cluster, job.name, poll_s=poll_s)
 
@@ -91,8 +91,8 @@ def _delete_and_wait(cluster: Cluster, name: str, *, poll_s: float) -> None:
         time.sleep(poll_s)
 
 
-def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[str], None]) -> None:
-    pods = PodWatch(cluster, job.name, say=say)
+def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[[str], None]) -> None:
+    pods = PodWatch(cluster, job.name, report=report)
     last, resumes = "", 0
     while True:
         try:
@@ -105,7 +105,7 @@ def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[st
             ) from None
         pods.look()
         if now != last:
-            say(f"The training job is {now.lower()}{f' ({reason})' if reason else ''}")
+            report(f"The training job is {now.lower()}{f' ({reason})' if reason else ''}")
             last = now
         if now == COMPLETE:
             return
@@ -117,9 +117,9 @@ def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, say: Callable[[st
                     remedy="Remove the cause and run this again: it continues from the last checkpoint.",
                 )
             resumes += 1
-            say(f"Its pods were evicted ({pods.evicted}): creating the job again, which continues from its checkpoint")
+            report(f"Its pods were evicted ({pods.evicted}): the new job continues from its checkpoint")
             _delete_and_wait(cluster, job.name, poll_s=poll_s)
-            _start(cluster, job, poll_s=poll_s, say=say)
-            pods, last = PodWatch(cluster, job.name, say=say), ""
+            _start(cluster, job, poll_s=poll_s, report=report)
+            pods, last = PodWatch(cluster, job.name, report=report), ""
             continue
         time.sleep(poll_s)

@@ -32,12 +32,12 @@ class _Pod:
 
 
 class PodWatch:
-    """The pods of the job named `job`; their new lines go to `say`."""
+    """The pods of the job named `job`; their new lines go to `report`."""
 
-    def __init__(self, cluster: Cluster, job: str, *, say: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, job: str, *, report: Callable[[str], None]) -> None:
         self._cluster = cluster
         self._job = job
-        self._say = say
+        self._report = report
         self._pods: dict[str, _Pod] = {}
         #: Why the first evicted pod was evicted; empty: none was.
         self.evicted = ""
@@ -53,7 +53,7 @@ class PodWatch:
             self.evicted = self.evicted or _disruption(status)
             waits_for = _waits_for(status)
             if waits_for and waits_for != seen.waits_for:
-                self._say(f"{name} waits: {waits_for}")
+                self._report(f"{name} waits: {waits_for}")
             seen.waits_for = waits_for
             now_s = time.monotonic()
             since_s = None if seen.asked_s is None else math.ceil(now_s - seen.asked_s) + _OVERLAP_S
@@ -65,7 +65,7 @@ class PodWatch:
                 if stamp > seen.stamp:
                     seen.stamp = stamp
                     seen.lines.append(text)
-                    self._say(f"{name}: {text}")
+                    self._report(f"{name}: {text}")
 
     def last_lines(self) -> str:
         """The last lines of the failed pods, or of all if none failed, and how their containers ended."""
