@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -15,9 +13,12 @@ from v2a_dpo.config import Params
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.media import write_clip_mp4
 from v2a_dpo.tiny.world import ClipEvents, make_split, write_events
+from v2a_dpo.worker_pool import WorkerDied, WorkerPool
 
 #: The caption table of the procedural videos.
 _COLUMNS = ("clip_id", "video", "prompt", "label", "has_speech")
+#: From this many clips on, two processes are faster: each takes seconds to start, and a clip a twentieth of one.
+_WORTH_PROCESSES = 128
 
 
 def world(params: Params, *, output: str, progress: Progress = silent) -> str:
@@ -39,9 +40,10 @@ def world(params: Params, *, output: str, progress: Progress = silent) -> str:
             for events in clips
         ]
         missing = [(path, events) for path, events in videos if not path.exists()]
-        # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for done, _ in enumerate(pool.map(_render, missing, chunksize=16), start=1):
+        with WorkerPool(_render, workers=2 if len(missing) >= _WORTH_PROCESSES else 0) as pool:
+            for done, result in enumerate(pool.map(missing), start=1):
+                if isinstance(result, WorkerDied):
+                    raise result
                 progress("Rendering", done, len(missing))
         for split, clips in clip_events.items():
             write_csv(folder / split / "captions.csv", _COLUMNS, map(_caption, clips))
