@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from v2a_dpo.artifacts.code import Code
-from v2a_dpo.artifacts.location import file_sizes, join, open_input
+from v2a_dpo.artifacts.location import file_sizes, join, open_input, reported
 from v2a_dpo.artifacts.manifest import QUARANTINE_FILE, ShardEntry
 from v2a_dpo.artifacts.schema import QUARANTINE, TableSchema
-from v2a_dpo.artifacts.whole_file import whole_file
+from v2a_dpo.artifacts.transfer import whole_file
 
 _META = b"v2a_dpo.shard"
 _ROW_GROUP_ROWS = 8192
@@ -60,6 +60,27 @@ class StoredShard:
     code: Code
 
 
+class _HashedFile(io.RawIOBase):
+    """A file opened for writing, with the SHA-256 of the bytes so far in `digest`."""
+
+    def __init__(self, file: BinaryIO, uri: str) -> None:
+        self._file = file
+        self._uri = uri
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        with reported("written", self._uri):
+            self._file.write(content)
+        self.digest.update(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 def write_shard(
     folder: str, name: str, content: ShardContent, schema: TableSchema, *, fingerprint: str, code: Code
 ) -> StoredShard:
@@ -69,7 +90,8 @@ def write_shard(
     """
     failed = [asdict(row) for row in content.quarantined]
     rows = 0
-    with whole_file(join(folder, name)) as file:
+    with whole_file(join(folder, name)) as opened:
+        file = _HashedFile(opened, join(folder, name))
         with pq.ParquetWriter(file, schema.arrow, compression="zstd", write_page_checksum=True) as writer:
             for part in _tables(content.rows, schema, failed):
                 writer.write_table(part, row_group_size=_ROW_GROUP_ROWS)

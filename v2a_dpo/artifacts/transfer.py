@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
-from v2a_dpo.artifacts.location import filesystem, reported
+from v2a_dpo.artifacts.location import filesystem, is_remote, new_local_file, reported
 from v2a_dpo.artifacts.s3 import s3_client, s3_place
 from v2a_dpo.errors import UserError
 
@@ -24,6 +27,24 @@ _MAX_PARTS = 10_000
 _AT_ONCE = 8
 #: In an object's metadata: the size of its parts, without which S3's checksums of them cannot be compared.
 _PART_BYTES_KEY = "part-bytes"
+
+
+@contextmanager
+def whole_file(uri: str) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `uri`, local or remote, when the block ends without an error.
+
+    After an error nothing is left of it. For a remote `uri` it grows in the temporary folder and is uploaded. Raises
+    UserError when the disk is full or the location cannot be written.
+    """
+    if not is_remote(uri):
+        with new_local_file(uri) as file:
+            yield file
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / uri.rsplit("/", 1)[-1]
+        with path.open("wb") as file:
+            yield file
+        send_file(path, uri)
 
 
 def send_file(file: Path, uri: str, *, part_bytes: int = PART_BYTES) -> None:

@@ -13,10 +13,12 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.tracking.system_load import system_load
 from v2a_dpo.tracking.upload import STEP, LiveTarget, LogRecord, MetricUpload
+from v2a_dpo.tracking.values import MetricPoint
 
 _LOG = logging.getLogger(__name__)
 _LOWEST_PRIORITY = 19
@@ -79,7 +81,7 @@ def send_while_training(
             upload = upload or MetricUpload.open(target)
             upload.send(waiting)
             if waiting:
-                upload.log_now(system_load(step=waiting[-1][STEP]))
+                upload.log_now(_system_load(step=waiting[-1][STEP]))
             waiting, is_away = [], False
         except UserError as error:
             if upload is not None:
@@ -90,3 +92,19 @@ def send_while_training(
             is_away = True
     if upload is not None:
         upload.close()
+
+
+def _system_load(*, step: int) -> list[MetricPoint]:
+    """Present use of processor, memory, network and GPUs, if any, under MLflow's `system/` names, at `step`."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+    monitors: list[Any] = [CPUMonitor()]
+    with suppress(ImportError, RuntimeError):  # no NVIDIA library, or no GPU
+        monitors.append(GPUMonitor())
+    points: list[MetricPoint] = []
+    for monitor in monitors:
+        monitor.collect_metrics()
+        load = monitor.aggregate_metrics()
+        points += [MetricPoint(f"system/{name}", value, step) for name, value in load.items()]
+    return points

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from tests.alignment.conftest import DURATION_S
 from tests.mlflow_server import MLflowServer
-from v2a_dpo.alignment.run.curves import sync
+from v2a_dpo.alignment.run.curves import _new_records, sync
 from v2a_dpo.alignment.run.log import LOG, read_log
 from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, PrepareConfig, RegistryConfig
 from v2a_dpo.errors import UserError
@@ -179,6 +179,17 @@ def test_a_sender_that_is_killed_does_not_stop_the_training(
     assert "the log keeps them" in caplog.text
     assert (tmp_path / "aligned" / "model.safetensors").exists()
     assert sync(arguments["log"]).sent == STEPS + 1
+
+
+def test_a_record_that_is_still_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    log = tmp_path / LOG
+    log.write_text('{"step": 0}\n{"st')
+    with log.open("rb") as growing:
+        assert _new_records(growing) == [{"step": 0}]
+        assert _new_records(growing) == []
+        with log.open("a") as writer:
+            writer.write('ep": 1}\n{"step": 2}\n')
+        assert _new_records(growing) == [{"step": 1}, {"step": 2}]
 
 
 def test_a_folder_that_no_live_run_left_cannot_be_sent(tmp_path: Path) -> None:
