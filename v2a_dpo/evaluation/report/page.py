@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -25,16 +26,24 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the report shows. `findings` are (verdict, metrics' titles); `notes` are caveats shown at the top."""
+    """All that the report shows; what is empty is left out. A notebook shows a page in a frame of its own.
+
+    `findings` are (verdict, metrics' titles); `notes` are caveats shown at the top.
+    """
 
     title: str
-    subtitle: str
-    notes: Sequence[str]
-    findings: Sequence[tuple[str, Sequence[str]]]
-    sections: Sequence[ReportSection]
-    gallery: Sequence[GalleryClip]
-    gallery_explanation: str
-    settings: Sequence[tuple[str, str]]
+    subtitle: str = ""
+    notes: Sequence[str] = ()
+    findings: Sequence[tuple[str, Sequence[str]]] = ()
+    sections: Sequence[ReportSection] = ()
+    gallery: Sequence[GalleryClip] = ()
+    gallery_explanation: str = ""
+    settings: Sequence[tuple[str, str]] = ()
+
+    def _repr_html_(self) -> str:
+        """The page in a frame as high as its content: its style and script stay apart from the notebook's."""
+        fit = "this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'"
+        return f'<iframe srcdoc="{escape(render(self))}" onload="{fit}" style="width: 100%; border: 0"></iframe>'
 
 
 def render(page: Page) -> str:
