@@ -21,8 +21,7 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.tiny.codec import PatchCodec
-from v2a_dpo.tiny.encoders import TinyEncoders
-from v2a_dpo.tiny.generator import build
+from v2a_dpo.tiny.generator import TinyEncoders, build
 from v2a_dpo.tiny.scoring import SCORER_NAMES, build_scorer, save_scorer, store_marginal
 
 NOTEBOOK = ROOT / "docs" / "notebook" / "tiny_world.ipynb"
