@@ -42,15 +42,11 @@ def verify_checksums(folder: Path) -> None:
             what = f"A file of the model is missing: {name}, SHA-256 {expected}."
             raise UserError(what, where=str(path), remedy=_REMEDY)
         if (actual := file_checksum(path)) != expected:
-            raise UserError(
-                f"A file of the model is damaged: {name} has the SHA-256 {actual}, recorded is {expected}.",
-                where=str(path),
-                remedy=_REMEDY,
-            )
+            what = f"A file of the model is damaged: {name} has the SHA-256 {actual}, recorded is {expected}."
+            raise UserError(what, where=str(path), remedy=_REMEDY)
     if unknown := sorted(set(_names(folder)) - set(recorded)):
-        raise UserError(
-            f"A file does not belong to the model: {unknown[0]}.", where=str(folder / unknown[0]), remedy=_REMEDY
-        )
+        what = f"A file does not belong to the model: {unknown[0]}."
+        raise UserError(what, where=str(folder / unknown[0]), remedy=_REMEDY)
 
 
 def _names(folder: Path) -> list[str]:

@@ -14,6 +14,8 @@ from v2a_dpo.artifacts.schema import TableSchema, is_tensor, tensor_type
 from v2a_dpo.artifacts.shard_file import data_checksum, read_quarantine
 from v2a_dpo.errors import UserError
 
+_WRONG_FOLDER = "Check which folder goes where."
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -28,11 +30,8 @@ class Dataset:
         manifest = read_manifest(folder)
         name = schema.name if isinstance(schema, TableSchema) else schema
         if name is not None and manifest.schema_name != name:
-            raise UserError(
-                f"This folder holds {manifest.schema_name}, but {name} are needed.",
-                where=folder,
-                remedy="Check which folder goes where.",
-            )
+            what = f"This folder holds {manifest.schema_name}, but {name} are needed."
+            raise UserError(what, where=folder, remedy=_WRONG_FOLDER)
         return Dataset(folder, manifest)
 
     @property
@@ -65,11 +64,9 @@ class Dataset:
                 _check_columns(uri, parquet.schema_arrow.names, columns)
                 return parquet.read(columns=list(columns) if columns is not None else None)
             except (OSError, pa.ArrowException) as error:
-                raise UserError(
-                    f"This shard is damaged or cannot be read: {error}",
-                    where=uri,
-                    remedy="If it is damaged, delete it and run the stage that makes it; only this shard is re-made.",
-                ) from error
+                remedy = "If it is damaged, delete it and run the stage that makes it; only this shard is re-made."
+                what = f"This shard is damaged or cannot be read: {error}"
+                raise UserError(what, where=uri, remedy=remedy) from error
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The shards' rows, one table per shard, in order."""
@@ -92,8 +89,5 @@ class Dataset:
 def _check_columns(uri: str, names: list[str], columns: Sequence[str] | None) -> None:
     """Raises UserError for columns that the shard does not have: Parquet readers ignore them silently."""
     if unknown := sorted(set(columns or ()) - set(names)):
-        raise UserError(
-            f"This shard has no column {', '.join(unknown)}; it has {', '.join(names)}.",
-            where=uri,
-            remedy="Check which folder goes where.",
-        )
+        what = f"This shard has no column {', '.join(unknown)}; it has {', '.join(names)}."
+        raise UserError(what, where=uri, remedy=_WRONG_FOLDER)

@@ -68,9 +68,8 @@ def folder_fingerprint(uri: str | Path) -> str:
     """
     names = tree_names(uri)
     if not names:
-        raise UserError(
-            "This folder does not exist or is empty.", where=str(uri), remedy="Run the stage that makes it first."
-        )
+        remedy = "Run the stage that makes it first."
+        raise UserError("This folder does not exist or is empty.", where=str(uri), remedy=remedy)
     return fingerprint([[name, file_checksum(join(uri, name))] for name in names])
 
 

@@ -62,11 +62,8 @@ def _check_replaceable(target: Path) -> None:
     items = list(target.iterdir()) if target.is_dir() else [target]
     foreign = [item for item in items if item == target or not item.is_file() or item.suffix not in _SUFFIXES]
     if foreign:
-        raise UserError(
-            f"This is not a folder that may be replaced: it holds {min(foreign).name}.",
-            where=str(target),
-            remedy="Choose another output folder.",
-        )
+        what = f"This is not a folder that may be replaced: it holds {min(foreign).name}."
+        raise UserError(what, where=str(target), remedy="Choose another output folder.")
 
 
 @contextmanager
@@ -173,11 +170,9 @@ def _is_reusable(
     """
     if marker is None:
         if names:
-            raise UserError(
-                f"This folder is not empty and no stage made it: it holds {min(names)}.",
-                where=where,
-                remedy="Choose another output folder, or delete this one if it is not needed.",
-            )
+            what = f"This folder is not empty and no stage made it: it holds {min(names)}."
+            remedy = "Choose another output folder, or delete this one if it is not needed."
+            raise UserError(what, where=where, remedy=remedy)
         return False
     earlier = json.loads(marker)
     if earlier["made_with"] != made_with:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from v2a_dpo.artifacts.code import Code
 from v2a_dpo.artifacts.fingerprint import fingerprint
-from v2a_dpo.artifacts.location import join, list_names, read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import write_json
+from v2a_dpo.artifacts.location import join, list_names, read_bytes
 from v2a_dpo.errors import UserError
 
 MANIFEST = "_manifest.json"
@@ -90,7 +91,7 @@ def software_versions() -> dict[str, str]:
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Writes the manifest of `folder` in one step."""
-    write_atomically(join(folder, MANIFEST), (manifest.model_dump_json(indent=2) + "\n").encode())
+    write_json(join(folder, MANIFEST), manifest.model_dump(mode="json"))
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -99,16 +100,11 @@ def read_manifest(folder: str) -> Manifest:
     Raises UserError when it is missing (the stage did not finish), damaged, or of another version.
     """
     if MANIFEST not in list_names(folder):
-        raise UserError(
-            "This folder holds no finished data set (no _manifest.json).",
-            where=folder,
-            remedy="Run the stage that makes it; it resumes where it stopped.",
-        )
+        remedy = "Run the stage that makes it; it resumes where it stopped."
+        raise UserError("This folder holds no finished data set (no _manifest.json).", where=folder, remedy=remedy)
     try:
         return Manifest.model_validate_json(read_bytes(join(folder, MANIFEST)))
     except ValidationError as error:
-        raise UserError(
-            f"This manifest is damaged or of another version: {error}",
-            where=join(folder, MANIFEST),
-            remedy="Delete it and run the stage that makes this folder again; whole shards are kept.",
-        ) from error
+        remedy = "Delete it and run the stage that makes this folder again; whole shards are kept."
+        what = f"This manifest is damaged or of another version: {error}"
+        raise UserError(what, where=join(folder, MANIFEST), remedy=remedy) from error

@@ -100,9 +100,8 @@ def build_dataset(
     schema, or when there are no tasks.
     """
     if not tasks:
-        raise UserError(
-            "There is nothing to make: the input has no rows.", where=folder, remedy="Check the stage before."
-        )
+        what = "There is nothing to make: the input has no rows."
+        raise UserError(what, where=folder, remedy="Check the stage before.")
     requested = {shard_name(index): tasks[index] for index in (range(len(tasks)) if only is None else only)}
     base = fingerprint(schema.name, schema.version, _schema_types(schema), parameters)
     prints = {name: fingerprint(base, list(task.inputs)) for name, task in requested.items()}
@@ -142,11 +141,9 @@ class _Build:
         """The manifest of an earlier build, if any; raises UserError when it is of another schema."""
         manifest = read_manifest(self.folder) if MANIFEST in sizes else None
         if manifest is not None and manifest.schema_name != self.schema.name:
-            raise UserError(
-                f"This folder holds {manifest.schema_name}; {self.schema.name} would overwrite them.",
-                where=self.folder,
-                remedy="Choose another output folder, or delete this one if it is not needed.",
-            )
+            what = f"This folder holds {manifest.schema_name}; {self.schema.name} would overwrite them."
+            remedy = "Choose another output folder, or delete this one if it is not needed."
+            raise UserError(what, where=self.folder, remedy=remedy)
         return manifest
 
     def is_current(self, manifest: Manifest, sizes: Mapping[str, int]) -> bool:

@@ -27,7 +27,7 @@ from v2a_dpo.errors import UserError
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 #: What some spreadsheets put in front of the header.
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
-_MEND_QUOTES = (
+_FIX_QUOTES = (
     "Put a field with quotation marks in it in quotation marks and double those inside, "
     "or save the table separated by tabs."
 )
@@ -125,12 +125,8 @@ def _split_csv(lines: list[str], first: int, separator: str, uri: str) -> Iterat
         width = width or len(cells)
         swallowed = [number for number in range(start + 1, end) if lines[number].count(separator) >= width - 1]
         if swallowed:
-            raise UserError(
-                f"Line {start + 1} opens a quotation mark and does not close it: "
-                f"line {swallowed[0] + 1} would be part of it.",
-                where=uri,
-                remedy=_MEND_QUOTES,
-            )
+            what = f"Line {start + 1} opens a quotation mark and does not close it"
+            raise UserError(f"{what}: line {swallowed[0] + 1} would be part of it.", where=uri, remedy=_FIX_QUOTES)
         yield start + 1, cells
         start = end
 
@@ -141,7 +137,7 @@ def _broken(lines: list[str], start: int, end: int, error: csv.Error, uri: str) 
         what = "opens a quotation mark and does not close it"
     else:
         what = "has text behind a closing quotation mark"
-    return UserError(f"Line {start + 1} {what}: {_shortened(lines[start])}", where=uri, remedy=_MEND_QUOTES)
+    return UserError(f"Line {start + 1} {what}: {_shortened(lines[start])}", where=uri, remedy=_FIX_QUOTES)
 
 
 def _shortened(line: str) -> str:

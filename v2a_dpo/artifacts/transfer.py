@@ -105,11 +105,8 @@ def fetch_file(uri: str, file: Path, *, part_bytes: int = PART_BYTES) -> None:
                 partial.replace(file)
                 return
             partial.unlink()
-        raise UserError(
-            "The fetched file is not the stored one: the checksums differ.",
-            where=uri,
-            remedy="The object is damaged; make or upload it again.",
-        )
+        remedy = "The object is damaged; make or upload it again."
+        raise UserError("The fetched file is not the stored one: the checksums differ.", where=uri, remedy=remedy)
 
 
 def _interrupted(client: Any, place: dict[str, str], step: int) -> tuple[str, dict[int, dict[str, Any]]] | None:

@@ -60,11 +60,9 @@ def experiment_id(client: MlflowClient, name: str, *, artifact_location: str | N
                 raise
     if experiment.lifecycle_stage == "deleted":
         restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        raise UserError(
-            f"The MLflow experiment {name!r} was deleted.",
-            where=public_uri(client.tracking_uri),
-            remedy=f"Restore it with `{restore}`, or name another one, as with `--set registry.experiment=NAME`.",
-        )
+        remedy = f"Restore it with `{restore}`, or name another one, as with `--set registry.experiment=NAME`."
+        what = f"The MLflow experiment {name!r} was deleted."
+        raise UserError(what, where=public_uri(client.tracking_uri), remedy=remedy)
     return str(experiment.experiment_id)
 
 

@@ -83,8 +83,7 @@ class MetricUpload(AbstractContextManager["MetricUpload"]):
 
         Raises UserError when the server does not answer; the upload must be opened anew then.
         """
-        newest = {record[STEP]: record for record in records}  # one may come from the log and from the trainer
-        missing = [record for step, record in newest.items() if step not in self._sent]
+        missing = [record for record in records if record[STEP] not in self._sent]
         with failures_reported(self.tracking.uri):
             for batch in _batches(missing):
                 self.run.log_metrics(point for record in batch for point in _points(record))

@@ -208,9 +208,8 @@ def file_named_like(path: Path) -> OfficialFile:
         if path.name in (file.file_name, f"{file.name}.safetensors"):
             return file
     known = ", ".join(f"{file.file_name} ({file.name})" for file in FILES.values())
-    raise UserError(
-        f"No official file is called {path.name!r}.", where=str(path), remedy=f"Name it with --as NAME: {known}."
-    )
+    remedy = f"Name it with --as NAME: {known}."
+    raise UserError(f"No official file is called {path.name!r}.", where=str(path), remedy=remedy)
 
 
 def names_in(names: list[str]) -> list[str]:
