@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,60 +15,42 @@ from v2a_dpo.cli.console import err
 
 if TYPE_CHECKING:
     from v2a_dpo.cluster.client import PipelineClient
-    from v2a_dpo.cluster.run_status import RunStatus, TaskStatus
+    from v2a_dpo.cluster.run_status import RunStatus
 
 _COLOURS = {"SUCCEEDED": "green", "RUNNING": "cyan", "FAILED": "bold red", "CANCELED": "yellow", "WAITING": "dim"}
-#: Seconds for which a server that does not answer is tried again while waiting.
+#: Seconds for which calls of a server that does not answer are repeated.
 _PATIENCE_S = 600
 
 
-def follow(
-    client: PipelineClient,
-    run_id: str,
-    *,
-    poll_s: float,
-    patience_s: float = _PATIENCE_S,
-    sleep: Callable[[float], None] = time.sleep,
-) -> RunStatus:
+def follow(client: PipelineClient, run_id: str, *, poll_s: float) -> RunStatus:
     """The status of a run once it is finished; shows its tasks until then.
 
-    A server that does not answer is tried again every `poll_s` seconds and more, for `patience_s` seconds in total.
+    A server that does not answer is tried again every `poll_s` seconds and more, for ten minutes in total.
     """
-    live = Live(console=err, refresh_per_second=2) if err.is_terminal and not os.environ.get("CI") else None
+    is_live = err.is_terminal and not os.environ.get("CI")
     seen: dict[str, str] = {}
-    if live is not None:
-        live.start()
-    try:
-        while True:
-            status = _ask(client, run_id, poll_s=poll_s, patience_s=patience_s, sleep=sleep)
-            if live is not None:
-                live.update(task_table(status))
-            else:
-                _print_changes(status, seen)
-            if status.is_finished:
-                return status
-            sleep(poll_s)
-    finally:
-        if live is not None:
-            live.stop()
+    with Live(console=err, refresh_per_second=2) if is_live else nullcontext() as live:
+        while not (status := _ask(client, run_id, poll_s=poll_s)).is_finished:
+            _show(status, live, seen)
+            time.sleep(poll_s)
+        _show(status, live, seen)
+        return status
 
 
-def _ask(
-    client: PipelineClient, run_id: str, *, poll_s: float, patience_s: float, sleep: Callable[[float], None]
-) -> RunStatus:
+def _ask(client: PipelineClient, run_id: str, *, poll_s: float) -> RunStatus:
     """The run's status, tried again while the server does not answer; an expired token is read again once."""
     from v2a_dpo.cluster.errors import NotLoggedInError, UnreachableError
 
-    waited, pause, renewed = 0.0, poll_s, False
+    waited_s, pause_s, renewed = 0.0, poll_s, False
     while True:
         try:
             return client.status(run_id)
         except UnreachableError:
-            if waited >= patience_s:
+            if waited_s >= _PATIENCE_S:
                 raise
-            err.print(f"The server does not answer; trying again in {pause:g} s.")
-            sleep(pause)
-            waited, pause = waited + pause, min(2 * pause, 60.0)
+            err.print(f"The server does not answer; trying again in {pause_s:g} s.")
+            time.sleep(pause_s)
+            waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 60.0)
         except NotLoggedInError:
             if renewed:
                 raise
@@ -76,10 +58,14 @@ def _ask(
             renewed = True
 
 
-def _print_changes(status: RunStatus, seen: dict[str, str]) -> None:
-    """One line for each task whose state or count changed since `seen`."""
+def _show(status: RunStatus, live: Live | None, seen: dict[str, str]) -> None:
+    """Updates the live table; without one, prints a line per task whose state or count changed since `seen`."""
+    if live is not None:
+        live.update(task_table(status))
+        return
     for task in status.tasks:
-        line = f"{task.name}: {task.state.lower()}{_counts(task)}"
+        counts = f", {task.finished} of {task.started}" if task.started > 1 else ""
+        line = f"{task.name}: {task.state.lower()}{counts}"
         if seen.get(task.name) != line and not (task.state == "WAITING" and task.name not in seen):
             err.print(line)
         seen[task.name] = line
@@ -100,7 +86,3 @@ def task_table(status: RunStatus) -> Table:
 def duration(seconds: float | None) -> str:
     """Seconds as `1:02:03`; empty for None."""
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-def _counts(task: TaskStatus) -> str:
-    return f", {task.finished} of {task.started}" if task.started > 1 else ""
