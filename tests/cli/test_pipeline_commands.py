@@ -262,7 +262,9 @@ def test_mistakes_are_found_before_anything_is_contacted(server, arguments, mess
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("host", "message"), [("", "address of Kubeflow Pipelines is missing"), ("localhost:8888", "http://")])
+@pytest.mark.parametrize(
+    ("host", "message"), [("", "address of Kubeflow Pipelines is missing"), ("localhost:8888", "http://")]
+)
 def test_without_an_address_the_remedy_names_it(monkeypatch, host, message):
     monkeypatch.setenv("KFP_HOST", host)
     with pytest.raises(UserError, match=message):
