@@ -15,6 +15,8 @@ SCORE_NAMES = ("imagebind", "clap", "desync", "inception", "pesq")
 LABELS = ("good", "medium", "bad")
 #: Where a preference comes from: the classifier, a person, or the tiny profile's rater.
 AUDIOSCORE, HUMAN, SIMULATED = "audioscore", "human", "simulated"
+#: The name of the tiny profile's rater wherever its ratings appear.
+SIMULATED_RATER = "simulated rater"
 
 
 @dataclass(frozen=True)

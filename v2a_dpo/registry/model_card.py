@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from v2a_dpo.artifacts.schema import SIMULATED_RATER
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.metrics import METRICS, Comparison, verdict
 from v2a_dpo.evaluation.sampling import shown_setting
@@ -118,7 +119,7 @@ def _limits(params: Params, comparison: Comparison, summary: Mapping[str, Any], 
     ]
     if params.profile == "tiny":
         limits.append("A procedural world with small networks: on real footage it makes noise of the right length.")
-    if summary.get("rater") == "simulated rater":
+    if summary.get("rater") == SIMULATED_RATER:
         limits.append("Ratings come from a simulated rater, not from people.")
     limits += [f"{title} is worse than the {comparison.reference}'s." for title in _worse(comparison, role)]
     return "\n".join(f"- {limit}" for limit in limits)

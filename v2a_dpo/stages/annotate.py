@@ -5,15 +5,13 @@ from __future__ import annotations
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.artifacts.schema import RATINGS
+from v2a_dpo.artifacts.schema import RATINGS, SIMULATED, SIMULATED_RATER
 from v2a_dpo.artifacts.shards import BuildSummary, ShardContent, ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.progress import Progress, silent
 from v2a_dpo.tiny.rater import judge, rate
 from v2a_dpo.tiny.world import read_events
-
-RATER = "simulated rater"
 
 
 def annotate(params: Params, *, candidates: str, events: str, output: str, progress: Progress = silent) -> BuildSummary:
@@ -34,9 +32,10 @@ def annotate(params: Params, *, candidates: str, events: str, output: str, progr
                 qualities.append(judge(audio.numpy(), clip_events[row["clip_id"]]).quality)
                 progress("Rating (simulated)", len(rows), source.num_rows)
         ratings = rate(qualities, rows, seed=params.seed, sigma=params.annotate.sigma, flips=params.annotate.flips)
+        origin = {"rater": SIMULATED_RATER, "source": SIMULATED}
         return ShardContent(
             [
-                {"clip_id": clip_id, "sample": sample, "rating": rating, "rater": RATER, "source": "simulated"}
+                {"clip_id": clip_id, "sample": sample, "rating": rating, **origin}
                 for (clip_id, sample), rating in zip(rows, ratings, strict=True)
             ]
         )

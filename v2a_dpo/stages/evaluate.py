@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from v2a_dpo.artifacts.schema import SIMULATED_RATER
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import REAL, EvaluationFolder
 from v2a_dpo.evaluation.inputs import EvaluationInputs, Rater, System
@@ -35,7 +36,7 @@ def evaluate(
     is kept in `output` and found again by the next run.
     """
     folder = EvaluationFolder(output)
-    rater = Rater.of("simulated rater", simulated_rater, events)
+    rater = Rater.of(SIMULATED_RATER, simulated_rater, events)
     inputs = EvaluationInputs(params, clips=clips, scorers=scorers, rater=rater, progress=progress)
     sources = {"base": base, "aligned": aligned}
     sampling = {name: inputs.sampling(source) for name, source in sources.items()}

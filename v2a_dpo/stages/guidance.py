@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.location import join
+from v2a_dpo.artifacts.schema import SIMULATED_RATER
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.folder import REAL, EvaluationFolder, write_curve
 from v2a_dpo.evaluation.inputs import EvaluationInputs, Rater
@@ -44,7 +45,7 @@ def guidance(
     audio's features come from the folder `evaluation`. `events` lets the simulated rater of the tiny profile judge.
     Candidates and scores are kept in `output` and found there by the next run. Returns where the curve is.
     """
-    rater = Rater.of("simulated rater", simulated_rater, events)
+    rater = Rater.of(SIMULATED_RATER, simulated_rater, events)
     inputs = EvaluationInputs(params, clips=clips, scorers=scorers, rater=rater, progress=progress)
     real = load_features(EvaluationFolder(evaluation).features(REAL))
     shards = Dataset.open(conditions, "conditions").shards

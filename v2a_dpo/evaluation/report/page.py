@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from v2a_dpo.artifacts.schema import SIMULATED_RATER
 from v2a_dpo.evaluation.report.gallery import GalleryClip
 from v2a_dpo.evaluation.sampling import TITLES, shown_setting
 from v2a_dpo.evaluation.tables import system_title
@@ -69,7 +70,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary["scorers"] == "tiny":
         caveats.append("Small frozen scorers stand in for PaSST, PANNs, ImageBind, CLAP and Synchformer.")
-    if summary["rater"] == "simulated rater":
+    if summary["rater"] == SIMULATED_RATER:
         caveats.append("The rater is simulated: it is given the true events. No person rated these clips.")
     if summary["clips"] < summary["expected_clips"]:
         missing = ", ".join(f"{name} {count}" for name, count in summary["missing"].items() if count)
