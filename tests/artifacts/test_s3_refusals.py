@@ -107,7 +107,7 @@ def test_a_missing_bucket_is_no_missing_file_and_no_empty_folder(
     for name in OPERATIONS:
         told = refusal(name, "s3://no-such-bucket/folder/file", tmp_path)
         assert told.what.endswith(f"the S3 service at {s3_endpoint} has no bucket no-such-bucket."), name
-        assert "make the bucket" in told.remedy
+        assert "create the bucket" in told.remedy
 
 
 def test_credentials_that_the_service_does_not_know_are_named(guarded: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from v2a_dpo.artifacts.causes import local_cause
-from v2a_dpo.artifacts.s3 import S3_CONFIG, is_bucket_missing, s3_cause, s3_endpoint, s3_failures
+from v2a_dpo.artifacts.s3 import CHECK_ADDRESS, S3_CONFIG, is_bucket_missing, s3_cause, s3_endpoint, s3_failures
 from v2a_dpo.errors import UserError
 
 
@@ -54,7 +54,10 @@ def filesystem(uri: str | Path) -> tuple[AbstractFileSystem, str]:
 @contextmanager
 def reported(action: str, uri: str | Path) -> Iterator[None]:
     """Turns the file system's errors in the block into UserErrors: a file at `uri` cannot be `action` ("read")."""
-    failures: tuple[type[Exception], ...] = (OSError, *_remote_failures(str(uri)))
+    failures: tuple[type[Exception], ...] = (OSError,)
+    if _is_s3(str(uri)):
+        filesystem(uri)  # raises UserError when the S3 packages are missing
+        failures += s3_failures()
     try:
         yield
     except UserError:
@@ -73,9 +76,7 @@ def _refusal(error: Exception, action: str, uri: str) -> UserError:
         return UserError(f"This cannot be {action}: {cause.what}.", where=uri, remedy=cause.remedy)
     if isinstance(error, FileNotFoundError) and action == "read":
         return UserError("This file does not exist.", where=uri, remedy="Check the path.")
-    remedy = (
-        "Check the address, the credentials and, if set, AWS_ENDPOINT_URL." if is_remote(uri) else "Check the path."
-    )
+    remedy = CHECK_ADDRESS if is_remote(uri) else "Check the path."
     return UserError(f"This cannot be {action}: {error}.", where=uri, remedy=remedy)
 
 
@@ -83,23 +84,10 @@ def _is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def _remote_failures(uri: str) -> tuple[type[Exception], ...]:
-    """The errors for a remote `uri` that are not OSErrors."""
-    if not _is_s3(uri):
-        return ()
-    filesystem(uri)  # raises UserError when the S3 packages are missing
-    return s3_failures()
-
-
 def require_bucket(error: FileNotFoundError, uri: str | Path) -> None:
     """Raises `error` again when `uri` has no bucket: a wrong address, neither an empty folder nor a missing file."""
     if _is_s3(str(uri)) and is_bucket_missing(error, str(uri)):
         raise error
-
-
-def _is_folder_marker(name: str) -> bool:
-    """Whether this is the empty object that S3 consoles make for a folder without files."""
-    return name.endswith("/")
 
 
 def exists(uri: str | Path) -> bool:
@@ -149,7 +137,7 @@ def file_sizes(uri: str | Path) -> dict[str, int]:
             else:
                 fs.invalidate_cache()
                 listing = fs.ls(path, detail=True)
-                files = [item for item in listing if item["type"] == "file" and not _is_folder_marker(item["name"])]
+                files = [item for item in listing if item["type"] == "file" and not item["name"].endswith("/")]
                 sizes = {item["name"].rsplit("/", 1)[-1]: item["size"] for item in files}
         except FileNotFoundError as error:
             require_bucket(error, uri)
@@ -167,7 +155,7 @@ def tree_names(uri: str | Path) -> list[str]:
     with reported("listed", uri):
         fs, path = filesystem(uri)
         fs.invalidate_cache()
-        files = [name for name in fs.find(path) if not _is_folder_marker(name)]
+        files = [name for name in fs.find(path) if not name.endswith("/")]  # S3 consoles' empty objects for folders
         names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name in files]
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 

@@ -21,6 +21,7 @@ S3_CONFIG: dict[str, object] = {
     "retries": {"max_attempts": 3, "mode": "standard"},
 }
 
+CHECK_ADDRESS = "Check the address, the credentials and, if set, AWS_ENDPOINT_URL."
 _LATER = "Run the same command again later; what is finished is kept."
 _KEYS = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile that AWS_PROFILE names."
 _EXPIRED = Cause(
@@ -98,11 +99,11 @@ def s3_cause(error: BaseException, action: str, uri: str) -> Cause | None:
         causes = (_connection_cause(item) for item in causal_chain(error))
         return next((cause for cause in causes if cause), None)
     if code == "NoSuchBucket":
-        return Cause(f"{_service()} has no bucket {place['Bucket']}", "Check the bucket's name, or make the bucket.")
+        return Cause(f"{_service()} has no bucket {place['Bucket']}", "Check the bucket's name, or create the bucket.")
     if code in ("AccessDenied", "AllAccessDisabled", "403"):
         right = _RIGHTS.get(action, "s3:ListBucket")
         return Cause("these S3 credentials do not permit that", f"Give their owner the right {right} there.")
-    others = Cause(f"S3 refuses: {code}", "Check the address, the credentials and, if set, AWS_ENDPOINT_URL.")
+    others = Cause(f"S3 refuses: {code}", CHECK_ADDRESS)
     return None if code in ("404", "NoSuchKey") else _CAUSES.get(code, others)
 
 
@@ -125,18 +126,18 @@ def _connection_cause(error: BaseException) -> Cause | None:
 
 
 def _code(error: BaseException, place: dict[str, str]) -> str | None:
-    """S3's code for the error; None when no answer of S3's is behind it."""
+    """S3's code for the error; None when the error is not an answer of S3."""
     from botocore.exceptions import ClientError
 
     answers = [item for item in causal_chain(error) if isinstance(item, ClientError)]
     if not answers:
         return None
     code = str(answers[0].response["Error"]["Code"])
-    return _code_in_words(place) or code if code in _BARE else code
+    return _stated_code(place) or code if code in _BARE else code
 
 
-def _code_in_words(place: dict[str, str]) -> str | None:
-    """S3's code for a request whose answer has a body; None when that one is not refused, or not answered."""
+def _stated_code(place: dict[str, str]) -> str | None:
+    """S3's code for a request whose answer has a body; None when S3 does not refuse it, or does not answer."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     with suppress(BotoCoreError):
