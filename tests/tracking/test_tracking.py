@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -175,6 +176,35 @@ def test_a_database_that_cannot_be_opened_is_the_users_error(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no.db")
     with pytest.raises(UserError, match="MLflow"):
         Tracking.connect("experiment")
+
+
+@pytest.mark.slow
+def test_a_new_database_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def stop(new: Path, database: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", stop)
+        with pytest.raises(KeyboardInterrupt):
+            Tracking.connect("experiment", uri=uri)
+    assert list(tmp_path.iterdir()) == []
+
+    link = os.link
+
+    def come_second(new: Path, database: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        Tracking.connect("of the faster process", uri=uri)
+        link(new, database)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", come_second)
+        tracking = Tracking.connect("experiment", uri=uri)
+    names = {experiment.name for experiment in tracking.client.search_experiments()}
+    assert {"of the faster process", "experiment"} <= names
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_without_a_setting_everything_stays_in_the_working_folder(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,8 @@ from v2a_dpo.tracking.source import source_tags
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOCAL_URI = "sqlite:///mlflow.db"
+_SQLITE = "sqlite:///"
+LOCAL_URI = f"{_SQLITE}mlflow.db"
 #: The fingerprint of the artifacts that a run was logged from; the same ones are not logged twice.
 FINGERPRINT_TAG = "v2a_dpo.fingerprint"
 #: MLflow's tag of a nested run.
@@ -96,6 +98,7 @@ class Tracking:
             added = _set_defaults(_FIRST_REQUEST)
             try:
                 with _loggers_kept():
+                    _create_database(uri)
                     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                     client.get_experiment_by_name(experiment)
             finally:
@@ -157,6 +160,26 @@ class Tracking:
     def _parents(self, fingerprint: str) -> list[Any]:
         runs = self.client.search_runs([self.experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'")
         return [run for run in runs if PARENT_TAG not in run.data.tags]
+
+
+def _create_database(uri: str) -> None:
+    """Creates the SQLite database of `uri` whole, or not at all, unless it exists.
+
+    MLflow creates it in dozens of steps: killed between two of them, or done by two processes at once, they leave a
+    database that it refuses from then on.
+    """
+    from mlflow import MlflowClient
+
+    database = Path(uri.removeprefix(_SQLITE))
+    if not uri.startswith(_SQLITE) or database.exists() or not database.parent.is_dir():
+        return
+    new = database.with_name(f".{database.name}-{uuid.uuid4().hex}")
+    try:
+        MlflowClient(tracking_uri=f"{_SQLITE}{new}").search_experiments()
+        with suppress(FileExistsError):  # another process was faster: its database stays
+            os.link(new, database)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 @contextmanager
