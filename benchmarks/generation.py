@@ -31,13 +31,15 @@ from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.flow import sample_euler
 from v2a_dpo.generation.batches import automatic_batch_size
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
+from v2a_dpo.media.mel import MEL_44K
 from v2a_dpo.models.antialiased import AntiAliasedActivation
 from v2a_dpo.models.base import Conditions
-from v2a_dpo.models.mmaudio.codec import MelCodec
+from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
 from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
-from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM, MMAudioEncoders
+from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.sequence import CLIP_STREAM, SYNC_STREAM, Sequences
 from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.models.precision import autocast
 from v2a_dpo.models.vocoder import merge_weight_norm
@@ -67,12 +69,17 @@ def make_model(variant: str, device: torch.device) -> MMAudioModel:
             if not parameter.any():
                 parameter.normal_(std=0.02, generator=generator)
         network.latent_std.fill_(1.0)
-    codec = MelCodec.official("16k" if variant.endswith("16k") else "44k")
+    name = "16k" if variant.endswith("16k") else "44k"
+    codec = MelCodec.official(name)
     merge_weight_norm(codec.vocoder)
-    with torch.device("meta"):
-        encoders = MMAudioEncoders()
+    codec.eval().requires_grad_(False).to(device)
     network.eval().requires_grad_(False).to(device)
-    return MMAudioModel(network, encoders, codec.eval().requires_grad_(False).to(device))
+    return MMAudioModel(
+        network,
+        Sequences.official(OFFICIAL_CODECS[name][0]),
+        load_encoders=MMAudioEncoders,
+        load_codec=lambda: codec,
+    )
 
 
 def restore_package_activations(codec: MelCodec) -> None:
@@ -170,7 +177,7 @@ class Features:
 
     def __init__(self, device: torch.device, *, seconds: float) -> None:
         self.device, self.encoders = device, MMAudioEncoders().to(device)
-        self.frames, rows = self.encoders.feature_lengths(seconds)
+        self.frames, rows = Sequences.official(MEL_44K).feature_lengths(seconds)
         self.segments = rows / self.encoders.sync.config.segment_tokens
 
     @torch.inference_mode()

@@ -72,11 +72,12 @@ def write_weights(generator: Path, seed: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from v2a_dpo.models.mmaudio.codec import MelCodec
+    from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
     from v2a_dpo.models.mmaudio.config import MMAudioConfig
     from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
     from v2a_dpo.models.mmaudio.model import MMAudioModel
     from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+    from v2a_dpo.models.mmaudio.sequence import Sequences
     from v2a_dpo.models.synchformer import VISUAL_PREFIX
     from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Store, WeightsRecord
 
@@ -104,7 +105,8 @@ def write_weights(generator: Path, seed: int) -> None:
             clip_dim=16, sync_dim=16, text_dim=16, text_length=77, mlp_multiple_of=8,
         )  # fmt: skip
         network = MMAudioNetwork(config, generator=torch.Generator().manual_seed(seed))
-        MMAudioModel(network, encoders, codec).save(generator)
+        sequences = Sequences.official(OFFICIAL_CODECS["16k"][0])
+        MMAudioModel(network, sequences, load_encoders=lambda: encoders, load_codec=lambda: codec).save(generator)
 
 
 if __name__ == "__main__":

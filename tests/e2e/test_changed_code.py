@@ -192,7 +192,10 @@ def test_encoders_re_make_conditions_and_another_vocoder_the_candidates(tmp_path
 
     made, there = "1 shards made, 0 already there", "0 shards made, 1 already there"
     prepare()
+    encoder = tmp_path / "weights" / "clip_dfn5b" / "model.safetensors"
+    encoder.rename(tmp_path / "away")  # conditions are ready-made: sampling reads no encoder
     assert made in generate()
+    (tmp_path / "away").rename(encoder)
     conditions = checksums(folder / "conditions")["part-00000.parquet"]
 
     program.edit("models/mmaudio/clip_features.py", "return (frames_BTCHW - self.", "return +(frames_BTCHW - self.")

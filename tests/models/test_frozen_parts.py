@@ -76,6 +76,18 @@ def test_autoencoder_weights_are_normalised_once_per_load_and_the_file_stays_raw
     torch.testing.assert_close(weight.square().sum(dim=(1, 2)), torch.ones(len(weight)), rtol=0.01, atol=0)
 
 
+def test_the_autoencoders_encoder_stays_as_it_is_in_the_file_until_audio_is_encoded() -> None:
+    autoencoder = MelVAE(AUTOENCODER)
+    raw = {key: value.clone() for key, value in autoencoder.encoder.state_dict().items()}
+    autoencoder.load_checkpoint(autoencoder.state_dict())
+    autoencoder.decode(torch.ones(1, 4, 5))
+    assert all(torch.equal(value, raw[key]) for key, value in autoencoder.encoder.state_dict().items())
+    first, again = (autoencoder.encode(torch.ones(1, 6, 10))[0] for _ in range(2))
+    assert torch.equal(first, again)
+    normalised = autoencoder.encoder.mid.block_1.conv1.weight
+    torch.testing.assert_close(normalised.square().sum(dim=(1, 2)), torch.ones(len(normalised)), rtol=0.01, atol=0)
+
+
 def test_autoencoder_does_not_care_how_large_the_raw_weights_are() -> None:
     autoencoder = MelVAE(AUTOENCODER)
     raw = {key: value.clone() for key, value in autoencoder.state_dict().items()}

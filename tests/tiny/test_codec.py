@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from v2a_dpo.tiny.codec import (
+    LATENT_CHANNELS,
     PatchCodec,
     invert_log_mel,
     linear_magnitude,
@@ -11,6 +12,7 @@ from v2a_dpo.tiny.codec import (
     mel_magnitude,
     mix_log_mel,
 )
+from v2a_dpo.tiny.generator import SEQUENCES
 from v2a_dpo.tiny.media import render_arrays
 from v2a_dpo.tiny.rater import judge
 from v2a_dpo.tiny.world import make_split
@@ -37,9 +39,9 @@ def test_a_round_trip_keeps_what_the_rater_hears(clips, codec):
 
 def test_shapes_follow_from_the_duration(clips, codec):
     latents = codec.encode(clips.audio)
-    assert latents.shape == (24, codec.latent_length(2.0), codec.latent_channels) == (24, 64, 20)
-    assert codec.decode(latents).shape == (24, codec.num_samples(2.0)) == (24, 32_000)
-    assert codec.latent_length(2.001) == 65
+    assert latents.shape == (24, SEQUENCES.latent_length(2.0), LATENT_CHANNELS) == (24, 64, 20)
+    assert codec.decode(latents).shape == (24, SEQUENCES.num_samples(2.0)) == (24, 32_000)
+    assert SEQUENCES.latent_length(2.001) == 65
 
 
 def test_decoding_is_deterministic_and_rows_do_not_influence_each_other(clips, codec):

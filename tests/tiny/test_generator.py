@@ -8,7 +8,7 @@ from v2a_dpo.models.base import Conditions
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.tiny import generator as tiny_generator
 from v2a_dpo.tiny import pretraining
-from v2a_dpo.tiny.generator import TinyEncoders, sync_length
+from v2a_dpo.tiny.generator import SEQUENCES, TinyEncoders, sync_length
 from v2a_dpo.tiny.pretraining import flow_matching_loss, prepare
 
 
@@ -89,7 +89,7 @@ def test_an_incomplete_folder_is_reported(prepared, tmp_path):
     prepared[0].save(tmp_path)
     (tmp_path / "codec.safetensors").unlink()
     with pytest.raises(UserError, match="incomplete"):
-        tiny_generator.load(tmp_path)
+        tiny_generator.load(tmp_path, torch.device("cpu"))
 
 
 def test_conditions_have_the_shapes_of_the_empty_ones(prepared):
@@ -113,6 +113,8 @@ def test_synchronisation_features_come_in_groups_of_eight():
     assert [sync_length(count) for count in (1, 50, 51, 132)] == [8, 64, 72, 176]
     encoders = TinyEncoders().eval()
     for duration_s in (1.0, 2.0, 5.28):
-        streams = {s.name: torch.zeros(1, s.num_frames(duration_s), 3, 32, 32) for s in encoders.frame_streams}
+        streams = {
+            s.name: torch.zeros(1, s.num_frames(duration_s), 3, 32, 32) for s in SEQUENCES.frame_streams
+        }
         clip, sync = encoders.video(streams)
-        assert (clip.shape[1], sync.shape[1]) == encoders.feature_lengths(duration_s)
+        assert (clip.shape[1], sync.shape[1]) == SEQUENCES.feature_lengths(duration_s)

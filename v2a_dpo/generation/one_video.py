@@ -34,6 +34,8 @@ class OneVideoGenerator:
         self.model = load_generator(folder, device=device)
         self._precision: torch.dtype = getattr(torch, precision)
         self.model.prepare_for_sampling(self._precision)
+        for use in ("conditions", "decoding"):  # read now: the first video shall take no longer than the others
+            self.model.part(use)
 
     def generate(
         self, video: str, *, prompt: str, duration_s: float, settings: SamplingSettings, clip_id: str = ""

@@ -66,6 +66,7 @@ class CandidateSampler:
         self._velocity, self._decode = self._velocity_of_rows, model.decode
         if compile_backend is not None:
             graphs = compile_backend == "inductor" and self.device.type == "cuda"
+            model.part("decoding")  # read now: the compiler would follow the reading of its weights
             options: dict[str, Any] = {"backend": compile_backend, "dynamic": False}
             mode = "reduce-overhead" if graphs else None
             self._velocity = torch.compile(self._velocity, fullgraph=True, mode=mode, **options)

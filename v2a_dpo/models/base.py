@@ -133,7 +133,10 @@ class VideoToAudioModel(ABC):
 
     @abstractmethod
     def part(self, use: Use) -> object:
-        """The part of the generator that does the work of `use`: its encoders, its network or its codec."""
+        """The part of the generator that does the work of `use`: its encoders, its network or its codec.
+
+        Encoders and codec may be read from their files only now.
+        """
 
     @abstractmethod
     def frozen_files(self, use: Use) -> Mapping[str, Path]:
@@ -148,7 +151,3 @@ class VideoToAudioModel(ABC):
         """The SHA-256 of the frozen weights outside the model folder, as they lie on the disk, by name."""
         files = {name: path for use in uses for name, path in self.frozen_files(use).items()}
         return {f"weights {name}": file_checksum(path) for name, path in sorted(files.items())}
-
-    @abstractmethod
-    def to(self, device: torch.device | str) -> VideoToAudioModel:
-        """Moves all parts to `device` and returns self."""

@@ -17,8 +17,7 @@ from v2a_dpo.models.base import VideoToAudioModel
 if TYPE_CHECKING:
     from v2a_dpo.models.mmaudio.cost import MMAudioCost
 
-#: Family -> module whose `load(folder)` returns the generator. Named by path so that a family is imported only when
-#: used.
+#: Family -> path of the module whose `load(folder, device)` returns the generator; only the family in use is imported.
 FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tiny.generator"}
 
 _MMAUDIO = "v2a_dpo.models.mmaudio"
@@ -50,9 +49,9 @@ def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioM
     module = import_module(FAMILIES[_family(folder)])
     if has_checksums(Path(folder)):
         verify_checksums(Path(folder))
-    model: VideoToAudioModel = module.load(Path(folder))
+    model: VideoToAudioModel = module.load(Path(folder), choose_device(device))
     model.network.eval().requires_grad_(False)
-    return model.to(choose_device(device))
+    return model
 
 
 def cost_of(variant: str, *, duration_s: float) -> MMAudioCost:

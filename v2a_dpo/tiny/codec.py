@@ -6,7 +6,6 @@ Letters in tensor names: B batch, S samples, M mel bands, T mel frames, F freque
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import torch
@@ -107,13 +106,6 @@ class PatchCodec(nn.Module):
         codec.scale = eigenvalues[-LATENT_CHANNELS:].flip(0).clamp_min(1e-8).pow(_WHITENING / 2).float()
         return codec
 
-    def latent_length(self, duration_s: float) -> int:
-        """Latent steps L of `duration_s` seconds, rounded up."""
-        return math.ceil(duration_s * SAMPLE_RATE / SAMPLES_PER_TOKEN - 1e-6)
-
-    def num_samples(self, duration_s: float) -> int:
-        """Audio samples that `decode` returns for `duration_s` seconds."""
-        return self.latent_length(duration_s) * SAMPLES_PER_TOKEN
 
     def encode(self, audio_BS: Tensor) -> Tensor:
         """Latents `[B, S / 500, 20]` of mono audio in [-1, 1]; a last part shorter than a token is cut off."""

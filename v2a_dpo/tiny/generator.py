@@ -21,10 +21,11 @@ from v2a_dpo.media.video import FrameStream
 from v2a_dpo.models.mmaudio.config import SYNC_GROUP, MMAudioConfig
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
-from v2a_dpo.tiny.codec import LATENT_CHANNELS, PatchCodec
+from v2a_dpo.models.mmaudio.sequence import Sequences
+from v2a_dpo.tiny.codec import LATENT_CHANNELS, SAMPLES_PER_TOKEN, PatchCodec
 from v2a_dpo.tiny.networks import FrameEncoder
 from v2a_dpo.tiny.render import NETWORK_SIZE
-from v2a_dpo.tiny.world import FRAME_RATE, MAX_PROMPT_WORDS, VOCABULARY, tokenize
+from v2a_dpo.tiny.world import FRAME_RATE, MAX_PROMPT_WORDS, SAMPLE_RATE, VOCABULARY, tokenize
 
 FEATURE_SIZE = 32
 #: Synchronisation features per second: one per latent token.
@@ -49,8 +50,6 @@ class TinyEncoders(nn.Module):
     """Turns frames and prompts into the raw features `clip`, `sync` and `text` of the tiny generator, 32 channels
     each."""
 
-    frame_streams = (TINY_CLIP_STREAM, TINY_SYNC_STREAM)
-
     def __init__(self) -> None:
         super().__init__()
         width = FEATURE_SIZE
@@ -71,10 +70,6 @@ class TinyEncoders(nn.Module):
         self.frame_profile = nn.Linear(width, 2 * LATENT_CHANNELS)
         self.prompt_profile = nn.Linear(width, 2 * LATENT_CHANNELS)
         self.latents = nn.Sequential(nn.SiLU(), nn.Linear(width, LATENT_CHANNELS))
-
-    def feature_lengths(self, duration_s: float) -> tuple[int, int]:
-        """Rows of `clip` and of `sync` features in `duration_s` seconds."""
-        return TINY_CLIP_STREAM.num_frames(duration_s), sync_length(TINY_SYNC_STREAM.num_frames(duration_s))
 
     def video(self, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features `clip` `[B, 8 per second, 32]` and `sync` `[B, 32 per second, 32]` of both streams' uint8 frames."""
@@ -118,22 +113,29 @@ def sync_length(num_frames: int) -> int:
     return max(-(-round(exact) // SYNC_GROUP), 1) * SYNC_GROUP
 
 
+def _feature_lengths(duration_s: float) -> tuple[int, int]:
+    """Rows of `clip` and of `sync` features in `duration_s` seconds."""
+    return TINY_CLIP_STREAM.num_frames(duration_s), sync_length(TINY_SYNC_STREAM.num_frames(duration_s))
+
+
+SEQUENCES = Sequences((TINY_CLIP_STREAM, TINY_SYNC_STREAM), _feature_lengths, SAMPLE_RATE, SAMPLES_PER_TOKEN)
+
+
 class TinyModel(MMAudioModel):
     """An MMAudio generator whose folder holds its own encoders and codec as well."""
 
-    encoders: TinyEncoders
-    codec: PatchCodec
     family = "tiny"
+
+    def __init__(self, network: MMAudioNetwork, encoders: TinyEncoders, codec: PatchCodec) -> None:
+        super().__init__(network, SEQUENCES, load_encoders=lambda: encoders, load_codec=lambda: codec)
+        self._frozen: dict[str, nn.Module] = {"encoders": encoders, "codec": codec}
 
     def save(self, folder: Path) -> None:
         """Writes `config.json`, `model.safetensors`, `encoders.safetensors` and `codec.safetensors`."""
         super().save(folder)
-        save_file(_on_cpu(self.encoders), folder / "encoders.safetensors")
-        save_file(_on_cpu(self.codec), folder / "codec.safetensors")
-
-
-def _on_cpu(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+        for name, module in self._frozen.items():
+            state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+            save_file(state, folder / f"{name}.safetensors")
 
 
 def build(encoders: TinyEncoders, codec: PatchCodec, *, seed: int) -> TinyModel:
@@ -160,8 +162,8 @@ def _keep_variance(network: MMAudioNetwork, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def load(folder: Path) -> TinyModel:
-    """The tiny generator saved in `folder`, in evaluation mode; raises UserError when the folder is incomplete."""
+def load(folder: Path, device: torch.device) -> TinyModel:
+    """The tiny generator in `folder`, on `device`, in evaluation mode; raises UserError when a file is missing."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         states = {name: load_file(folder / f"{name}.safetensors") for name in ("model", "encoders", "codec")}
@@ -174,6 +176,6 @@ def load(folder: Path) -> TinyModel:
     network, encoders, codec = MMAudioNetwork(MMAudioConfig(**config["network"])), TinyEncoders(), PatchCodec()
     for module, state in ((network, states["model"]), (encoders, states["encoders"]), (codec, states["codec"])):
         module.load_state_dict(state)
-        module.eval()
+        module.eval().to(device)
     encoders.requires_grad_(False)
     return TinyModel(network, encoders, codec)

@@ -24,16 +24,14 @@ from tests.golden.format import (
 )
 from v2a_dpo.flow import guided, sample_euler, time_grid
 from v2a_dpo.media.mel import MEL_16K, MEL_44K
-from v2a_dpo.models.mmaudio import sequence
 from v2a_dpo.models.mmaudio.blocks import RowIndex
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
-from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM
 from v2a_dpo.models.mmaudio.model import velocity_in_paper_time
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.rotary import rotary_table, rotate
+from v2a_dpo.models.mmaudio.sequence import Sequences
 from v2a_dpo.models.mmaudio.variants import VARIANTS
-from v2a_dpo.models.synchformer import SynchformerVisualConfig
 
 EXACT = frozenset({"t_embed.freqs"})
 _CONFIG_KEYS = {
@@ -66,16 +64,16 @@ def check(file: Path) -> Iterator[Result]:
 def check_sequence(case: Case) -> Iterator[Result]:
     """Lengths of all sequences, and the source row of every latent step."""
     for codec, rows in case.facts["lengths"].items():
-        mel = {"16k": MEL_16K, "44k": MEL_44K}[codec]
+        sequences = Sequences.official({"16k": MEL_16K, "44k": MEL_44K}[codec])
         for row in rows:
             duration_s = row["duration"]
-            segments = SynchformerVisualConfig().num_segments(SYNC_STREAM.num_frames(duration_s))
+            clip, sync = sequences.feature_lengths(duration_s)
             ours = {
                 "duration": duration_s,
-                "latent": sequence.latent_length(duration_s, sample_rate=mel.sample_rate, hop=mel.hop),
-                "clip": CLIP_STREAM.num_frames(duration_s),
-                "sync": segments * SynchformerVisualConfig().segment_tokens,
-                "audio_samples": sequence.num_samples(duration_s, sample_rate=mel.sample_rate, hop=mel.hop),
+                "latent": sequences.latent_length(duration_s),
+                "clip": clip,
+                "sync": sync,
+                "audio_samples": sequences.num_samples(duration_s),
             }
             yield equal(f"{case.stem}: {codec}, {duration_s} s", ours, row)
     for lengths, index in case.facts["nearest_exact_index"].items():

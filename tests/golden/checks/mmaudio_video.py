@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.frame_picking import pick_frame_indices
 from tests.golden.format import Case, Result, UnknownCaseError, compare, equal
 from v2a_dpo.media.video import read_frames, resize
-from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM
+from v2a_dpo.models.mmaudio.sequence import CLIP_STREAM, SYNC_STREAM
 
 #: Resizing rounds to 8 bits, so single pixels may differ by one level while the mean hardly moves.
 ONE_LEVEL = 1 / 255 + 1e-6

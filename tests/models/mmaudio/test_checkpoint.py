@@ -15,6 +15,7 @@ from v2a_dpo.models.mmaudio.checkpoint import codec_name, load_network, model_co
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.variants import VARIANTS
+from v2a_dpo.weights.store import WeightsRecord
 
 CONFIG = MMAudioConfig(
     latent_channels=5, hidden_size=16, num_heads=2, num_joint_blocks=1, num_fused_blocks=1,
@@ -66,6 +67,27 @@ def test_missing_official_files_are_named_with_the_command(folder, tmp_path, mon
         load_generator(folder)
     assert "v2a-dpo weights import" in caught.value.remedy
     assert caught.value.where == str(tmp_path / "weights")
+
+
+def test_sampling_reads_neither_encoders_nor_codec(folder, network, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
+    for name in ("mmaudio_vae_16k", "bigvgan_16k", "clip_dfn5b", "synchformer"):
+        record = WeightsRecord(
+            name=name, source_file="", source_bytes=0, source_md5="", source_sha256="", trust="unverified",
+            licence="", tensors=0, parameters=0, sha256="", bytes=0,
+        )  # fmt: skip
+        (tmp_path / "weights" / name).mkdir(parents=True)
+        (tmp_path / "weights" / name / "record.json").write_text(record.model_dump_json())
+    model = load_generator(folder, device="cpu")  # though the files with the frozen weights are gone
+    assert (model.latent_shape(1.0), model.num_samples(1.0), model.sample_rate) == ((32, 5), 32 * 512, 16_000)
+    conditions = model.embed(model.empty_conditions(1.0))
+    assert model.velocity(torch.zeros(1, 32, 5), torch.tensor([0.5]), conditions).shape == (1, 32, 5)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        model.part("conditions")
+    assert caught.value.where.endswith("clip_dfn5b/model.safetensors")
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        model.part("decoding")
+    assert caught.value.where.endswith("mmaudio_vae_16k/model.safetensors")
 
 
 def test_weights_that_do_not_fit_their_config_are_refused_by_key(folder):

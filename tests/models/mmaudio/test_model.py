@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.media.mel import MelSettings
+from v2a_dpo.media.mel import MEL_16K, MelSettings
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.models.mmaudio.clip_features import ClipConfig, ClipTextConfig, ClipVisionConfig
 from v2a_dpo.models.mmaudio.codec import MelCodec
@@ -19,6 +19,7 @@ from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.sequence import CLIP_STREAM, SYNC_STREAM, Sequences
 from v2a_dpo.models.mmaudio.vae import MelVAEConfig
 from v2a_dpo.models.synchformer import SynchformerVisualConfig
 from v2a_dpo.models.vocoder import VocoderConfig
@@ -57,7 +58,8 @@ def model(encoders: MMAudioEncoders, codec: MelCodec) -> MMAudioModel:
     config = MMAudioConfig(6, 16, 2, 1, 1, clip_dim=16, sync_dim=16, text_dim=16, text_length=20, mlp_multiple_of=8)
     network = MMAudioNetwork(config, generator=torch.Generator().manual_seed(0))
     _randomise(network, 3)
-    return MMAudioModel(network.eval(), encoders, codec)
+    sequences = Sequences((CLIP_STREAM, SYNC_STREAM), Sequences.official(MEL_16K).feature_lengths, 8000, 128)
+    return MMAudioModel(network.eval(), sequences, load_encoders=lambda: encoders, load_codec=lambda: codec)
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +132,9 @@ def test_features_do_not_depend_on_how_many_frames_go_in_one_pass(
     torch.testing.assert_close(sync, whole, rtol=0, atol=1e-5)
 
 
-def test_a_clip_shorter_than_one_segment_is_refused(encoders: MMAudioEncoders) -> None:
+def test_a_clip_shorter_than_one_segment_is_refused(model: MMAudioModel) -> None:
     with pytest.raises(UserError, match="too short"):
-        encoders.feature_lengths(0.5)
+        model.empty_conditions(0.5)
 
 
 def test_the_papers_velocity_is_upstreams_with_time_and_sign_turned(model: MMAudioModel) -> None:

@@ -1,6 +1,6 @@
 """MMAudio from its folder: the network's weights there, the frozen encoders and codec in `WEIGHTS_DIR`.
 
-Everything is laid out on the meta device and takes its tensors from the mapped files, so that memory holds them once.
+Networks are built without initial weights and take their tensors from the mapped files, so that memory holds them once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.sequence import Sequences
 from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.models.synchformer import VISUAL_PREFIX
+from v2a_dpo.models.uninitialised import uninitialised
 from v2a_dpo.weights.store import Store
 
 #: Codec name -> its autoencoder and its vocoder in the catalog of official files.
@@ -45,10 +47,11 @@ def model_config(variant: str) -> dict[str, Any]:
     return {"family": "mmaudio", "sample_rate": mel.sample_rate, "network": asdict(VARIANTS[variant])}
 
 
-def load(folder: Path) -> MMAudioModel:
-    """The MMAudio generator in `folder`, on the CPU, with the official encoders and codec of `WEIGHTS_DIR`.
+def load(folder: Path, device: torch.device) -> MMAudioModel:
+    """The MMAudio generator in `folder`, on `device`, with the official encoders and codec of `WEIGHTS_DIR`.
 
-    Raises UserError that names what is missing or does not fit, and the command that brings it.
+    Encoders and codec are read when they are first used. Raises UserError that names what is missing or does not fit,
+    and the command that brings it.
     """
     store = Store.default()
     codec = codec_name(_read_config(folder)[1])
@@ -57,7 +60,13 @@ def load(folder: Path) -> MMAudioModel:
         "conditions": store.files(*_ENCODER_FILES),
         "decoding": store.files(*_CODEC_FILES[codec]),
     }
-    return MMAudioModel(load_network(folder), _load_encoders(store), _load_codec(store, codec), frozen_files=frozen)
+    return MMAudioModel(
+        load_network(folder).to(device),
+        Sequences.official(OFFICIAL_CODECS[codec][0]),
+        load_encoders=lambda: _load_encoders(store).to(device),
+        load_codec=lambda: _load_codec(store, codec).to(device),
+        frozen_files=frozen,
+    )
 
 
 def _read_config(folder: Path) -> tuple[MMAudioConfig, int]:
@@ -74,8 +83,7 @@ def load_network(folder: Path) -> MMAudioNetwork:
     """The velocity network in the model `folder`; raises UserError when it is missing, damaged or does not fit."""
     config, _ = _read_config(folder)
     path = folder / "model.safetensors"
-    with torch.device("meta"):
-        network = MMAudioNetwork(config)
+    network = uninitialised(lambda: MMAudioNetwork(config))
     try:
         network.load_state_dict(load_file(path), strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -86,19 +94,16 @@ def load_network(folder: Path) -> MMAudioNetwork:
 
 
 def _load_encoders(store: Store) -> MMAudioEncoders:
-    with torch.device("meta"):
-        encoders = MMAudioEncoders()
-    encoders.clip.load_checkpoint(store.state("clip_dfn5b"))
-    encoders.sync.load_checkpoint(store.state("synchformer", prefix=VISUAL_PREFIX))
-    encoders.requires_grad_(False).eval()
-    return encoders
+    clip, sync = store.state("clip_dfn5b"), store.state("synchformer", prefix=VISUAL_PREFIX)
+    encoders = uninitialised(MMAudioEncoders)
+    encoders.clip.load_checkpoint(clip)
+    encoders.sync.load_checkpoint(sync)
+    return encoders.requires_grad_(False).eval()
 
 
 def _load_codec(store: Store, name: str) -> MelCodec:
-    autoencoder, vocoder = _CODEC_FILES[name]
-    with torch.device("meta"):
-        codec = MelCodec.official(name)
-    codec.vae.load_checkpoint(store.state(autoencoder))
-    codec.vocoder.load_checkpoint(store.state(vocoder))
-    codec.requires_grad_(False).eval()
-    return codec
+    autoencoder, vocoder = (store.state(file) for file in _CODEC_FILES[name])
+    codec = uninitialised(lambda: MelCodec.official(name))
+    codec.vae.load_checkpoint(autoencoder)
+    codec.vocoder.load_checkpoint(vocoder)
+    return codec.requires_grad_(False).eval()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from v2a_dpo.media.mel import MEL_16K, MEL_44K, LogMel, MelSettings
-from v2a_dpo.models.mmaudio import sequence
+from v2a_dpo.models.mmaudio.sequence import VAE_REDUCTION
 from v2a_dpo.models.mmaudio.vae import MelVAE, MelVAEConfig
 from v2a_dpo.models.vocoder import BIGVGAN_16K, BIGVGAN_V2_44K, Vocoder, VocoderConfig
 
@@ -26,7 +26,7 @@ class MelCodec(nn.Module):
 
     def __init__(self, mel: MelSettings, vae: MelVAEConfig, vocoder: VocoderConfig) -> None:
         super().__init__()
-        self.settings = mel
+        self._hop = mel.hop
         self.mel = LogMel(mel)
         self.vae = MelVAE(vae)
         self.vocoder = Vocoder(vocoder)
@@ -37,28 +37,10 @@ class MelCodec(nn.Module):
         mel, vocoder = OFFICIAL_CODECS[name]
         return MelCodec(mel, MelVAEConfig.official(name), vocoder)
 
-    @property
-    def sample_rate(self) -> int:
-        """Audio samples a second."""
-        return self.settings.sample_rate
-
-    @property
-    def latent_channels(self) -> int:
-        """Latent channels C."""
-        return self.vae.config.latent_channels
-
-    def latent_length(self, duration_s: float) -> int:
-        """Latent steps L of `duration_s` seconds."""
-        return sequence.latent_length(duration_s, sample_rate=self.sample_rate, hop=self.settings.hop)
-
-    def num_samples(self, duration_s: float) -> int:
-        """Audio samples S that `decode` makes of `duration_s` seconds."""
-        return sequence.num_samples(duration_s, sample_rate=self.sample_rate, hop=self.settings.hop)
-
     @torch.no_grad()
     def encode(self, audio_BS: Tensor) -> Tensor:
         """The posterior's mean `[B, L, C]`; silence fills the last latent step."""
-        step = self.settings.hop * sequence.VAE_REDUCTION
+        step = self._hop * VAE_REDUCTION
         mel_BMT = self.mel(F.pad(audio_BS, (0, -audio_BS.shape[1] % step)))
         mean, _ = self.vae.encode(mel_BMT)
         return mean.transpose(1, 2)

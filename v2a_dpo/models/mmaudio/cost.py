@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -16,13 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from v2a_dpo.models.antialiased import AntiAliasedActivation
-from v2a_dpo.models.mmaudio.codec import MelCodec
+from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
-from v2a_dpo.models.mmaudio.encoders import CLIP_STREAM, SYNC_STREAM, MMAudioEncoders
+from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.sequence import CLIP_STREAM, SYNC_STREAM, Sequences
 from v2a_dpo.models.vocoder import Vocoder
-
-Network = TypeVar("Network", bound=nn.Module)
 
 #: Bytes a trained parameter takes in either precision: weight, gradient and AdamW's two moments in float32; or weight
 #: and gradient in bfloat16, and the master weight and the moments in float32.
@@ -72,12 +70,6 @@ class Sizes:
     frozen: int
 
 
-def _on_meta(build: Callable[[], Network]) -> Network:
-    with torch.device("meta"):
-        # Constants that are computed stay on the CPU until they are moved.
-        return build().to("meta")
-
-
 def _leave_activations_out(vocoder: Vocoder) -> None:
     """Takes the anti-aliased activations out: their filters (1.5% of the vocoder) run in other ways on other
     devices."""
@@ -103,13 +95,16 @@ class MMAudioCost:
 
     def __init__(self, config: MMAudioConfig, codec: str, *, duration_s: float = 8.0) -> None:
         self.config = config
-        self._network = _on_meta(lambda: MMAudioNetwork(config))
-        self._encoders = _on_meta(MMAudioEncoders)
-        self._codec = _on_meta(lambda: MelCodec.official(codec))
+        with torch.device("meta"):
+            # Constants that are computed stay on the CPU until they are moved.
+            self._network = MMAudioNetwork(config).to("meta")
+            self._encoders = MMAudioEncoders().to("meta")
+            self._codec = MelCodec.official(codec).to("meta")
         self._frozen = _parameters(self._encoders) + _parameters(self._codec)
         _leave_activations_out(self._codec.vocoder)
-        self.latent_length = self._codec.latent_length(duration_s)
-        self.clip_length, self.sync_length = self._encoders.feature_lengths(duration_s)
+        sequences = Sequences.official(OFFICIAL_CODECS[codec][0])
+        self.latent_length = sequences.latent_length(duration_s)
+        self.clip_length, self.sync_length = sequences.feature_lengths(duration_s)
         self._duration_s = duration_s
 
     def sizes(self, *, lora_rank: int) -> Sizes:

@@ -10,14 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from v2a_dpo.errors import UserError
-from v2a_dpo.media.video import FrameStream
 from v2a_dpo.models.mmaudio.clip_features import ClipConfig, ClipFeatures, tokenize
+from v2a_dpo.models.mmaudio.sequence import CLIP_STREAM, SYNC_STREAM
 from v2a_dpo.models.synchformer import SynchformerVisual, SynchformerVisualConfig
-
-#: CLIP is fed 384 pixels although its picture is 378 wide; the rest falls off the patch grid, as in the original.
-CLIP_STREAM = FrameStream("clip", 8.0, 384, 384, "stretch")
-SYNC_STREAM = FrameStream("sync", 25.0, 224, 224, "crop")
 
 
 class MMAudioEncoders(nn.Module):
@@ -25,8 +20,6 @@ class MMAudioEncoders(nn.Module):
 
     `frames_per_pass` and `segments_per_pass` bound the memory of one forward pass.
     """
-
-    frame_streams = (CLIP_STREAM, SYNC_STREAM)
 
     def __init__(
         self,
@@ -42,17 +35,6 @@ class MMAudioEncoders(nn.Module):
         self._frames_per_pass = frames_per_pass
         self._segments_per_pass = segments_per_pass
         self.requires_grad_(False).eval()
-
-    def feature_lengths(self, duration_s: float) -> tuple[int, int]:
-        """CLIP and Synchformer feature rows of `duration_s` seconds (8 s: 64 and 192)."""
-        segments = self.sync.config.num_segments(SYNC_STREAM.num_frames(duration_s))
-        if segments < 1:
-            raise UserError(
-                f"{duration_s:g} s is too short for MMAudio: one segment of its motion encoder takes 0.64 s.",
-                where="duration_s",
-                remedy="Ask for a longer clip; the networks were trained at 8 s.",
-            )
-        return CLIP_STREAM.num_frames(duration_s), segments * self.sync.config.segment_tokens
 
     @torch.no_grad()
     def video(self, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

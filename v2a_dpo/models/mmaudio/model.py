@@ -6,8 +6,9 @@ Letters in tensor names: B batch, U distinct conditions, L latent length, C late
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from v2a_dpo.artifacts.json_files import write_json
-from v2a_dpo.media.video import FrameStream
 from v2a_dpo.models.base import Conditions, Use, VideoToAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
+from v2a_dpo.models.mmaudio.sequence import Sequences
 from v2a_dpo.models.mmaudio.winograd import use_winograd
 from v2a_dpo.models.precision import round_weights
 
@@ -26,48 +27,21 @@ from v2a_dpo.models.precision import round_weights
 class ConditionEncoders(Protocol):
     """The frozen networks that turn frames and words into raw features."""
 
-    @property
-    def frame_streams(self) -> tuple[FrameStream, ...]:
-        """The frames that `video` wants."""
-
-    def feature_lengths(self, duration_s: float) -> tuple[int, int]:
-        """Rows of CLIP-like and of synchronisation features in `duration_s` seconds."""
-
     def video(self, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """CLIP-like features `[B, T, clip_dim]` and synchronisation features `[B, T, sync_dim]` of uint8 frames."""
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Text features `[B, text_length, text_dim]` of prompts that are not empty."""
 
-    def to(self, device: torch.device | str) -> object:
-        """Moves the encoders."""
-
 
 class LatentCodec(Protocol):
     """The frozen way from audio to unnormalised latents and back."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Audio samples a second."""
-
-    @property
-    def latent_channels(self) -> int:
-        """Latent channels C."""
-
-    def latent_length(self, duration_s: float) -> int:
-        """Latent steps L of `duration_s` seconds."""
-
-    def num_samples(self, duration_s: float) -> int:
-        """Audio samples that `decode` makes of `duration_s` seconds."""
 
     def encode(self, audio_BS: Tensor) -> Tensor:
         """Unnormalised latents `[B, L, C]` of audio in [-1, 1]."""
 
     def decode(self, latents_BLC: Tensor) -> Tensor:
         """Audio `[B, S]` in [-1, 1] of unnormalised latents."""
-
-    def to(self, device: torch.device | str) -> object:
-        """Moves the codec."""
 
 
 def velocity_in_paper_time(
@@ -87,7 +61,11 @@ def velocity_in_paper_time(
 
 
 class MMAudioModel(VideoToAudioModel):
-    """An MMAudio generator. The only place where upstream's time (0 noise, 1 data) meets the paper's."""
+    """An MMAudio generator. The only place where upstream's time (0 noise, 1 data) meets the paper's.
+
+    `load_encoders` and `load_codec` are called when conditions, or latents of audio, are first asked for: most programs
+    need neither or only one.
+    """
 
     network: MMAudioNetwork
     #: The family that `config.json` names, for the catalog.
@@ -96,25 +74,37 @@ class MMAudioModel(VideoToAudioModel):
     def __init__(
         self,
         network: MMAudioNetwork,
-        encoders: ConditionEncoders,
-        codec: LatentCodec,
+        sequences: Sequences,
         *,
+        load_encoders: Callable[[], ConditionEncoders],
+        load_codec: Callable[[], LatentCodec],
         frozen_files: Mapping[Use, Mapping[str, Path]] | None = None,
     ) -> None:
         self.network = network
+        self._sequences = sequences
+        self._load_encoders = load_encoders
+        self._load_codec = load_codec
         self._frozen_files = frozen_files or {}
-        self.encoders = encoders
-        self.codec = codec
-        self.sample_rate = codec.sample_rate
-        self.frame_streams = encoders.frame_streams
+        self.sample_rate = sequences.sample_rate
+        self.frame_streams = sequences.frame_streams
+
+    @cached_property
+    def encoders(self) -> ConditionEncoders:
+        """The frozen condition encoders."""
+        return self._load_encoders()
+
+    @cached_property
+    def codec(self) -> LatentCodec:
+        """The frozen latent codec."""
+        return self._load_codec()
 
     def latent_shape(self, duration_s: float) -> tuple[int, int]:
         """Latent length L and channels C of an audio of `duration_s` seconds."""
-        return self.codec.latent_length(duration_s), self.codec.latent_channels
+        return self._sequences.latent_length(duration_s), self.network.config.latent_channels
 
     def num_samples(self, duration_s: float) -> int:
         """Audio samples S that `decode` returns for `duration_s` seconds."""
-        return self.codec.num_samples(duration_s)
+        return self._sequences.num_samples(duration_s)
 
     @torch.no_grad()
     def extract_conditions(self, frames: Mapping[str, Tensor], prompts: Sequence[str | None]) -> Conditions:
@@ -131,7 +121,7 @@ class MMAudioModel(VideoToAudioModel):
 
     def empty_conditions(self, duration_s: float) -> Conditions:
         """The raw conditions of one row (B = 1) that stand for no video and no text; gradients flow into the null."""
-        return Conditions(self.network.empty_conditions(*self.encoders.feature_lengths(duration_s)))
+        return Conditions(self.network.empty_conditions(*self._sequences.feature_lengths(duration_s)))
 
     @torch.no_grad()
     def without_text(self, conditions: Conditions) -> Conditions:
@@ -187,15 +177,9 @@ class MMAudioModel(VideoToAudioModel):
 
     def part(self, use: Use) -> object:
         """The encoders, the network or the codec."""
-        return {"conditions": self.encoders, "velocity": self.network, "decoding": self.codec}[use]
+        part: object = getattr(self, {"conditions": "encoders", "velocity": "network", "decoding": "codec"}[use])
+        return part
 
     def frozen_files(self, use: Use) -> Mapping[str, Path]:
         """Files with frozen weights of that part which are not in the model folder."""
         return self._frozen_files.get(use, {})
-
-    def to(self, device: torch.device | str) -> MMAudioModel:
-        """Moves all parts to `device` and returns self."""
-        self.network.to(device)
-        self.encoders.to(device)
-        self.codec.to(device)
-        return self

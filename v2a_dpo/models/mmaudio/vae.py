@@ -179,6 +179,15 @@ class _Decoder(nn.Module):
         return self.conv_out(_mp_silu(x_BCT))
 
 
+@torch.no_grad()
+def _normalize_weights(half: _Encoder | _Decoder) -> None:
+    """Normalises the weights of a half and folds its learnt output gain in, once per load."""
+    for module in half.modules():
+        if isinstance(module, _Conv):
+            module.normalize_weight()
+    half.conv_out.weight = nn.Parameter(half.conv_out.weight * (half.learnable_gain + 1), requires_grad=False)
+
+
 class MelVAE(nn.Module):
     """The mel autoencoder, with the official parameter names; weights come in by `load_checkpoint` alone.
 
@@ -194,6 +203,7 @@ class MelVAE(nn.Module):
         self.config = config
         self.encoder = _Encoder(config)
         self.decoder = _Decoder(config)
+        self._encoder_is_raw = False
         self.register_buffer("data_mean", torch.tensor(config.mel_mean).reshape(1, -1, 1))
         self.register_buffer("data_std", torch.tensor(config.mel_std).reshape(1, -1, 1))
 
@@ -201,7 +211,8 @@ class MelVAE(nn.Module):
     def load_checkpoint(self, state: Mapping[str, Tensor]) -> None:
         """Loads a released state dict strictly, normalises every weight, and folds the learnt output gains in.
 
-        The autoencoder takes the tensors over, so it may have been laid out on the meta device; `state` stays as it is.
+        The encoder's weights, which most programs never use, are normalised when it is first called. The autoencoder
+        takes the tensors over; `state` stays as it is.
         Raises `UserError` naming the keys or shapes that differ.
         """
         try:
@@ -212,12 +223,8 @@ class MelVAE(nn.Module):
                 where="autoencoder checkpoint",
                 remedy="Take the file of the same sample rate (v1-16.pth or v1-44.pth).",
             ) from error
-        for module in self.modules():
-            if isinstance(module, _Conv):
-                module.normalize_weight()
-        for half in (self.encoder, self.decoder):
-            scaled = half.conv_out.weight * (half.learnable_gain + 1)
-            half.conv_out.weight = nn.Parameter(scaled, requires_grad=False)
+        _normalize_weights(self.decoder)
+        self._encoder_is_raw = True
 
     def normalize_mel(self, mel_BMT: Tensor) -> Tensor:
         """The log-mel shifted and scaled per band to the training data's zero mean and unit variance."""
@@ -225,6 +232,9 @@ class MelVAE(nn.Module):
 
     def encode_normalized(self, mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `[B, E, T/2]` of the posterior of a mel that `normalize_mel` made."""
+        if self._encoder_is_raw:
+            _normalize_weights(self.encoder)
+            self._encoder_is_raw = False
         mean, log_variance = self.encoder(mel_BMT).chunk(2, dim=1)
         return mean, log_variance.clamp(-30.0, 20.0)
 
