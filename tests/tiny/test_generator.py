@@ -113,8 +113,6 @@ def test_synchronisation_features_come_in_groups_of_eight():
     assert [sync_length(count) for count in (1, 50, 51, 132)] == [8, 64, 72, 176]
     encoders = TinyEncoders().eval()
     for duration_s in (1.0, 2.0, 5.28):
-        streams = {
-            s.name: torch.zeros(1, s.num_frames(duration_s), 3, 32, 32) for s in SEQUENCES.frame_streams
-        }
+        streams = {s.name: torch.zeros(1, s.num_frames(duration_s), 3, 32, 32) for s in SEQUENCES.frame_streams}
         clip, sync = encoders.video(streams)
         assert (clip.shape[1], sync.shape[1]) == SEQUENCES.feature_lengths(duration_s)

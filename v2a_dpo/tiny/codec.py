@@ -106,7 +106,6 @@ class PatchCodec(nn.Module):
         codec.scale = eigenvalues[-LATENT_CHANNELS:].flip(0).clamp_min(1e-8).pow(_WHITENING / 2).float()
         return codec
 
-
     def encode(self, audio_BS: Tensor) -> Tensor:
         """Latents `[B, S / 500, 20]` of mono audio in [-1, 1]; a last part shorter than a token is cut off."""
         whole = audio_BS.shape[-1] // SAMPLES_PER_TOKEN * SAMPLES_PER_TOKEN
