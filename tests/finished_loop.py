@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.evaluations import write_evaluation
-from v2a_dpo.alignment.run.record import Identity, Run
+from v2a_dpo.alignment.run.record import Identity, Run, write_run
 from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.schema import LABELS, RATINGS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
@@ -129,12 +129,12 @@ def finished_loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     for name, content in {
         "evaluation/metrics.json": json.dumps(comparison().to_dict()),
         "alignment/log.jsonl": "".join(json.dumps(record) + "\n" for record in log),
-        "alignment/run.json": Run(Identity({}, {}, {}), kept_changes=["flow_dpo"]).to_text(),
         "alignment/summary.json": "{}",
         "report/index.html": "<!doctype html>\n<p>größer\n",
     }.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(content, encoding="utf-8")
+    write_run(Run(Identity({}, {}, {}), kept_changes=["flow_dpo"]), str(root / "alignment"))
     loop.arguments = {
         "base": str(loop.model("base", 1)),
         "aligned": str(loop.model("aligned", 2)),

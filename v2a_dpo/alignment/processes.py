@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,13 +64,13 @@ class Processes:
         torch.distributed.broadcast(sent, src=0)
         return sent.to(tensor.device)
 
-    def broadcast_bytes(self, content: bytes) -> bytes:
-        """The main process's `content`, whatever the others give."""
-        if self._accelerator is None:
-            return content
-        size = int(self.broadcast(torch.tensor(len(content))).item())
-        own = np.frombuffer(content, dtype=np.uint8).copy() if self.is_main else np.zeros(size, dtype=np.uint8)
-        return self.broadcast(torch.from_numpy(own)).numpy().tobytes()
+    def broadcast_result(self, work: Callable[[], T]) -> T:
+        """The result of `work()`, which runs in the main process alone, in every process; it must be picklable."""
+        shared: list[Any] = [work() if self.is_main else None]
+        if self._accelerator is not None:
+            torch.distributed.broadcast_object_list(shared, src=0)
+        result: T = shared[0]
+        return result
 
     def barrier(self) -> None:
         """Returns when every process has called it."""

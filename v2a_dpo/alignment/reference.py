@@ -45,15 +45,14 @@ class ReferenceErrors:
         Only the main process has the file. After a kill only the current batch is lost: an incomplete batch at the end
         of the file is cut off. Raises UserError when the disk is full, or when an error is not finite.
         """
-        done = int(processes.broadcast(torch.tensor(self._cut() if processes.is_main else 0)).item())
+        done = processes.broadcast_result(self._cut)
         for batch in range(done, len(self._ends)):
             errors = errors_of(batch).cpu().numpy().astype(_DTYPE)
             if processes.is_main:
                 with reported("written", self._path), self._path.open("ab") as file:
                     file.write(errors.tobytes())
             progress("Measuring the reference", batch + 1, len(self._ends))
-        content = self._path.read_bytes() if processes.is_main else b""
-        self._errors = np.frombuffer(bytearray(processes.broadcast_bytes(content)), dtype=_DTYPE)
+        self._errors = processes.broadcast_result(lambda: np.fromfile(self._path, dtype=_DTYPE))
         if not np.isfinite(self._errors).all():
             raise UserError(
                 "The base generator's velocity is not finite on some of these pairs.",

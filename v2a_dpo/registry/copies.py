@@ -28,16 +28,11 @@ def copy_version(
     if not name or (uri and "://" not in uri):
         remedy = "Give the name of a registered model, or its server's address in front: http://HOST:PORT/NAME."
         raise UserError(f"{to!r} names no registry.", where="--to-registry", remedy=remedy)
-    if not uri or uri == source.tracking.uri:
-        target = Registry(source.tracking, name)
-        if target.find(version.fingerprint, version.role) is None:
-            target.copy_from(version, source.name)
-    else:
-        target = open_registry(params, uri=uri, name=name)
-        with failures_reported(target.tracking.uri):
-            if target.find(version.fingerprint, version.role) is None:
-                _transfer(source, version, target)
+    same_server = not uri or uri == source.tracking.uri
+    target = Registry(source.tracking, name) if same_server else open_registry(params, uri=uri, name=name)
     with failures_reported(target.tracking.uri):
+        if target.find(version.fingerprint, version.role) is None:
+            target.copy_from(version, source.name) if same_server else _transfer(source, version, target)
         copied = target.find(version.fingerprint, version.role)
         if copied is None:
             raise UserError(f"The copy of version {version.version} is not in {name}.", where=to, remedy="Try again.")

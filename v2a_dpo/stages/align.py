@@ -53,12 +53,13 @@ def align(
     processes = join_processes(params.generator.device)
     check_batch_divides(params.align.batch_size, processes)
     inputs = AlignmentInputs.open(pairs, candidates, conditions)
-    text = ""
-    if processes.is_main:  # one process reads the whole model for its fingerprint
+
+    def find_or_begin_run() -> Run:
         identity = flow_dpo_identity(params, inputs, generator=generator, base=folder_fingerprint(generator))
         existing = find_run(log, output, identity=identity, keep_code=params.keep_artifacts, start_anew=start_anew)
-        text = (existing or begin_run(log, output, identity=identity)).to_text()
-    run = Run.from_text(processes.broadcast_bytes(text.encode()).decode())
+        return existing or begin_run(log, output, identity=identity)
+
+    run = processes.broadcast_result(find_or_begin_run)  # one process reads the whole model
     if run.summary is not None:
         processes.close()
         return run.summary

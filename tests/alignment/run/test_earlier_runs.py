@@ -14,7 +14,7 @@ import torch
 import v2a_dpo
 from tests.alignment.conftest import small_model
 from tests.alignment.test_align_stage import PARAMS, interrupt_at, log_of, weights, with_settings
-from v2a_dpo.alignment.run.record import Run, read_run
+from v2a_dpo.alignment.run.record import Identity, read_run
 from v2a_dpo.artifacts.code import code_of
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import velocity_code
@@ -55,6 +55,11 @@ def copy(problem):
         return name, problem.arguments(name)
 
     return make
+
+
+def identity_in(record):
+    """The identity in the content of a `run.json`."""
+    return Identity(**json.loads(record)["identity"])
 
 
 def files(folder):
@@ -117,7 +122,7 @@ def test_started_anew_the_earlier_run_lies_whole_under_its_identity(problem, sto
     other = with_settings(beta=50.0)
     align(other, **arguments, start_anew=True)
     identities = [read_run(arguments["log"]).identity]
-    earlier = Run.from_text(before["run.json"].decode()).identity
+    earlier = identity_in(before["run.json"])
     assert files(log / "earlier" / earlier.digest[:12]) == before
     assert [record["step"] for record in log_of(problem, name)] == list(range(15))
     assert len(list(log.glob("*.f32"))) == 1, "the reference's errors do not depend on beta and are used again"
@@ -176,7 +181,7 @@ def test_a_model_and_a_log_that_nobody_accounts_for_are_not_overwritten(problem,
 def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy, moved):
     _, arguments = copy(stopped)
     log, before = Path(arguments["log"]), files(arguments["log"])
-    place = log / "earlier" / Run.from_text(before["run.json"].decode()).identity.digest[:12]
+    place = log / "earlier" / identity_in(before["run.json"]).digest[:12]
     place.mkdir(parents=True)
     for name in moved:
         (log / name).rename(place / name)
@@ -186,7 +191,7 @@ def test_a_move_that_was_killed_goes_on_into_the_same_folder(stopped, copy, move
 
 
 def test_the_code_that_decides_on_weights_is_in_the_identity_and_no_other(problem):
-    recorded = Run.from_text((problem.root / "finished" / "alignment" / "run.json").read_text()).identity.code
+    recorded = read_run(str(problem.root / "finished" / "alignment")).identity.code
     assert {"flow_dpo", "velocity_errors", "interpolate", "split_pairs", "visit_order", "learning_rate", "row_seed",
             "PairData.batch", "MMAudioModel.embed", "MMAudioModel.velocity", "MMAudioNetwork"} <= recorded.keys()  # fmt: skip
     without_effect = ("TrainingLog", "save_checkpoint", "Mirror", "MMAudioModel.decode", "TinyEncoders", "generate")

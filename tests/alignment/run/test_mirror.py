@@ -1,6 +1,7 @@
 """An alignment whose log is on S3: a machine that disappears, a service that does, and what an upload leaves half
 done."""
 
+import json
 import signal
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from tests.alignment.launch import PARAMS, finish, start, timeless
 from v2a_dpo.alignment.run.log import LOG, RUN
 from v2a_dpo.alignment.run.mirror import Mirror
-from v2a_dpo.alignment.run.record import Run, read_run
+from v2a_dpo.alignment.run.record import Identity, read_run
 from v2a_dpo.artifacts.location import list_names, read_bytes, tree_names
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
@@ -88,7 +89,8 @@ def test_another_run_at_the_prefix_is_refused_and_on_request_moved_aside_whole(p
     steps = []
     align(PARAMS, **arguments, start_anew=True, on_record=lambda record: steps.append(record["step"]))
     assert steps[0] == 0
-    place = f"{bucket}/log/earlier/{Run.from_text(earlier[RUN].decode()).identity.digest[:12]}"
+    identity = Identity(**json.loads(earlier[RUN])["identity"])
+    place = f"{bucket}/log/earlier/{identity.digest[:12]}"
     assert {name: read_bytes(f"{place}/{name}") for name in tree_names(place)} == earlier
     assert not [name for name in tree_names(arguments["log"]) if name.startswith("checkpoint-")]
 

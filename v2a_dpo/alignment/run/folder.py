@@ -13,7 +13,7 @@ from torch import nn
 
 from v2a_dpo.alignment.processes import Processes
 from v2a_dpo.alignment.run.checkpoint import Position, load_checkpoint, save_checkpoint, share_optimizer_state
-from v2a_dpo.alignment.run.log import LOG, Record, TrainingLog, parse_log
+from v2a_dpo.alignment.run.log import LOG, Record, TrainingLog, read_log
 from v2a_dpo.alignment.run.mirror import Mirror
 from v2a_dpo.artifacts.fingerprint import fingerprint
 from v2a_dpo.artifacts.location import is_remote, local_path
@@ -65,14 +65,17 @@ class RunFolder:
         Every process gets the optimizer's state, the main one the weights of `network`: `Processes.prepare` sends them
         to the others.
         """
-        position = Position(step=0, log_bytes=0)
-        if self._processes.is_main:
+
+        def load() -> Position:
             if self._mirror is not None:
                 self._mirror.fetch()
             position = load_checkpoint(self._folder, network, optimizer)
             self._log = TrainingLog(self._folder / LOG, length=position.log_bytes, on_record=self._on_record)
+            return position
+
+        position = self._processes.broadcast_result(load)
         share_optimizer_state(optimizer, self._processes)
-        return int(self._processes.broadcast(torch.tensor(position.step)).item())
+        return position.step
 
     def write(self, record: Record) -> None:
         """Appends a record to the log."""
@@ -92,5 +95,4 @@ class RunFolder:
 
     def records(self) -> list[dict[str, Any]]:
         """The main process's whole log."""
-        content = (self._folder / LOG).read_bytes() if self._processes.is_main else b""
-        return parse_log(self._processes.broadcast_bytes(content))
+        return self._processes.broadcast_result(lambda: read_log(self._folder / LOG))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,8 +13,8 @@ from typing import Any
 from v2a_dpo.alignment.run.log import RUN, SUMMARY, Record
 from v2a_dpo.artifacts.code import Code
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
-from v2a_dpo.artifacts.json_files import json_text, write_json
-from v2a_dpo.artifacts.location import join, read_bytes, write_atomically
+from v2a_dpo.artifacts.json_files import read_json, write_json
+from v2a_dpo.artifacts.location import join
 from v2a_dpo.config import AlignConfig
 
 #: Settings of measuring and storing, which do not change the weights.
@@ -116,19 +115,6 @@ class Run:
         """The changes of code in words; "" when there are none."""
         return _kept(self.kept_changes) if self.kept_changes else ""
 
-    def to_text(self) -> str:
-        """The run as JSON."""
-        return json_text(asdict(self))
-
-    @staticmethod
-    def from_text(text: str) -> Run:
-        """The run from the result of `to_text`."""
-        content = json.loads(text)
-        summary = content["summary"]
-        return Run(
-            Identity(**content["identity"]), content["kept_changes"], AlignmentSummary(**summary) if summary else None
-        )
-
 
 def _kept(changes: Sequence[str]) -> str:
     return f"kept from before a change of {', '.join(changes)}"
@@ -136,16 +122,16 @@ def _kept(changes: Sequence[str]) -> str:
 
 def write_run(run: Run, log: str) -> None:
     """Writes the run without its summary into its folder `log`."""
-    write_atomically(join(log, RUN), replace(run, summary=None).to_text().encode())
+    write_json(join(log, RUN), {"identity": asdict(run.identity), "kept_changes": run.kept_changes})
 
 
 def read_run(log: str) -> Run:
     """The run in the folder `log`, without its summary."""
-    return Run.from_text(read_bytes(join(log, RUN)).decode())
+    content = read_json(join(log, RUN))
+    return Run(Identity(**content["identity"]), content["kept_changes"])
 
 
 def finish_run(summary: AlignmentSummary, log: str, output: str) -> AlignmentSummary:
     """Writes the summary, which marks the run as finished, and returns it with the run's `kept_changes`."""
-    content = {"output": folder_fingerprint(output), "summary": asdict(summary)}
-    write_json(join(log, SUMMARY), content)
+    write_json(join(log, SUMMARY), {"output": folder_fingerprint(output), "summary": asdict(summary)})
     return replace(summary, kept_changes=read_run(log).kept_changes)
