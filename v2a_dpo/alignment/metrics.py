@@ -81,7 +81,7 @@ def alarms(record: Record) -> list[str]:
 def stop_if_diverged(record: Record, config: AlignConfig) -> None:
     """Raises AlignmentDivergedError when a number is not finite, or the winners' error is over 4 times the reference's.
 
-    Validation winners are judged, and those of the batch: a run without validation pairs is judged too.
+    The winners are those of validation, and those of the batch, so that a run without validation pairs is checked too.
     """
     for name, value in record.items():
         if isinstance(value, float) and not math.isfinite(value):

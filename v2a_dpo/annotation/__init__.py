@@ -1,1 +1,1 @@
-"""What people say about candidates."""
+"""Ratings of candidates by people."""

@@ -1,5 +1,4 @@
-"""Best-against-worst pairs of a clip's candidates (paper 2.2, Eq. 2), their complexity and the curriculum split (2.3,
-Eq. 3).
+"""Pairs of each clip's best and worst candidate (paper 2.2, Eq. 2), complexity and curriculum split (2.3, Eq. 3).
 
 Columns in, columns out, shard by shard. Letters in array names: R candidates (rows), G clips (groups), K labels.
 """

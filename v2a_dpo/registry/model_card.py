@@ -114,7 +114,7 @@ def _metrics(comparison: Comparison, summary: Mapping[str, Any], role: str) -> s
 
 def _limits(params: Params, comparison: Comparison, summary: Mapping[str, Any], role: str) -> str:
     limits: list[str] = [
-        f"Trained and judged on excerpts of {params.prepare.duration_s:g} s; nothing is known about longer ones.",
+        f"Trained and evaluated on excerpts of {params.prepare.duration_s:g} s; longer ones were not evaluated.",
         "Evaluated with automatic metrics, not listeners. Intervals cover variation over clips, not over seeds.",
     ]
     if params.profile == "tiny":
