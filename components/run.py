@@ -67,7 +67,7 @@ def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTu
 @component("tracking")
 def fetch_model(params: dict, model: str, output: str, fetched: Output[Model]) -> str:
     """Returns the model's folder: `model` itself, or `output` for an address such as `models:/v2a-dpo@champion`."""
-    from v2a_dpo.orchestration.fetch_model import fetch_model as stage
+    from v2a_dpo.orchestration.existing import fetch_model as stage
     from v2a_dpo.orchestration.task import run_stage
 
     return run_stage(stage, locals(), model=("", fetched))

@@ -68,62 +68,35 @@ def _cells(placement: Placement) -> Part:
             layout = layout_of(f"{root}/{cell}")
             settings = placement.task(sweep_cell, params=params, cell=cell).output
             mined = placement.task(
-                mine,
-                params=settings,
-                scores=loop.scores("preference"),
-                audioscore=loop.audioscore,
-                output=layout.pairs,
-                ratings=loop.ratings,
-                rated_scores=loop.scores("annotation"),
-            )
+                mine, params=settings, scores=loop.scores("preference"), audioscore=loop.audioscore,
+                output=layout.pairs, ratings=loop.ratings, rated_scores=loop.scores("annotation"),
+            )  # fmt: skip
             aligned = alignment(
-                placement,
-                params=settings,
-                pairs=value(mined),
+                placement, params=settings, pairs=value(mined),
                 annotation_candidates=loop.candidates("annotation"),
                 annotation_conditions=loop.conditions("annotation"),
                 preference_candidates=loop.candidates("preference"),
                 preference_conditions=loop.conditions("preference"),
-                generator=generator,
-                output=layout.aligned,
-                log=layout.alignment,
-            )
+                generator=generator, output=layout.aligned, log=layout.alignment,
+            )  # fmt: skip
             sampled = placement.task(
-                generate,
-                params=settings,
-                conditions=loop.conditions("test"),
-                generator=value(aligned),
-                output=layout.candidates("test-aligned"),
-                candidates=1,
-            )
+                generate, params=settings, conditions=loop.conditions("test"), generator=value(aligned),
+                output=layout.candidates("test-aligned"), candidates=1,
+            )  # fmt: skip
             scored = placement.task(
-                score,
-                params=settings,
-                clips=loop.clips("test"),
-                candidates=value(sampled),
-                scorers=scorers,
+                score, params=settings, clips=loop.clips("test"), candidates=value(sampled), scorers=scorers,
                 output=layout.scores("test-aligned"),
-            )
+            )  # fmt: skip
             evaluated = placement.task(
-                evaluate,
-                params=settings,
-                clips=loop.clips("test"),
-                scorers=scorers,
-                base_candidates=loop.candidates("test-base"),
-                base_scores=loop.scores("test-base"),
-                aligned_candidates=value(sampled),
-                aligned_scores=value(scored),
-                output=layout.evaluation,
-                events=events,
-            )
+                evaluate, params=settings, clips=loop.clips("test"), scorers=scorers,
+                base_candidates=loop.candidates("test-base"), base_scores=loop.scores("test-base"),
+                aligned_candidates=value(sampled), aligned_scores=value(scored),
+                output=layout.evaluation, events=events,
+            )  # fmt: skip
         collected = placement.task(
-            collect_sweep,
-            params=params,
-            cells=cells,
-            pairs=dsl.Collected(value(mined)),
-            evaluations=dsl.Collected(value(evaluated)),
-            output=root,
-        )
+            collect_sweep, params=params, cells=cells, pairs=dsl.Collected(value(mined)),
+            evaluations=dsl.Collected(value(evaluated)), output=root,
+        )  # fmt: skip
         return value(collected)
 
     return part

@@ -74,7 +74,7 @@ def align_on_cluster(
         settings=settings,
     )
     with _sigterm_exits():
-        run_train_job(Cluster(settings.namespace, report=report), job, keep=settings.keep, poll_s=poll_s, report=report)
+        run_train_job(Cluster(settings.namespace, report=report), job, keep=settings.keep, poll_s=poll_s)
     run = existing_run(start_anew=False)
     if run is None or run.summary is None:
         raise UserError(

@@ -1,13 +1,17 @@
-"""Artifacts of an earlier run that a pipeline run uses instead of making its own.
+"""Artifacts that a pipeline run uses instead of making its own: of an earlier run, or models of the registry.
 
 No annotation is postponed here: KFP reads the fields of `Sources` and `ClipSet` as types.
 """
 
+import shutil
 from typing import NamedTuple
 
+from v2a_dpo.artifacts.folder import new_folder
 from v2a_dpo.artifacts.layout import Layout
-from v2a_dpo.artifacts.location import exists
+from v2a_dpo.artifacts.location import exists, join
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
+from v2a_dpo.progress import Progress, silent
 
 
 class Sources(NamedTuple):
@@ -58,3 +62,23 @@ def take_loop(*, loop_root: str, generator: str, scorers: str) -> Sources:
     events = layout.events if exists(layout.events) else ""
     models = take_existing(generator or layout.base), take_existing(scorers or layout.scorers)
     return Sources(layout.world if events else "", events, *models)
+
+
+def fetch_model(params: Params, *, model: str, output: str, progress: Progress = silent) -> str:
+    """The folder of `model`: itself, or `output`, into which the model of an address such as `models:/v2a-dpo@champion`
+    is copied.
+
+    Raises UserError when there is no such model.
+    """
+    if not model.startswith(("models:/", "runs:/")):
+        if not exists(join(model, "config.json")):
+            raise UserError("This folder holds no model.", where=model, remedy="Name a folder that holds config.json.")
+        return model
+    from v2a_dpo.serving.packaging import model_folder
+
+    with model_folder(model) as folder, new_folder(output) as target:
+        files = sorted(item for item in folder.iterdir() if item.is_file())
+        for done, file in enumerate(files, start=1):
+            shutil.copyfile(file, target / file.name)
+            progress("Fetching", done, len(files))
+    return output

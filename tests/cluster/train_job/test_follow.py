@@ -19,7 +19,7 @@ def run(job=JOB, *, delays=(0.01,) * 5, **options):
     said = []
     cluster = Cluster("here", retry_delays_s=delays, report=said.append)
     try:
-        run_train_job(cluster, job, poll_s=0.01, report=said.append, **options)
+        run_train_job(cluster, job, poll_s=0.01, **options)
     finally:
         run.said = said
     return said

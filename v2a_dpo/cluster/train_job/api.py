@@ -42,7 +42,7 @@ class Cluster:
         self.namespace = namespace
         self._jobs = (GROUP, VERSION, namespace, PLURAL)
         self._delays_s = retry_delays_s
-        self._report = report
+        self.report = report
         api = api_client(retries=False)  # _call retries and reports
         self._host = api.configuration.host
         self._objects = client.CustomObjectsApi(api)
@@ -108,7 +108,7 @@ class Cluster:
                     where=self._host,
                     remedy="The job continues: run this again to follow it.",
                 ) from cause
-            self._report(f"The Kubernetes API does not answer ({what}: {trouble}); trying again in {delay_s:g} s")
+            self.report(f"The Kubernetes API does not answer ({what}: {trouble}); trying again in {delay_s:g} s")
             time.sleep(delay_s)
         raise AssertionError("unreachable")
 

@@ -7,7 +7,6 @@ continues from its checkpoints, so it may be deleted and created again at any mo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from v2a_dpo.cluster.train_job.api import AlreadyExists, Cluster, NotFound
@@ -21,28 +20,21 @@ COMPLETE, FAILED, SUSPENDED, RUNNING = "Complete", "Failed", "Suspended", "Runni
 _RESUMES = 20
 
 
-def run_train_job(
-    cluster: Cluster,
-    job: TrainJob,
-    *,
-    keep: bool = False,
-    poll_s: float = 5.0,
-    report: Callable[[str], None] = print,
-) -> None:
-    """Runs `job` to its end and prints its pods' lines by `report`; a running job of that name is followed instead.
+def run_train_job(cluster: Cluster, job: TrainJob, *, keep: bool = False, poll_s: float = 5.0) -> None:
+    """Runs `job` to its end and reports its pods' lines; a running job of that name is followed instead.
 
     The job is polled every `poll_s` seconds; unlike a watch, this survives every break of the connection. A job that
     fails because its pods were evicted (pre-emption, a lost node) is created again and continues from its last
     checkpoint. A finished job is deleted unless `keep`; a failed one stays until the next try. On an exception from
     outside, such as a cancellation, the job is deleted. Raises UserError with the pods' last lines when it fails.
     """
-    _start(cluster, job, poll_s=poll_s, report=report)
+    _start(cluster, job, poll_s=poll_s)
     try:
-        _follow(cluster, job, poll_s=poll_s, report=report)
+        _follow(cluster, job, poll_s=poll_s)
     except UserError:
         raise
     except BaseException:
-        report(f"Cancelled: deleting the training job {job.name}")
+        cluster.report(f"Cancelled: deleting the training job {job.name}")
         cluster.delete_job(job.name)
         raise
     if not keep:
@@ -60,7 +52,7 @@ def state(job: dict[str, Any]) -> tuple[str, str]:
     return RUNNING, ""
 
 
-def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[[str], None]) -> None:
+def _start(cluster: Cluster, job: TrainJob, *, poll_s: float) -> None:
     """Creates the job unless one of its name is running; one that has ended is replaced."""
     while True:
         try:
@@ -68,7 +60,7 @@ def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[[
         except AlreadyExists:
             pass
         else:
-            report(f"Created the training job {job.name} in the namespace {cluster.namespace}")
+            cluster.report(f"Created the training job {job.name} in the namespace {cluster.namespace}")
             return
         try:
             existing = cluster.job(job.name)
@@ -76,7 +68,7 @@ def _start(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[[
             continue
         ended = state(existing)[0] in (COMPLETE, FAILED)
         if not ended and "deletionTimestamp" not in existing["metadata"]:
-            report(f"The training job {job.name} is running already: following it")
+            cluster.report(f"The training job {job.name} is running already: following it")
             return
         _delete_and_wait(cluster, job.name, poll_s=poll_s)
 
@@ -91,8 +83,8 @@ def _delete_and_wait(cluster: Cluster, name: str, *, poll_s: float) -> None:
         time.sleep(poll_s)
 
 
-def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[[str], None]) -> None:
-    pods = PodWatch(cluster, job.name, report=report)
+def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float) -> None:
+    pods = PodWatch(cluster, job.name)
     last, resumes = "", 0
     while True:
         try:
@@ -105,7 +97,7 @@ def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[
             ) from None
         pods.look()
         if now != last:
-            report(f"The training job is {now.lower()}{f' ({reason})' if reason else ''}")
+            cluster.report(f"The training job is {now.lower()}{f' ({reason})' if reason else ''}")
             last = now
         if now == COMPLETE:
             return
@@ -117,9 +109,9 @@ def _follow(cluster: Cluster, job: TrainJob, *, poll_s: float, report: Callable[
                     remedy="Remove the cause and run this again: it continues from the last checkpoint.",
                 )
             resumes += 1
-            report(f"Its pods were evicted ({pods.evicted}): the new job continues from its checkpoint")
+            cluster.report(f"Its pods were evicted ({pods.evicted}): the new job continues from its checkpoint")
             _delete_and_wait(cluster, job.name, poll_s=poll_s)
-            _start(cluster, job, poll_s=poll_s, report=report)
-            pods, last = PodWatch(cluster, job.name, report=report), ""
+            _start(cluster, job, poll_s=poll_s)
+            pods, last = PodWatch(cluster, job.name), ""
             continue
         time.sleep(poll_s)

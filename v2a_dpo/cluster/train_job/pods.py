@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +31,11 @@ class _Pod:
 
 
 class PodWatch:
-    """The pods of the job named `job`; their new lines go to `report`."""
+    """The pods of the job named `job`; their new lines go to `cluster.report`."""
 
-    def __init__(self, cluster: Cluster, job: str, *, report: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, job: str) -> None:
         self._cluster = cluster
         self._job = job
-        self._report = report
         self._pods: dict[str, _Pod] = {}
         #: Why the first evicted pod was evicted; empty: none was.
         self.evicted = ""
@@ -53,7 +51,7 @@ class PodWatch:
             self.evicted = self.evicted or _disruption(status)
             waits_for = _waits_for(status)
             if waits_for and waits_for != seen.waits_for:
-                self._report(f"{name} waits: {waits_for}")
+                self._cluster.report(f"{name} waits: {waits_for}")
             seen.waits_for = waits_for
             now_s = time.monotonic()
             since_s = None if seen.asked_s is None else math.ceil(now_s - seen.asked_s) + _OVERLAP_S
@@ -65,7 +63,7 @@ class PodWatch:
                 if stamp > seen.stamp:
                     seen.stamp = stamp
                     seen.lines.append(text)
-                    self._report(f"{name}: {text}")
+                    self._cluster.report(f"{name}: {text}")
 
     def last_lines(self) -> str:
         """The last lines of the failed pods, or of all if none failed, and how their containers ended."""
