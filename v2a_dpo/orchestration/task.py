@@ -7,7 +7,7 @@ stage takes; no engine is imported. The data stay where the stage writes them: t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from inspect import signature
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from v2a_dpo.artifacts.location import file_sizes, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST, read_manifest
 from v2a_dpo.config import params_from
 from v2a_dpo.progress import ProgressLines
+from v2a_dpo.tracking.values import numbers as numbers_of
 
 
 class Artifact(Protocol):
@@ -71,18 +72,9 @@ def shards_of(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def flat_numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flat_numbers(content: Mapping[str, Any]) -> dict[str, float]:
     """The numbers in a structure by path: `base/ib_score`, and its interval as `base/ib_score/low` and so on."""
-    return dict(_flat(content, prefix))
-
-
-def _flat(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
-    for key, value in content.items():
-        path = f"{prefix}/{key}".lstrip("/") if key != "value" else prefix
-        if isinstance(value, Mapping):
-            yield from _flat(value, path)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield path, float(value)
+    return {point.key.removesuffix("/value"): float(point.value) for point in numbers_of(content)}
 
 
 def _describe_data(uri: str, artifact: Artifact, *, shards: str) -> None:
