@@ -13,8 +13,9 @@ SETTINGS = BootstrapSettings(resamples=400, fd_resamples=100, confidence=0.95, s
 NUM_CLIPS, CLASSES, DIMENSIONS = 60, 5, 4
 
 
-def system(seed, *, error, scores=0.0):
-    """A system whose taggers' outputs differ from the real audio's by noise of standard deviation `error`."""
+def system(seed, *, error, scores=0.0, **replacements):
+    """A system whose taggers' outputs differ from the real audio's by noise of standard deviation `error`; columns in
+    `replacements` are taken instead."""
     real, noise = np.random.default_rng(0), np.random.default_rng(seed)
     logits = real.normal(size=(NUM_CLIPS, CLASSES)) * 3
     embedding = real.normal(size=(NUM_CLIPS, DIMENSIONS))
@@ -29,7 +30,7 @@ def system(seed, *, error, scores=0.0):
         "desync": np.abs(common) - scores,
         "quality": 0.5 + 0.1 * common + scores,
     }
-    return SystemClips([f"clip-{row}" for row in range(NUM_CLIPS)], columns)
+    return SystemClips([f"clip-{row}" for row in range(NUM_CLIPS)], columns | replacements)
 
 
 def compared(systems, *, reference="base", **options):
@@ -97,24 +98,19 @@ def test_a_system_against_itself_differs_in_nothing():
 
 
 def test_win_rate_counts_ties_one_half():
-    base, aligned = system(2, error=1.0), system(2, error=1.0)
+    base = system(2, error=1.0)
     quality = base.columns["quality"].copy()
     quality[:30] += 1
     quality[30:40] -= 1
-    aligned = SystemClips(aligned.clip_ids, {**aligned.columns, "quality": quality})
-    comparison = compared({"base": base, "aligned": aligned})
+    comparison = compared({"base": base, "aligned": system(2, error=1.0, quality=quality)})
     assert comparison.win_rate["aligned"].value == pytest.approx((30 + 0.5 * 20) / 60)
     assert comparison.win_rate["aligned"].low > 0.5
 
 
 def test_a_clip_without_a_score_in_one_system_counts_in_neither():
     base, aligned = system(2, error=1.0), system(2, error=1.0)
-    clap = base.columns["clap"].copy()
-    clap[0] = 1000.0
-    base = SystemClips(base.clip_ids, {**base.columns, "clap": clap})
-    missing = aligned.columns["clap"].copy()
-    missing[0] = np.nan
-    aligned = SystemClips(aligned.clip_ids, {**aligned.columns, "clap": missing})
+    base.columns["clap"][0] = 1000.0
+    aligned.columns["clap"][0] = np.nan
     comparison = compared({"base": base, "aligned": aligned})
     assert comparison.differences["aligned"]["clap_score"].value == pytest.approx(0.0, abs=1e-12)
     assert comparison.systems["base"]["clap_score"].value < 1
@@ -122,10 +118,8 @@ def test_a_clip_without_a_score_in_one_system_counts_in_neither():
 
 def test_each_metric_says_on_how_many_clips_it_rests():
     base, aligned = system(2, error=1.0), system(3, error=1.0, scores=0.1)
-    columns = {"clap": aligned.columns["clap"].copy(), "quality": aligned.columns["quality"].copy()}
-    columns["clap"][2:] = np.nan
-    columns["quality"][:7] = np.nan
-    aligned = SystemClips(aligned.clip_ids, {**aligned.columns, **columns})
+    aligned.columns["clap"][2:] = np.nan
+    aligned.columns["quality"][:7] = np.nan
     comparison = compared({"base": base, "aligned": aligned})
     assert comparison.counts["clap_score"] == 2
     assert comparison.win_rate["aligned"].clips == comparison.counts["rater_quality"] == NUM_CLIPS - 7
@@ -147,7 +141,7 @@ def test_a_clip_that_one_system_alone_failed_on_is_lost_by_it():
 def test_the_resamples_of_fd_are_the_first_of_those_of_all_metrics():
     real, base, aligned = system(1, error=0.0), system(2, error=1.0), system(3, error=0.5)
     spread = np.random.default_rng(4).normal(size=(NUM_CLIPS, DIMENSIONS))
-    base = SystemClips(base.clip_ids, {**base.columns, "passt_embedding": real.columns["passt_embedding"] + spread})
+    base.columns["passt_embedding"] = real.columns["passt_embedding"] + spread
     comparison = compared({"base": base, "aligned": aligned})
     drawn = resample_indices(NUM_CLIPS, resamples=SETTINGS.resamples, seed=SETTINGS.seed)[: SETTINGS.fd_resamples]
     values = np.array(
@@ -171,10 +165,7 @@ def test_metrics_of_an_earlier_release_are_refused_in_words(comparison):
 
 def test_metrics_nobody_measured_are_absent_not_zero():
     silent = {"quality": np.full(NUM_CLIPS, np.nan), "clap": np.full(NUM_CLIPS, np.nan)}
-    systems = {}
-    for name, seed in (("base", 2), ("aligned", 3)):
-        found = system(seed, error=1.0)
-        systems[name] = SystemClips(found.clip_ids, {**found.columns, **silent})
+    systems = {name: system(seed, error=1.0, **silent) for name, seed in (("base", 2), ("aligned", 3))}
     comparison = compared(systems)
     assert comparison.win_rate == {}
     assert {"rater_quality", "clap_score"}.isdisjoint(comparison.differences["aligned"])

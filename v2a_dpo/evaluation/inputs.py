@@ -20,7 +20,6 @@ from v2a_dpo.artifacts.schema import CLIPS, SCORES
 from v2a_dpo.artifacts.shards import ShardTask, build_dataset
 from v2a_dpo.config import Params
 from v2a_dpo.evaluation.features import ClipAudio, FeatureExtractor, Quality
-from v2a_dpo.evaluation.metrics import BootstrapSettings
 from v2a_dpo.evaluation.sampling import Sampling, check_sources, only_value, sampling_of
 from v2a_dpo.evaluation.systems import Pairing, SystemClips, load_features, load_scores, pair_clips
 from v2a_dpo.media.audio import decode_flac, read_audio
@@ -125,8 +124,7 @@ class EvaluationInputs:
         A system's seed is the root seed that its candidates' seeds come from, None when it is not that of the
         parameters.
         """
-        bootstrap, seed = BootstrapSettings.of(self.params), self.params.seed
-        samplings = {}
+        seed, samplings = self.params.seed, {}
         for name, item in sampling.items():
             same = all(value == row_seed(seed, clip_id, 0) for clip_id, value in item.seeds.items())
             samplings[name] = {"seed": seed if same else None, **item.settings}
@@ -136,9 +134,6 @@ class EvaluationInputs:
             "scorers": self.params.score.scorers,
             "rater": self.rater.name if self.rater else None,
             "duration_s": self.params.prepare.duration_s,
-            "confidence": bootstrap.confidence,
-            "resamples": bootstrap.resamples,
-            "fd_resamples": bootstrap.fd_resamples,
             "expected_clips": pairing.expected,
             "clips": len(pairing.clip_ids),
             "missing": pairing.missing,

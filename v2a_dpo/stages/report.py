@@ -81,7 +81,7 @@ def report(
         gallery_explanation="One silent video and a soundtrack per system; switching goes on at the same moment. The "
         "clips are spread evenly over the ranking by change, from the best to the worst, so the worst case is among "
         "them.",
-        settings=settings(summary),
+        settings=settings(comparison, summary),
     )
     content = render(page).encode()
     write_atomically(output, content)

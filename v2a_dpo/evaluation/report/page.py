@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from v2a_dpo.artifacts.schema import SIMULATED_RATER
+from v2a_dpo.evaluation.metrics import Comparison
 from v2a_dpo.evaluation.report.gallery import GalleryClip
 from v2a_dpo.evaluation.sampling import TITLES, shown_setting
 from v2a_dpo.evaluation.tables import system_title
@@ -84,8 +85,9 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     return caveats
 
 
-def settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings(comparison: Comparison, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The settings behind the numbers, as (name, value)."""
+    bootstrap = comparison.bootstrap
     generator = summary["generator"]
     name = " ".join(dict.fromkeys([generator["family"], generator["variant"]]))
     return [
@@ -97,8 +99,8 @@ def settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Guidance scale", shown_setting(summary["sampling"], "guidance_scale")),
         ("Text prompts", shown_setting(summary["sampling"], "use_text")),
         ("Clips evaluated", f"{summary['clips']} of {summary['expected_clips']}"),
-        ("Bootstrap resamples", f"{summary['resamples']}, for FD {summary['fd_resamples']}"),
-        ("Confidence", f"{100 * summary['confidence']:g}%"),
+        ("Bootstrap resamples", f"{bootstrap.resamples}, for FD {bootstrap.fd_resamples}"),
+        ("Confidence", f"{100 * bootstrap.confidence:g}%"),
         ("Scorers", summary["scorers"]),
         ("Rater", summary["rater"] or "none"),
     ]
