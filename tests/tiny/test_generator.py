@@ -9,12 +9,12 @@ from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.tiny import generator as tiny_generator
 from v2a_dpo.tiny import pretraining
 from v2a_dpo.tiny.generator import SEQUENCES, TinyEncoders, sync_length
-from v2a_dpo.tiny.pretraining import flow_matching_loss, prepare
+from v2a_dpo.tiny.pretraining import flow_matching_loss, prepare_generator
 
 
 @pytest.fixture(scope="module")
 def prepared():
-    return prepare(seed=0, num_clips=40, encoder_steps=4)
+    return prepare_generator(seed=0, num_clips=40, encoder_steps=4)
 
 
 def pretrain_generator(folder, **progress):

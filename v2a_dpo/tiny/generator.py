@@ -47,8 +47,7 @@ NETWORK_CONFIG = MMAudioConfig(
 
 
 class TinyEncoders(nn.Module):
-    """Turns frames and prompts into the raw features `clip`, `sync` and `text` of the tiny generator, 32 channels
-    each."""
+    """Turns frames and prompts into the generator's raw features `clip`, `sync` and `text` of 32 channels each."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,12 +27,12 @@ from v2a_dpo.config import PretrainConfig
 from v2a_dpo.flow import interpolate, velocity_target
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.randomness import normal, row_generator, uniform
-from v2a_dpo.tiny import scoring
+from v2a_dpo.tiny import scoring, world
 from v2a_dpo.tiny.codec import HOP, PatchCodec, log_mel, mix_log_mel
 from v2a_dpo.tiny.generator import TinyEncoders, TinyModel, build
 from v2a_dpo.tiny.media import network_frames, render_arrays
 from v2a_dpo.tiny.scoring import SCORER_NAMES, Synchronisation
-from v2a_dpo.tiny.sound import DamageRates, coloured_noise, render_audio, render_damaged_audio
+from v2a_dpo.tiny.sound import coloured_noise, render_audio, render_damaged_audio
 from v2a_dpo.tiny.world import CLASSES, DURATION_S, NUM_SAMPLES, SAMPLE_RATE, ClipEvents, make_split, tokenize
 
 StepProgress = Callable[[int, int], object]
@@ -236,7 +236,7 @@ def train_encoders(
 
 
 @dataclass(frozen=True)
-class PretrainData:
+class GeneratorData:
     """What each step draws from: latents of damaged recordings and the conditions of the clip each belongs to."""
 
     latents: Tensor
@@ -244,15 +244,14 @@ class PretrainData:
     clip_of_recording: Tensor
 
 
-def prepare(*, seed: int, num_clips: int, encoder_steps: int) -> tuple[TinyModel, PretrainData]:
-    """An untrained generator with trained encoders and a fitted codec, and its training data: `num_clips` clips of the
-    world `seed`."""
+def prepare_generator(*, seed: int, num_clips: int, encoder_steps: int) -> tuple[TinyModel, GeneratorData]:
+    """An untrained generator with trained encoders and a fitted codec, and its training data of the world `seed`."""
     clip_events = make_split(seed, "pretrain", num_clips)
     clips = render_arrays(clip_events)
     damaged = []
     for events in clip_events:
         generator = np.random.default_rng([events.appearance_seed, 4])
-        damaged += [render_damaged_audio(events, generator, DamageRates()) for _ in range(_RECORDINGS)]
+        damaged += [render_damaged_audio(events, generator, world.DamageRates()) for _ in range(_RECORDINGS)]
     recordings = torch.from_numpy(np.stack(damaged))
     codec = PatchCodec.fit(recordings[::4])
     encoders = train_encoders(
@@ -263,7 +262,7 @@ def prepare(*, seed: int, num_clips: int, encoder_steps: int) -> tuple[TinyModel
         seed=seed,
     )
     model = build(encoders, codec, seed=seed)
-    data = PretrainData(
+    data = GeneratorData(
         latents=torch.cat([model.encode(part) for part in recordings.split(256)]),
         conditions=_conditions(model, clips.frames, [events.prompt for events in clip_events]),
         clip_of_recording=torch.arange(num_clips).repeat_interleave(_RECORDINGS),
@@ -272,10 +271,11 @@ def prepare(*, seed: int, num_clips: int, encoder_steps: int) -> tuple[TinyModel
 
 
 def _conditions(model: TinyModel, frames: Tensor, prompts: list[str]) -> Conditions:
-    """Raw conditions of clips whose frames at 25 fps are in memory; the `clip` stream takes every third or fourth
-    frame."""
+    """Raw conditions of clips in memory at 25 fps; the `clip` stream takes every third or fourth frame."""
     rates = [stream.rate for stream in model.frame_streams]
-    picks = [[int(number * 25 / rate + 0.999) for number in range(int(DURATION_S * rate))] for rate in rates]
+    picks = [
+        [int(number * world.FRAME_RATE / rate + 0.999) for number in range(int(DURATION_S * rate))] for rate in rates
+    ]
     parts = []
     for start in range(0, len(prompts), 128):
         rows = frames[start : start + 128]
@@ -297,7 +297,7 @@ def pretrain_generator(
 
     A killed run continues from its checkpoint beside `folder` and ends with the same weights.
     """
-    model, data = prepare(seed=seed, num_clips=num_clips, encoder_steps=config.encoder_steps)
+    model, data = prepare_generator(seed=seed, num_clips=num_clips, encoder_steps=config.encoder_steps)
     checkpoint = folder.with_name(f"{folder.name}-training.ckpt")
     train(
         model.network,
@@ -317,7 +317,7 @@ def pretrain_generator(
     return model
 
 
-def flow_matching_loss(model: TinyModel, data: PretrainData, *, batch_size: int, seed: int, step: int) -> Tensor:
+def flow_matching_loss(model: TinyModel, data: GeneratorData, *, batch_size: int, seed: int, step: int) -> Tensor:
     """The mean squared velocity error of the rows of step `step`; all draws depend on `seed` and `step` alone."""
     generator = row_generator(seed, "pretrain", step)
     rows = torch.from_numpy(generator.permutation(data.latents.shape[0])[:batch_size])
