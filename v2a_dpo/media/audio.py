@@ -58,31 +58,31 @@ def read_audio(path: str, *, sample_rate: int, start_s: float = 0.0, duration_s:
     return resampled if duration_s is None else exactly(resampled, round(duration_s * sample_rate))
 
 
-def resample(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
-    """`audio` `[..., S]` at `rate` brought to `wanted_rate` by torchaudio's windowed sinc with its default settings.
+def resample(audio: Tensor, rate: int, target_rate: int) -> Tensor:
+    """`audio` `[..., S]` at `rate` brought to `target_rate` by torchaudio's windowed sinc with its default settings.
 
     torchaudio keeps the weights of all phases, too many for a pair of rates such as 44,099 and 16,000 Hz; there the
     same weights are computed block by block.
     """
-    common = math.gcd(rate, wanted_rate)
-    if (rate // common) * (wanted_rate // common) <= _KERNEL_WEIGHTS:
-        return torchaudio.functional.resample(audio, rate, wanted_rate)
-    return _resample_in_blocks(audio, rate // common, wanted_rate // common)
+    common = math.gcd(rate, target_rate)
+    if (rate // common) * (target_rate // common) <= _KERNEL_WEIGHTS:
+        return torchaudio.functional.resample(audio, rate, target_rate)
+    return _resample_in_blocks(audio, rate // common, target_rate // common)
 
 
-def _resample_in_blocks(audio: Tensor, rate: int, wanted_rate: int) -> Tensor:
+def _resample_in_blocks(audio: Tensor, rate: int, target_rate: int) -> Tensor:
     """torchaudio's result for rates without a common divisor, with the weights of few samples at a time."""
-    base = _ROLLOFF * min(rate, wanted_rate)
+    base = _ROLLOFF * min(rate, target_rate)
     width = math.ceil(_ZERO_CROSSINGS * rate / base)
     offsets = torch.arange(-width, width + 2, dtype=torch.float64, device=audio.device)
     padded = torch.nn.functional.pad(audio, (width, width + 2))
-    total = math.ceil(audio.shape[-1] * wanted_rate / rate)
+    total = math.ceil(audio.shape[-1] * target_rate / rate)
     weights_of_one = len(offsets) * max(1, audio.shape[:-1].numel())
     blocks = [audio[..., :0]]
     for start in range(0, total, block := max(1, _BLOCK_WEIGHTS // weights_of_one)):
         position = torch.arange(start, min(start + block, total), device=audio.device) * rate
-        nearest = position // wanted_rate
-        phase = (position - nearest * wanted_rate).double() / wanted_rate
+        nearest = position // target_rate
+        phase = (position - nearest * target_rate).double() / target_rate
         t = ((offsets - phase[:, None]) * (base / rate)).clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS)
         window = torch.cos(t * (math.pi / _ZERO_CROSSINGS / 2)) ** 2
         weights = (torch.sinc(t) * window * (base / rate)).to(audio.dtype)
@@ -153,7 +153,7 @@ def decode_flac(content: bytes) -> tuple[Tensor, int]:
         samples, sample_rate = soundfile.read(BytesIO(content), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         raise AudioUnreadable(
-            f"These are no readable samples: {error}", remedy="Run the stage that made them again."
+            f"These samples cannot be read: {error}", remedy="Run the stage that writes them again."
         ) from error
     return torch.from_numpy(samples.mean(axis=1)), sample_rate
 

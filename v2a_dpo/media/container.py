@@ -91,7 +91,8 @@ def decode_from(
     Call it once, on a container that was just opened.
     """
     origin_s = start_time_s(container) + start_s
-    exact_from_s = start_s - _warm_up_s(container, stream)
+    picture_warm_up_s = _PICTURE_WARM_UP_S.get(container.format.name, 0.0)
+    exact_from_s = start_s - (_SOUND_WARM_UP_S if isinstance(stream, AudioStream) else picture_warm_up_s)
     places_s = [exact_from_s - back_s for back_s in _SEEK_BACK_S if back_s < exact_from_s]
     if Flags.no_timestamps in Flags(container.format.flags):
         places_s = []
@@ -116,12 +117,6 @@ def decode_from(
         frames = _decoded(container, stream, from_key_frame=False)
     for frame in frames:
         yield frame, None if frame.time is None else frame.time - origin_s
-
-
-def _warm_up_s(container: InputContainer, stream: VideoStream | AudioStream) -> float:
-    if isinstance(stream, AudioStream):
-        return _SOUND_WARM_UP_S
-    return _PICTURE_WARM_UP_S.get(container.format.name, 0.0)
 
 
 def _is_avi_picture(container: InputContainer, stream: VideoStream | AudioStream) -> bool:
