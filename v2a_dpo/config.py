@@ -1,7 +1,7 @@
 """The parameters of every stage: one model per section of `params.yaml`; unknown keys are errors.
 
 Defaults are the paper's numbers where it gives one (mostly section 3.1), and our choices elsewhere. The descriptions
-name the source; docs/configuration.md is made of them. Presets in `configs/` state what differs.
+name the source; docs/configuration.md is generated from them. Presets in `configs/` hold only the differences.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class AlignConfig(Section):
 #: Without any effect a rule "must improve" passes in 2.5% of evaluations at confidence 0.95; with 200 resamples in
 #: 3.0%, with 20 in 7.8%.
 Resamples = Annotated[int, Field(ge=200)]
-#: What two systems' candidates must have in common.
+#: Settings that two systems' candidates must share.
 SamplingKey = Literal["clips", "conditions", "seed", "steps", "guidance_scale", "use_text", "sample_rate"]
 
 

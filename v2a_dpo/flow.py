@@ -60,7 +60,7 @@ def guided(velocity_of_both: Velocity, scale: float) -> Velocity:
     """The classifier-free guided velocity `empty + scale (conditional - empty)` of B rows, in one forward pass.
 
     When `is_guided(scale)`, `velocity_of_both` is called on 2 B rows, `[conditional; empty]`; otherwise on the B
-    conditional rows alone, and what it returns is the answer.
+    conditional rows alone, and its result is returned.
     """
     if not is_guided(scale):
         return velocity_of_both

@@ -79,11 +79,11 @@ def test_a_deleted_ledger_is_named_with_the_command_that_restores_it(mlflow_uri:
         (401, b"You are not authenticated.", "refuses these credentials", "MLFLOW_TRACKING_USERNAME"),
         (403, b"Invalid Host header", "does not permit this. .*Invalid Host header", "--allowed-hosts"),
         (403, {"error_code": "PERMISSION_DENIED", "message": "no"}, "does not permit this. .*no", "right"),
-        (404, b"<html>nothing here</html>", "What answers at this address is not MLflow", "port"),
-        (404, {"detail": "Not Found"}, "What answers at this address is not MLflow", "port"),
-        (200, b"<html>a page</html>", "What answers at this address is not MLflow", "port"),
+        (404, b"<html>nothing here</html>", "server at this address is not MLflow", "port"),
+        (404, {"detail": "Not Found"}, "server at this address is not MLflow", "port"),
+        (200, b"<html>a page</html>", "server at this address is not MLflow", "port"),
         (502, b"<html>bad gateway</html>", "server does not answer. .*502", "runs"),
-        (400, {"error_code": "INVALID_STATE", "message": "x"}, "refused the request. .*INVALID_STATE", "names"),
+        (400, {"error_code": "INVALID_STATE", "message": "x"}, "refused the request. .*INVALID_STATE", "Correct that"),
     ],
 )
 def test_a_servers_refusal_has_its_own_cause(

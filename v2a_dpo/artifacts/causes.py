@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cause:
-    """What went wrong, as the end of a sentence, and the remedy."""
+    """The cause of an error, as the end of a sentence, and the remedy."""
 
     what: str
     remedy: str

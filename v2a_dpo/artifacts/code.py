@@ -20,7 +20,7 @@ from typing import TypeAlias
 from v2a_dpo.artifacts.fingerprint import checksum, fingerprint
 
 _PACKAGE = "v2a_dpo"
-#: Modules and rooms that do not decide on what an artifact holds.
+#: Modules and rooms that do not decide on the content of an artifact.
 _PLUMBING = tuple(
     f"{_PACKAGE}.{name}"
     for name in (

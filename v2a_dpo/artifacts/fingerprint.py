@@ -1,4 +1,4 @@
-"""Fingerprints: short digests that are equal for what was made from the same things in the same way."""
+"""Fingerprints: short digests that are equal when inputs, parameters and code are."""
 
 from __future__ import annotations
 

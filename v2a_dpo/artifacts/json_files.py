@@ -11,7 +11,7 @@ from v2a_dpo.errors import UserError
 
 
 def json_text(content: Any) -> str:
-    """`content` as JSON, indented by 2, with a line end. Raises ValueError for NaN and infinity, which JSON lacks."""
+    """`content` as JSON, indented by 2, with a line end. Raises ValueError for NaN and infinity, which are not JSON."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 

@@ -27,7 +27,7 @@ class Layout:
     root: str = "artifacts"
 
     world = _Place("world")  #: the procedural videos of the tiny profile, one folder per split
-    events = _Place("world/events.json")  #: what really happens in them; only the simulated rater reads it
+    events = _Place("world/events.json")  #: the true events in them, for the simulated rater and the report
     pretrained = _Place("pretrained")  #: the tiny profile's scorers and base generator
     scorers = _Place("pretrained/scorers")  #: the frozen scorers
     base = _Place("pretrained/generator")  #: the generator before alignment

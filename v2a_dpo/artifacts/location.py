@@ -69,7 +69,7 @@ def reported(action: str, uri: str | Path) -> Iterator[None]:
 
 
 def _refusal(error: Exception, action: str, uri: str) -> UserError:
-    """The UserError for what the file system raised, with its cause and the remedy."""
+    """The UserError for an error of the file system, with its cause and the remedy."""
     cause = s3_cause(error, action, uri) if _is_s3(uri) else None
     cause = cause or local_cause(error)
     if cause is not None:

@@ -31,7 +31,7 @@ class TableSchema:
 
 @dataclass(frozen=True)
 class TensorType:
-    """What a tensor column holds: a NumPy `dtype` name and one row's `shape`."""
+    """The type of a tensor column: a NumPy `dtype` name and one row's `shape`."""
 
     dtype: str
     shape: tuple[int, ...]

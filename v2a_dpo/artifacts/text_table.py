@@ -25,7 +25,7 @@ from v2a_dpo.artifacts.location import read_bytes, write_atomically
 from v2a_dpo.errors import UserError
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-#: What some spreadsheets put in front of the header.
+#: The line that some spreadsheets put in front of the header.
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
 _FIX_QUOTES = (
     "Put a field with quotation marks in it in quotation marks and double those inside, "

@@ -15,7 +15,7 @@ _NO_ANSWER = Cause(
     "MLflow's server does not answer.",
     "Check that the server which MLFLOW_TRACKING_URI names runs, or unset the variable to use a local database.",
 )
-_NOT_MLFLOW = Cause("What answers at this address is not MLflow.", f"Check the host and the port. {_ADDRESSES}")
+_NOT_MLFLOW = Cause("The server at this address is not MLflow.", f"Check the host and the port. {_ADDRESSES}")
 _CREDENTIALS = Cause(
     "MLflow's server refuses these credentials.",
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
@@ -29,7 +29,7 @@ _FILES = Cause(
     "S3 refuses access to MLflow's files.",
     "Check the bucket, the credentials and, if set, MLFLOW_S3_ENDPOINT_URL; MLflow's server itself answers.",
 )
-_OTHER = Cause("MLflow refused the request.", "Fix what it names, then run the same command again.")
+_OTHER = Cause("MLflow refused the request.", "Correct that, then run the same command again.")
 #: MLflow's message for an answer that it cannot parse: a page of another program, or a proxy's refusal.
 _UNREADABLE = ("API request to endpoint", "INTERNAL_ERROR: Response:")
 _LONGEST_MESSAGE = 500

@@ -1,8 +1,8 @@
 """Training records to MLflow while training goes on: a process of its own sends them, at the lowest priority.
 
-All that training pays is the start of that process: it neither imports MLflow nor waits for a server, and the sender
-takes only processor time that nobody else wants. The sender reads the training log as it grows. What it could not send
-stays in the log and is sent later.
+Training only starts that process: it neither imports MLflow nor waits for a server, and the sender uses idle processor
+time alone. The sender reads the training log as it grows. Records that it cannot send stay in the log and are sent
+later.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LiveSender:
         if self._process is not None or self._failed:
             return
         try:
-            # A process group of its own: Ctrl-C is for the training, and what was written until then is still sent.
+            # A process group of its own: Ctrl-C is for the training, and the records until then are still sent.
             # Not a session, for Linux groups processes by session, and lets a group of the lowest priority have as
             # much as any other.
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, process_group=0)  # noqa: S603
@@ -86,7 +86,7 @@ def send_while_training(
         except UserError as error:
             if upload is not None:
                 upload.close()
-            upload = None  # what the server has is read back before anything is sent again
+            upload = None  # the stored steps are read again before anything is sent
             if not is_away:
                 _LOG.warning("Training goes on without MLflow; its records are kept. %s", error)
             is_away = True

@@ -18,7 +18,7 @@ from v2a_dpo.artifacts.location import reported
 from v2a_dpo.errors import UserError
 
 _MIB = 1 << 20
-#: What a broken connection raises: at its start, while it is read, and when it ends too early.
+#: The errors of a broken connection: at its start, while it is read, and when it ends too early.
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 #: Answers after which a later attempt may succeed.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})

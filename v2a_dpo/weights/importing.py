@@ -36,6 +36,7 @@ from v2a_dpo.weights.store import (
 
 #: A damaged file smaller than this share of its weights' size is called truncated.
 _WHOLE = 0.99
+_FREE_SPACE = "Free some space, or set WEIGHTS_DIR to a folder on another disk."
 
 
 def fetch(
@@ -109,7 +110,7 @@ def _trust(file: OfficialFile, checksums: Digests, previous: WeightsRecord | Non
 
 
 def _unverified(path: Path, file: OfficialFile, checksums: Digests, previous: WeightsRecord | None) -> WrongFileError:
-    """The error for a file whose checksum is not the expected one, with what it may be instead."""
+    """The error for a file with another checksum than the expected one, with the likely reason."""
     for other in FILES.values():
         if other.md5 == checksums.md5:
             remedy = f"Import it with --as {other.name}, or take {file.file_name}."
@@ -172,18 +173,15 @@ def _write(
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
     if free < num_bytes:
-        raise UserError(
-            f"{file.name} needs {num_bytes / MIB:.0f} MiB, and {free / MIB:.0f} are free.",
-            where=str(store.root),
-            remedy="Free some space, or set WEIGHTS_DIR to a folder on another disk.",
-        )
+        what = f"{file.name} needs {num_bytes / MIB:.0f} MiB, and {free / MIB:.0f} are free."
+        raise UserError(what, where=str(store.root), remedy=_FREE_SPACE)
     with new_folder(store.folder(file.name)) as folder:
         model = folder / MODEL_FILE
         try:
             save_file(_separate(state), model, metadata={"format": "pt"})
         except SafetensorError as error:
-            remedy = "Free some space, or set WEIGHTS_DIR to a folder on another disk."
-            raise UserError(f"The weights cannot be written: {error}", where=str(store.root), remedy=remedy) from error
+            what = f"The weights cannot be written: {error}"
+            raise UserError(what, where=str(store.root), remedy=_FREE_SPACE) from error
         if (config := file.config()) is not None:
             write_json(folder / "config.json", config)
         record = WeightsRecord(

@@ -1,4 +1,4 @@
-"""Which official weights are inside a generator, by its `config.json`, and what their licences allow."""
+"""The official weights inside a generator, by its `config.json`, and the use that their licences allow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _OWN_FAMILIES = frozenset({"tiny"})
 
 @dataclass(frozen=True)
 class LicenceFlags:
-    """The licences of a model's weights and of the scorers that chose its training pairs, and what they allow.
+    """The licences of a model's weights and of the scorers that selected its training pairs, and the use they allow.
 
     `commercial_use` is `forbidden` when any weights inside are non-commercial, because a model trained further from
     them is bound by their licence. It is `unknown` when a licence is not stated, when the origin is unknown, or when
-    scorers that are not free chose the pairs, since it is not settled whether that binds the model; and else `allowed`.
+    scorers that are not free selected the pairs, since it is not settled whether that binds the model. Otherwise it is
+    `allowed`.
     """
 
     commercial_use: str
@@ -37,7 +38,7 @@ class LicenceFlags:
 
 
 def licence_flags(config: Mapping[str, Any], *, scorers: str) -> LicenceFlags:
-    """The flags of the generator with this `config.json`, with pairs chosen by `official` or `tiny` scorers.
+    """The flags of the generator with this `config.json`, with pairs selected by `official` or `tiny` scorers.
 
     Alignment changes the weights and leaves `config.json` as it is, so the origin shows in it before and after.
     """

@@ -1,7 +1,7 @@
 """The folder `WEIGHTS_DIR`: one folder per official file, with the converted weights and a record of their source.
 
 A folder `<name>` holds `model.safetensors`, `record.json` and, for a generator, the `config.json` that makes it a model
-folder. It appears by one rename, so what is there is whole.
+folder. It appears by one rename, so it is whole or absent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Trust = Literal["published checksum", "first import", "unverified"]
 
 
 class WeightsRecord(BaseModel):
-    """What was imported: the source file's checksums, and those of the converted weights."""
+    """An import: the source file's checksums and licence, and the size and checksum of the converted weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -142,8 +142,5 @@ class Store:
 def accept_licence(file: OfficialFile, *, noncommercial: bool) -> None:
     """Raises UserError when `file` is for non-commercial use only and the user has not accepted that."""
     if file.noncommercial and not noncommercial:
-        raise UserError(
-            f"{file.name} is licensed for non-commercial use only ({file.licence}).",
-            where=file.url,
-            remedy="If that suits your use, accept it with --accept-noncommercial.",
-        )
+        what = f"{file.name} is licensed for non-commercial use only ({file.licence})."
+        raise UserError(what, where=file.url, remedy="If that suits your use, accept it with --accept-noncommercial.")
