@@ -28,7 +28,7 @@ from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.manifest import software_versions
 from v2a_dpo.generation import sampler as engine
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
-from v2a_dpo.models.mmaudio.variants import VARIANTS
+from v2a_dpo.models.mmaudio.config import VARIANTS
 
 CANDIDATES = 5
 WAYS = ("all at once", "the engine's pieces")

@@ -35,12 +35,12 @@ from v2a_dpo.media.mel import MEL_44K
 from v2a_dpo.models.antialiased import AntiAliasedActivation
 from v2a_dpo.models.base import Conditions
 from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
+from v2a_dpo.models.mmaudio.config import VARIANTS
 from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
 from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.sequence import CLIP_STREAM, SYNC_STREAM, Sequences
-from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.models.precision import autocast
 from v2a_dpo.models.vocoder import merge_weight_norm
 

@@ -1,7 +1,7 @@
 """A copy of the program's sources that a test may change, and small official weights for it.
 
 As a program: writes random weights in the official layouts, at the sizes that the sources say, to WEIGHTS_DIR and a
-generator's folder; arguments: the generator's folder, a seed.
+generator's folder, its argument.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ProgramCopy:
         return " ".join(done.stdout.split())
 
 
-def write_weights(generator: Path, seed: int) -> None:
+def write_weights(generator: Path) -> None:
     """Random weights for MMAudio's small_16k at the sources' sizes."""
     import torch
     from safetensors.torch import save_file
@@ -81,7 +81,7 @@ def write_weights(generator: Path, seed: int) -> None:
     from v2a_dpo.models.synchformer import VISUAL_PREFIX
     from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Store, WeightsRecord
 
-    torch.manual_seed(seed)
+    torch.manual_seed(1)
     encoders, codec = MMAudioEncoders(), MelCodec.official("16k")
     states = {
         "clip_dfn5b": encoders.clip.clip.state_dict(),
@@ -99,15 +99,14 @@ def write_weights(generator: Path, seed: int) -> None:
             licence="", tensors=len(state), parameters=0, sha256="", bytes=0,
         )  # fmt: skip
         (folder / RECORD_FILE).write_text(record.model_dump_json())
-    if not generator.exists():
-        config = MMAudioConfig(
-            latent_channels=20, hidden_size=16, num_heads=2, num_joint_blocks=1, num_fused_blocks=1,
-            clip_dim=16, sync_dim=16, text_dim=16, text_length=77, mlp_multiple_of=8,
-        )  # fmt: skip
-        network = MMAudioNetwork(config, generator=torch.Generator().manual_seed(seed))
-        sequences = Sequences.official(OFFICIAL_CODECS["16k"][0])
-        MMAudioModel(network, sequences, load_encoders=lambda: encoders, load_codec=lambda: codec).save(generator)
+    config = MMAudioConfig(
+        latent_channels=20, hidden_size=16, num_heads=2, num_joint_blocks=1, num_fused_blocks=1,
+        clip_dim=16, sync_dim=16, text_dim=16, text_length=77, mlp_multiple_of=8,
+    )  # fmt: skip
+    network = MMAudioNetwork(config, generator=torch.Generator().manual_seed(1))
+    sequences = Sequences.official(OFFICIAL_CODECS["16k"][0])
+    MMAudioModel(network, sequences, load_encoders=lambda: encoders, load_codec=lambda: codec).save(generator)
 
 
 if __name__ == "__main__":
-    write_weights(Path(sys.argv[1]), int(sys.argv[2]))
+    write_weights(Path(sys.argv[1]))

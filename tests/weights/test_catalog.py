@@ -7,7 +7,7 @@ import math
 import pytest
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.models.mmaudio.variants import VARIANTS
+from v2a_dpo.models.mmaudio.config import VARIANTS
 from v2a_dpo.weights.catalog import FILES, NEEDED, file_named_like, names_in
 from v2a_dpo.weights.layout import differences, layouts_of
 from v2a_dpo.weights.store import Store

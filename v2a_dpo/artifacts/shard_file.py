@@ -215,5 +215,5 @@ def encode_quarantine(rows: Sequence[Mapping[str, str]]) -> bytes:
 def read_quarantine(folder: str) -> pa.Table:
     """The failed clips of the data set in `folder`, with the class and text of the error."""
     with open_input(join(folder, QUARANTINE_FILE)) as file:
-        # In this thread: a program that ends while a pool is still starting its threads is aborted.
-        return pq.ParquetFile(file).read(use_threads=False)
+        # In this thread: a program that ends while Arrow's pool is still starting is aborted.
+        return pq.ParquetFile(pa.BufferReader(file.read())).read(use_threads=False)

@@ -150,7 +150,7 @@ def generate(
 
     v2a-dpo generate --video dog.mp4 --prompt "dog barking" --generator artifacts/aligned --out sound/
     """
-    from v2a_dpo.generation.video_files import generate_video
+    from v2a_dpo.generation.one_video import generate_video
     from v2a_dpo.orchestration.devices import generate_on_devices
     from v2a_dpo.stages.generate import generate as stage
 

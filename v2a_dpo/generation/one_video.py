@@ -8,11 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from v2a_dpo.artifacts.folder import local_copy
+from v2a_dpo.artifacts.location import join
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.generation.sampler import CandidateSampler, SamplingSettings
+from v2a_dpo.media.audio import write_wav
+from v2a_dpo.media.mp4 import mux
 from v2a_dpo.media.video import read_frames
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.models.precision import autocast
+from v2a_dpo.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,45 @@ class OneVideoGenerator:
                 remedy="Choose another seed or a lower guidance scale; if it stays, the model's weights are damaged.",
             )
         return Soundtracks(audio, self.model.sample_rate)
+
+
+def generate_video(
+    params: Params,
+    *,
+    video: str,
+    prompt: str,
+    generator: str,
+    output: str,
+    candidates: int = 1,
+    guidance_scale: float | None = None,
+    use_text: bool | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """Writes `<video's name>-<sample>.wav` and `.mp4` for each candidate into `output` and returns their paths.
+
+    The sound covers the video's first `prepare.duration_s` seconds. Raises VideoUnreadable, VideoTooShort and the like
+    when the video cannot be used.
+    """
+    with local_copy(generator) as files:
+        one_video = OneVideoGenerator(files, device=params.generator.device, precision=params.generator.precision)
+    settings = SamplingSettings(
+        candidates=candidates,
+        steps=params.generate.steps,
+        guidance_scale=guidance_scale or params.generate.guidance_scale,
+        seed=params.seed,
+        use_text=params.generate.use_text if use_text is None else use_text,
+    )
+    name = Path(video).stem
+    progress("Sampling", 0, 1)
+    sounds = one_video.generate(
+        video, prompt=prompt, duration_s=params.prepare.duration_s, settings=settings, clip_id=name
+    )
+    progress("Sampling", 1, 1)
+    paths = []
+    for sample in range(candidates):
+        wav, mp4 = (join(output, f"{name}-{sample}.{kind}") for kind in ("wav", "mp4"))
+        write_wav(wav, sounds.audio[sample], sounds.sample_rate)
+        mux(video, sounds.audio[sample], sounds.sample_rate, mp4)
+        paths += [wav, mp4]
+        progress("Writing", sample + 1, candidates)
+    return paths

@@ -59,8 +59,8 @@ def cost_of(variant: str, *, duration_s: float) -> MMAudioCost:
 
     Raises UserError that lists the variants when there is no such one.
     """
+    from v2a_dpo.models.mmaudio.config import VARIANTS
     from v2a_dpo.models.mmaudio.cost import MMAudioCost
-    from v2a_dpo.models.mmaudio.variants import VARIANTS
 
     if variant not in VARIANTS:
         remedy = f"Use one of {', '.join(VARIANTS)}."

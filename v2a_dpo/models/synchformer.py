@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from v2a_dpo.errors import UserError
+from v2a_dpo.models.loading import load_strictly
 
 #: The prefix of the branch's keys in the released file.
 VISUAL_PREFIX = "vfeat_extractor."
@@ -168,14 +168,7 @@ class SynchformerVisual(nn.Module):
         Raises `UserError` naming the keys or shapes that differ.
         """
         visual = {key[len(VISUAL_PREFIX) :]: value for key, value in state.items() if key.startswith(VISUAL_PREFIX)}
-        try:
-            self.load_state_dict(visual, strict=True, assign=True)
-        except RuntimeError as error:
-            raise UserError(
-                f"The visual branch's weights do not fit its configuration: {error}",
-                where="Synchformer checkpoint",
-                remedy="Take synchformer_state_dict.pth of the MMAudio release.",
-            ) from error
+        load_strictly(self, visual, "visual branch", remedy="Take synchformer_state_dict.pth of the MMAudio release.")
 
     def tokens(self, segments_BTCHW: Tensor) -> Tensor:
         """The transformer's output `[B, 1 + time x patches, D]` for segments, class token first, before the last

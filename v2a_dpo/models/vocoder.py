@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
-from v2a_dpo.errors import UserError
 from v2a_dpo.models.antialiased import AntiAliasedActivation
+from v2a_dpo.models.loading import load_strictly
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,12 @@ class Vocoder(nn.Module):
         merged = not any(key.endswith(("weight_g", "weight_v", "original0", "original1")) for key in state)
         if merged:
             merge_weight_norm(self.generator)
-        try:
-            self.generator.load_state_dict(dict(state), strict=True, assign=True)
-        except RuntimeError as error:
-            raise UserError(
-                f"The vocoder's weights do not fit its configuration: {error}",
-                where="vocoder checkpoint",
-                remedy="Take the generator entry of the file that belongs to this vocoder.",
-            ) from error
+        load_strictly(
+            self.generator,
+            state,
+            "vocoder",
+            remedy="Take the generator entry of the file that belongs to this vocoder.",
+        )
         if not merged:
             merge_weight_norm(self.generator)
 

@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from v2a_dpo.artifacts.shards import QuarantinedRow, ShardContent
+from v2a_dpo.errors import UserError
 from v2a_dpo.media.audio import decode_flac
 from v2a_dpo.media.clip_reading import ClipMedia, ClipRequest, read_clip
 from v2a_dpo.media.errors import AudioUnreadable, MediaError
 from v2a_dpo.memory import memory_shortage_stops
 from v2a_dpo.scoring.base import Missing, Score, Scorer, ScoringClip, all_streams, score_batch
-from v2a_dpo.scoring.durations import check_sound
 from v2a_dpo.scoring.pesq_worker import PESQ_RATE as REFERENCE_RATE
 
 _FILES_AT_ONCE = 4
+#: A generator's sound ends with its last latent step, which is at most 32 ms long, not with the clip.
+_TOLERANCE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class CandidateScorer:
         batch: list[_Candidates] = []
         for item in _by_clip(candidates, quarantined):
             sound_s = item.audio.shape[1] / item.sample_rate
-            check_sound(sound_s, clip_s=self._clips[item.clip_id]["duration_s"], where=f"clip {item.clip_id}")
+            _check_duration(sound_s, clip_s=self._clips[item.clip_id]["duration_s"], where=f"clip {item.clip_id}")
             alike = not batch or (batch[0].sample_rate, batch[0].audio.shape) == (
                 item.sample_rate,
                 item.audio.shape,
@@ -150,3 +152,14 @@ def _columns(scores: Mapping[str, Score]) -> dict[str, Any]:
     reasons = {name: score.reason for name, score in scores.items() if isinstance(score, Missing)}
     values = {name: None if isinstance(score, Missing) else score for name, score in scores.items()}
     return {**values, "missing": json.dumps(reasons, sort_keys=True, allow_nan=False) if reasons else None}
+
+
+def _check_duration(sound_s: float, *, clip_s: float, where: str) -> None:
+    """Raises UserError unless a generated sound of `sound_s` seconds belongs to a clip of `clip_s` seconds."""
+    if abs(sound_s - clip_s) > _TOLERANCE_S:
+        raise UserError(
+            f"The sounds last {sound_s:.2f} s, the clip {clip_s:.2f} s.",
+            where=where,
+            remedy="Give the clips that the candidates were made for; clips of another "
+            "prepare.duration_s need new candidates.",
+        )

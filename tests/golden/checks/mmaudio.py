@@ -25,13 +25,11 @@ from tests.golden.format import (
 from v2a_dpo.flow import guided, sample_euler, time_grid
 from v2a_dpo.media.mel import MEL_16K, MEL_44K
 from v2a_dpo.models.mmaudio.blocks import RowIndex
-from v2a_dpo.models.mmaudio.config import MMAudioConfig
-from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
+from v2a_dpo.models.mmaudio.config import VARIANTS, MMAudioConfig
+from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index, rotary_table, rotate
 from v2a_dpo.models.mmaudio.model import velocity_in_paper_time
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
-from v2a_dpo.models.mmaudio.rotary import rotary_table, rotate
 from v2a_dpo.models.mmaudio.sequence import Sequences
-from v2a_dpo.models.mmaudio.variants import VARIANTS
 
 EXACT = frozenset({"t_embed.freqs"})
 _CONFIG_KEYS = {

@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import load_generator
 from v2a_dpo.models.mmaudio.checkpoint import codec_name, load_network, model_config
-from v2a_dpo.models.mmaudio.config import MMAudioConfig
+from v2a_dpo.models.mmaudio.config import VARIANTS, MMAudioConfig
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
-from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.weights.store import WeightsRecord
 
 CONFIG = MMAudioConfig(

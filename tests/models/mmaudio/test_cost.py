@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
+from v2a_dpo.models.mmaudio.config import VARIANTS
 from v2a_dpo.models.mmaudio.cost import MMAudioCost
-from v2a_dpo.models.mmaudio.variants import VARIANTS
 
 #: Variant -> the official network's velocity call, and its embedding of conditions.
 OFFICIAL = {"small_16k": (57.3, 4.0), "large_44k": (513.9, 13.7), "large_44k_v2": (513.9, 13.7)}
@@ -17,6 +19,7 @@ def codec_of(name):
     return "16k" if "16k" in name else "44k"
 
 
+@cache
 def cost_of(name):
     return MMAudioCost(VARIANTS[name], codec_of(name))
 

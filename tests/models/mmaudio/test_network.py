@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from v2a_dpo.errors import UserError
-from v2a_dpo.models.mmaudio.config import MMAudioConfig
-from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index
+from v2a_dpo.models.mmaudio.config import VARIANTS, MMAudioConfig
+from v2a_dpo.models.mmaudio.embeddings import nearest_exact_index, rotary_table, rotate
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
-from v2a_dpo.models.mmaudio.rotary import rotary_table, rotate
-from v2a_dpo.models.mmaudio.variants import VARIANTS
 
 SMALL = MMAudioConfig(
     latent_channels=5,

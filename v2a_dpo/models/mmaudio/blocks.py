@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
-from v2a_dpo.models.mmaudio.rotary import rotate
+from v2a_dpo.models.mmaudio.embeddings import rotate
 
 
 class TimeConv1d(nn.Conv1d):
@@ -27,28 +27,21 @@ class TimeConv1d(nn.Conv1d):
         return super().forward(x_BND.transpose(1, 2)).transpose(1, 2)
 
 
+def token_map(in_channels: int, out_channels: int, kernel_size: int | None, *, bias: bool = True) -> nn.Module:
+    """A linear map of single tokens, or with a `kernel_size` a convolution along time."""
+    if kernel_size is None:
+        return nn.Linear(in_channels, out_channels, bias=bias)
+    return TimeConv1d(in_channels, out_channels, kernel_size, bias=bias)
+
+
 class GatedMLP(nn.Module):
-    """A feed-forward layer `w2(silu(w1 x) * w3 x)` on single tokens."""
+    """A feed-forward layer `w2(silu(w1 x) * w3 x)`, on single tokens or, with a `kernel_size`, along time."""
 
-    def __init__(self, config: MMAudioConfig) -> None:
+    def __init__(self, config: MMAudioConfig, kernel_size: int | None = None) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.hidden_size, config.mlp_hidden_size, bias=False)
-        self.w2 = nn.Linear(config.mlp_hidden_size, config.hidden_size, bias=False)
-        self.w3 = nn.Linear(config.hidden_size, config.mlp_hidden_size, bias=False)
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """The transformed tokens, same shape."""
-        return self.w2(F.silu(self.w1(x_BND)) * self.w3(x_BND))
-
-
-class GatedConvMLP(nn.Module):
-    """A feed-forward layer `w2(silu(w1 x) * w3 x)` whose three maps are convolutions along time."""
-
-    def __init__(self, config: MMAudioConfig, kernel_size: int) -> None:
-        super().__init__()
-        self.w1 = TimeConv1d(config.hidden_size, config.mlp_hidden_size, kernel_size, bias=False)
-        self.w2 = TimeConv1d(config.mlp_hidden_size, config.hidden_size, kernel_size, bias=False)
-        self.w3 = TimeConv1d(config.hidden_size, config.mlp_hidden_size, kernel_size, bias=False)
+        self.w1 = token_map(config.hidden_size, config.mlp_hidden_size, kernel_size, bias=False)
+        self.w2 = token_map(config.mlp_hidden_size, config.hidden_size, kernel_size, bias=False)
+        self.w3 = token_map(config.hidden_size, config.mlp_hidden_size, kernel_size, bias=False)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """The transformed sequence, same shape."""
@@ -135,12 +128,8 @@ class StreamBlock(nn.Module):
         self._num_chunks = num_chunks
         if pre_only:
             return
-        if kernel_size is None:
-            self.linear1: nn.Module = nn.Linear(config.hidden_size, config.hidden_size)
-            self.ffn: nn.Module = GatedMLP(config)
-        else:
-            self.linear1 = TimeConv1d(config.hidden_size, config.hidden_size, kernel_size)
-            self.ffn = GatedConvMLP(config, kernel_size)
+        self.linear1 = token_map(config.hidden_size, config.hidden_size, kernel_size)
+        self.ffn = GatedMLP(config, kernel_size)
 
     def modulation(self, condition_URD: Tensor, row_index: RowIndex) -> tuple[Tensor, ...]:
         """Shift, scale (and gate, then the same for the feed-forward layer) for every token."""

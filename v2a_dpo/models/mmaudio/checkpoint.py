@@ -16,15 +16,14 @@ from safetensors.torch import load_file
 
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.base import Use
+from v2a_dpo.models.loading import uninitialised
 from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
-from v2a_dpo.models.mmaudio.config import MMAudioConfig
+from v2a_dpo.models.mmaudio.config import VARIANTS, MMAudioConfig
 from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
 from v2a_dpo.models.mmaudio.model import MMAudioModel
 from v2a_dpo.models.mmaudio.network import MMAudioNetwork
 from v2a_dpo.models.mmaudio.sequence import Sequences
-from v2a_dpo.models.mmaudio.variants import VARIANTS
 from v2a_dpo.models.synchformer import VISUAL_PREFIX
-from v2a_dpo.models.uninitialised import uninitialised
 from v2a_dpo.weights.store import Store
 
 #: Codec name -> its autoencoder and its vocoder in the catalog of official files.

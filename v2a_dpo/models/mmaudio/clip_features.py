@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from v2a_dpo.errors import UserError
+from v2a_dpo.models.loading import load_strictly
 
 _IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -80,14 +80,12 @@ class ClipFeatures(nn.Module):
 
     def load_checkpoint(self, state: Mapping[str, Tensor]) -> None:
         """Loads a released CLIP state dict strictly; raises `UserError` naming the keys or shapes that differ."""
-        try:
-            self.clip.load_state_dict(dict(state), strict=True, assign=True)
-        except RuntimeError as error:
-            raise UserError(
-                f"The CLIP weights do not fit their configuration: {error}",
-                where="CLIP checkpoint",
-                remedy="Take open_clip_pytorch_model.bin of apple/DFN5B-CLIP-ViT-H-14-378.",
-            ) from error
+        load_strictly(
+            self.clip,
+            state,
+            "CLIP network",
+            remedy="Take open_clip_pytorch_model.bin of apple/DFN5B-CLIP-ViT-H-14-378.",
+        )
 
     def normalize_frames(self, frames_BTCHW: Tensor) -> Tensor:
         """Frames in [0, 1] shifted and scaled to CLIP's statistics."""

@@ -1,4 +1,8 @@
-"""The embedding of flow time, and the map from latent steps to Synchformer rows."""
+"""Embeddings of time and position, and the map from latent steps to Synchformer rows.
+
+Rotary positions turn interleaved channel pairs, always in float32.
+Letters in tensor names: B batch, H heads, N tokens, P = head size / 2 channel pairs.
+"""
 
 from __future__ import annotations
 
@@ -65,3 +69,22 @@ class TimeEmbedding(nn.Module):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
             else:
                 nn.init.zeros_(parameter)
+
+
+def rotary_table(length: int, head_size: int, *, scale: float = 1.0, device: torch.device | None = None) -> Tensor:
+    """Cosines and sines `[2, N, P]` in float32 of the angles position times `scale * 10000^(-2i/head_size)`.
+
+    `scale` stretches an axis onto another's steps: MMAudio's CLIP tokens use latent length / CLIP length.
+    """
+    exponents_P = torch.arange(0, head_size, 2, dtype=torch.float32, device=device) / head_size
+    frequencies_P = (1.0 / (10000.0**exponents_P)) * scale
+    angles_NP = torch.arange(length, dtype=torch.float32, device=device)[:, None] * frequencies_P
+    return torch.stack([angles_NP.cos(), angles_NP.sin()])
+
+
+def rotate(x_BHNK: Tensor, table_2NP: Tensor) -> Tensor:
+    """`x` with every channel pair (2i, 2i+1) turned by its angle; computed in float32, returned in x's type."""
+    cos_NP, sin_NP = table_2NP[0], table_2NP[1]
+    even, odd = x_BHNK.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([even * cos_NP - odd * sin_NP, even * sin_NP + odd * cos_NP], dim=-1)
+    return turned.flatten(-2).to(x_BHNK.dtype)

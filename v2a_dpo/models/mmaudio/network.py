@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from v2a_dpo.models.mmaudio.blocks import (
     FinalLayer,
     FusedBlock,
-    GatedConvMLP,
     GatedMLP,
     JointBlock,
     RowIndex,
     TimeConv1d,
 )
 from v2a_dpo.models.mmaudio.config import SYNC_GROUP, MMAudioConfig
-from v2a_dpo.models.mmaudio.embeddings import TimeEmbedding, nearest_exact_index
-from v2a_dpo.models.mmaudio.rotary import rotary_table
+from v2a_dpo.models.mmaudio.embeddings import TimeEmbedding, nearest_exact_index, rotary_table
 
 #: Buffers that some released files hold and that are computed here.
 LEGACY_KEYS = frozenset({"t_embed.freqs", "latent_rot", "clip_rot"})
@@ -40,13 +38,13 @@ class MMAudioNetwork(nn.Module):
         self.config = config
         hidden, c = config.hidden_size, config
         self.audio_input_proj = nn.Sequential(
-            TimeConv1d(c.latent_channels, hidden, 7), nn.SiLU() if c.v2 else nn.SELU(), GatedConvMLP(c, 7)
+            TimeConv1d(c.latent_channels, hidden, 7), nn.SiLU() if c.v2 else nn.SELU(), GatedMLP(c, 7)
         )
         self.clip_input_proj = nn.Sequential(
-            nn.Linear(c.clip_dim, hidden), *([nn.SiLU()] if c.v2 else []), GatedConvMLP(c, 3)
+            nn.Linear(c.clip_dim, hidden), *([nn.SiLU()] if c.v2 else []), GatedMLP(c, 3)
         )
         self.sync_input_proj = nn.Sequential(
-            TimeConv1d(c.sync_dim, hidden, 7), nn.SiLU() if c.v2 else nn.SELU(), GatedConvMLP(c, 3)
+            TimeConv1d(c.sync_dim, hidden, 7), nn.SiLU() if c.v2 else nn.SELU(), GatedMLP(c, 3)
         )
         self.text_input_proj = nn.Sequential(nn.Linear(c.text_dim, hidden), *([nn.SiLU()] if c.v2 else []), GatedMLP(c))
         self.clip_cond_proj = nn.Linear(hidden, hidden)

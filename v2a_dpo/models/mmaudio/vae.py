@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from v2a_dpo.errors import UserError
+from v2a_dpo.models.loading import load_strictly
 
 _ACTIVATION_LIMIT = 256.0
 
@@ -215,14 +215,9 @@ class MelVAE(nn.Module):
         takes the tensors over; `state` stays as it is.
         Raises `UserError` naming the keys or shapes that differ.
         """
-        try:
-            self.load_state_dict(dict(state), strict=True, assign=True)
-        except RuntimeError as error:
-            raise UserError(
-                f"The autoencoder's weights do not fit its configuration: {error}",
-                where="autoencoder checkpoint",
-                remedy="Take the file of the same sample rate (v1-16.pth or v1-44.pth).",
-            ) from error
+        load_strictly(
+            self, state, "autoencoder", remedy="Take the file of the same sample rate (v1-16.pth or v1-44.pth)."
+        )
         _normalize_weights(self.decoder)
         self._encoder_is_raw = True
 
