@@ -26,6 +26,7 @@ from v2a_dpo.tiny.scoring import SCORER_NAMES, build_scorer, save_scorer, store_
 
 NOTEBOOK = ROOT / "docs" / "notebook" / "tiny_world.ipynb"
 CONTENT = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+slow = pytest.mark.slow
 CODE = {cell["id"]: "".join(cell["source"]) for cell in CONTENT["cells"] if cell["cell_type"] == "code"}
 
 
@@ -119,6 +120,7 @@ def test_the_notebook_uses_python_and_this_library_alone() -> None:
     assert imported == {"dataclasses", "os", "pathlib", "v2a_dpo"}
 
 
+@slow
 def test_before_alignment_each_test_clip_has_a_picture_and_two_sounds_to_hear(results: dict[str, Any]) -> None:
     page = page_of(results["before"])
     clips = results["names"]["params"].world.test_clips
@@ -129,6 +131,7 @@ def test_before_alignment_each_test_clip_has_a_picture_and_two_sounds_to_hear(re
     assert all(sound.square().mean().sqrt() > 1e-3 for _, sound in sounds)
 
 
+@slow
 def test_the_notebook_mines_pairs_of_two_candidates(results: dict[str, Any]) -> None:
     layout = results["names"]["layout"]
     pairs = Dataset.open(layout.pairs, PAIRS).table()
@@ -137,6 +140,7 @@ def test_the_notebook_mines_pairs_of_two_candidates(results: dict[str, Any]) -> 
     assert {"clip_id", "winner", "loser"} <= set(Elements(results["pairs"]._repr_html_()).text.split())
 
 
+@slow
 def test_the_notebook_aligns_fifty_steps_to_another_model(results: dict[str, Any]) -> None:
     names = results["names"]
     steps = [record for record in names["log"] if "loss" in record]
@@ -150,6 +154,7 @@ def test_the_notebook_aligns_fifty_steps_to_another_model(results: dict[str, Any
     assert any(not torch.equal(base[name], aligned[name]) for name in base)
 
 
+@slow
 def test_the_notebook_draws_loss_and_implicit_accuracy(results: dict[str, Any]) -> None:
     page = page_of(results["align"])
     assert [svg["aria-label"] for svg in page.attributes["svg"]] == ["Flow-DPO loss", "Implicit accuracy"]
@@ -157,6 +162,7 @@ def test_the_notebook_draws_loss_and_implicit_accuracy(results: dict[str, Any]) 
     assert [line.count("L") > 10 for line in lines] == [True, True]
 
 
+@slow
 def test_after_alignment_the_same_clips_have_a_third_sound_that_differs(results: dict[str, Any]) -> None:
     before, after = sounds_of(results["before"]), sounds_of(results["after"])
     clips = results["names"]["params"].world.test_clips
