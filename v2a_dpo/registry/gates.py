@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from v2a_dpo.config import GatesConfig
 from v2a_dpo.evaluation.bootstrap import Difference
 from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison, Metric
@@ -25,7 +27,7 @@ class RuleOutcome:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Whether all rules hold for a candidate against `reference`, the outcome of each, and how intervals were made.
+    """The outcome of every rule for a candidate against `reference`, and the settings of the intervals.
 
     `bootstrap` is None where nothing was compared.
     """
@@ -52,14 +54,7 @@ class GateDecision:
     @staticmethod
     def from_dict(content: dict[str, Any]) -> GateDecision:
         """The decision from the result of `to_dict`."""
-        outcomes = tuple(RuleOutcome(**outcome) for outcome in content["outcomes"])
-        bootstrap = content["bootstrap"]
-        return GateDecision(
-            content["reference"],
-            content["clips"],
-            outcomes,
-            None if bootstrap is None else BootstrapSettings(**bootstrap),
-        )
+        return TypeAdapter(GateDecision).validate_python(content)
 
     def __str__(self) -> str:
         verdict = "The gates hold" if self.passed else "The gates do not hold"
@@ -84,12 +79,8 @@ def both(first: GateDecision, second: GateDecision) -> GateDecision:
         for decision in (first, second)
         for outcome in decision.outcomes
     ]
-    return GateDecision(
-        f"{first.reference} and {second.reference}",
-        min(first.clips, second.clips),
-        tuple(outcomes),
-        first.bootstrap or second.bootstrap,
-    )
+    reference, clips = f"{first.reference} and {second.reference}", min(first.clips, second.clips)
+    return GateDecision(reference, clips, tuple(outcomes), first.bootstrap or second.bootstrap)
 
 
 def shown_bootstrap(bootstrap: BootstrapSettings) -> str:

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import TypeAdapter
+
 from v2a_dpo.errors import UserError
 from v2a_dpo.tracking.connection import experiment_id
 
@@ -73,8 +75,7 @@ class Entry:
     @staticmethod
     def from_text(text: str) -> Entry:
         """The entry from what `to_text` gave."""
-        content: dict[str, Any] = json.loads(text)
-        return Entry(**{**content, "failures": tuple(content["failures"])})
+        return TypeAdapter(Entry).validate_json(text)
 
 
 class LostRaceError(UserError):

@@ -6,10 +6,10 @@ that belong to one of them become edges.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import folder_fingerprint
@@ -48,8 +48,7 @@ class Lineage:
     @staticmethod
     def from_text(text: str) -> Lineage:
         """The lineage from the result of `to_text`."""
-        content: dict[str, Any] = json.loads(text)
-        return Lineage(tuple(Node(**node) for node in content["nodes"]), content["code"], content["params"])
+        return TypeAdapter(Lineage).validate_json(text)
 
     def tree(self, title: str) -> str:
         """The tree from the model down to shards, indented; a node that occurs again has no branches there."""
