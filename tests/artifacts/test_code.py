@@ -91,7 +91,10 @@ def test_a_module_may_be_renamed_and_a_function_moved_to_another(copy: Copy) -> 
     moved = (
         "from __future__ import annotations\n\nimport numpy as np\nimport pyarrow as pa\nimport pyarrow.compute as pc\n"
     )
-    moved += "from v2a_dpo.config import Threshold\n\nAUDIOSCORE = 'audioscore'\n\n\n" + source[start:end]
+    moved += (
+        "from v2a_dpo.config import Threshold\nfrom v2a_dpo.errors import UserError\n\nAUDIOSCORE = 'audioscore'\n\n\n"
+        + source[start:end]
+    )
     (package / "curriculum.py").write_text(moved)
     (package / "pair_mining.py").write_text(source[:start] + source[end:])
     mining = (package / "stages" / "mine.py").read_text()

@@ -176,7 +176,7 @@ def model_info(
         "inference, all parts": [each.inference for each in memory],
         "LoRA": [each.lora for each in memory],
         "full training": [each.full_training for each in memory],
-        "training, additional per pair": [2 * each.activations_a_row for each in memory],
+        "training, additional per pair": [2 * each.activations_per_row for each in memory],
     }
     rows = [(part, *(f"{num_bytes / _GIB:.2f}" for num_bytes in sizes)) for part, sizes in parts.items()]
     show(table("Memory: weights, gradients and optimizer", ["GiB", *_PRECISIONS], rows))

@@ -1,14 +1,14 @@
-"""Which clips there are: from a caption table in one of three formats, or simply from a folder of videos.
+"""Lists clips from a caption table in one of three formats, or from a folder of videos.
 
 | table | columns | a clip's video |
 | --- | --- | --- |
-| ours, with a header | `clip_id`, `video`, or both; more as wanted | the `video` column, else by id |
+| ours, with a header | `clip_id`, `video`, or both; optionally more | the `video` column, else by id |
 | VGGSound's list, no header | YouTube id, start second, label, split | `<id>_<start, six digits>`, cut already |
 | MMAudio's list, with a header | `id<TAB>label` | `<id>` |
 
-More are `prompt`, `label`, `start_s`, `has_speech` and `split`.
+The optional columns are `prompt`, `label`, `start_s`, `has_speech` and `split`.
 
-In the two published lists the label is the prompt too. How cells are told apart: `artifacts/text_table.py`. Without a
+In the two published lists the label is also the prompt. `artifacts/text_table.py` splits lines into cells. Without a
 table, a clip's id is the name of its file, with its folders and without its suffix.
 """
 
@@ -24,7 +24,7 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.media.errors import CaptionInvalid, DuplicateClip, MediaError, VideoMissing, VideoUnreadable
 from v2a_dpo.media.video_files import VideoFolder
 
-#: VGGSound's classes of human speech; PESQ, made for telephone speech, is asked of these alone.
+#: VGGSound's classes of human speech; PESQ, made for telephone speech, is computed for these alone.
 SPEECH_LABELS = frozenset({"male speech, man speaking", "female speech, woman speaking", "child speech, kid speaking"})
 _COLUMNS = frozenset({"clip_id", "video", "prompt", "label", "start_s", "has_speech", "split"})
 _YES, _NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -32,7 +32,7 @@ _YES, _NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 @dataclass(frozen=True)
 class CaptionedClip:
-    """A clip as the table describes it: its video (path or URI), where it starts in it, and what is known of it."""
+    """A clip as the table describes it: its video (path or URI), its start in the video, and its labels."""
 
     clip_id: str
     video: str
@@ -53,12 +53,12 @@ class RejectedClip:
 def read_clips(folder: VideoFolder, captions: str | None, *, split: str) -> list[CaptionedClip | RejectedClip]:
     """The clips of `folder` in the order of the table `captions`, or of their names without one.
 
-    A line without a video, with a wrong value, or with a clip id that an earlier line has already, is returned as
-    rejected. When the table names splits, only the lines of `split` count, and those that cannot be told which they are
-    of. Raises UserError when the table itself cannot be understood, or has no line for `split`.
+    A line without a video, with a wrong value, or with the clip id of an earlier line, is returned as
+    rejected. When the table names splits, only the lines of `split` count, and lines without a split are
+    rejected. Raises UserError when the table itself cannot be understood, or has no line for `split`.
     """
     if captions is None:
-        found: Iterator[CaptionedClip | RejectedClip] = (
+        clips: Iterator[CaptionedClip | RejectedClip] = (
             _named_clip(clip_id, name, folder.videos) for clip_id, name in folder.clips()
         )
     else:
@@ -73,12 +73,12 @@ def read_clips(folder: VideoFolder, captions: str | None, *, split: str) -> list
         if splits:
             rows = [{**row, "misfit": row["misfit"] or ("" if row["split"] else "it names no split")} for row in rows]
             rows = [row for row in rows if row["misfit"] or row["split"] == split]
-        found = (_clip(row, folder, captions) for row in rows)
-    return _without_duplicates(found)
+        clips = (_clip(row, folder, captions) for row in rows)
+    return _without_duplicates(clips)
 
 
 def _named_clip(clip_id: str, name: str, videos: str) -> CaptionedClip | RejectedClip:
-    """The clip of a file without a caption; a name that is no valid Unicode cannot be written into a table."""
+    """The clip of a file without a caption; a name that is not valid Unicode cannot be stored in a table."""
     readable = name.encode(errors="replace").decode()
     if readable != name:
         problem = VideoUnreadable(
@@ -138,9 +138,9 @@ def _with_prompt(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _row(line: TableLine, names: Sequence[str]) -> dict[str, str]:
-    found, expected = len(line.cells), len(names)
-    fits = "" if found == expected else f"it has {found} cells where {expected} are expected"
-    return {**dict(zip(names, line.cells, strict=False)), "line": str(line.number), "misfit": fits}
+    count, expected = len(line.cells), len(names)
+    misfit = "" if count == expected else f"it has {count} cells where {expected} are expected"
+    return {**dict(zip(names, line.cells, strict=False)), "line": str(line.number), "misfit": misfit}
 
 
 def _clip(row: Mapping[str, str], folder: VideoFolder, captions: str) -> CaptionedClip | RejectedClip:
@@ -175,11 +175,11 @@ def _boolean(text: str) -> bool:
     return text.lower() in _YES
 
 
-def _without_duplicates(found: Iterator[CaptionedClip | RejectedClip]) -> list[CaptionedClip | RejectedClip]:
+def _without_duplicates(clips: Iterator[CaptionedClip | RejectedClip]) -> list[CaptionedClip | RejectedClip]:
     """The same lines, all but the first of each clip id rejected."""
     seen: set[str] = set()
     checked: list[CaptionedClip | RejectedClip] = []
-    for clip in found:
+    for clip in clips:
         if clip.clip_id in seen and isinstance(clip, CaptionedClip):
             problem = DuplicateClip(
                 "This clip id was given already; the first one counts.",

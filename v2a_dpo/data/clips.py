@@ -39,7 +39,7 @@ def first_names(not_taken: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A listed clip with the `digest` that tells whether its video changed; None where it was rejected."""
+    """A listed clip with the `digest` of its video's content; None for a rejected clip."""
 
     clip: CaptionedClip | RejectedClip
     digest: str | None
@@ -47,12 +47,12 @@ class ClipSource:
     @property
     def identity(self) -> list[Any]:
         """All that the clip's row in the table depends on, as JSON values."""
-        known = str(self.clip.error) if isinstance(self.clip, RejectedClip) else asdict(self.clip)
-        return [self.clip.clip_id, known, self.digest]
+        listed = str(self.clip.error) if isinstance(self.clip, RejectedClip) else asdict(self.clip)
+        return [self.clip.clip_id, listed, self.digest]
 
     @property
     def content(self) -> list[Any]:
-        """All that the clip's conditions depend on: what its video shows and its text says, wherever the file lies."""
+        """All that the clip's conditions depend on: the content of its video and its text, wherever the file lies."""
         if isinstance(self.clip, RejectedClip):
             return self.identity
         return [self.clip.clip_id, self.clip.prompt, self.clip.start_s, self.digest]
@@ -96,7 +96,7 @@ def _source(clip: CaptionedClip | RejectedClip) -> ClipSource:
     try:
         return ClipSource(clip, content_probe(clip.video))
     except UserError as error:
-        if is_remote(clip.video):  # the service may be away for a moment: that is no fault of the clip
+        if is_remote(clip.video):  # the service may be down for a moment, which is no property of the clip
             raise
         problem = VideoUnreadable(error.what, where=clip.video, remedy=error.remedy)
         return ClipSource(RejectedClip(clip.clip_id, problem), None)
@@ -127,7 +127,7 @@ def rejections(part: Sequence[ClipSource]) -> list[QuarantinedRow]:
 
 
 def clip_rows(part: Sequence[ClipSource], *, usable: Collection[str], split: str, duration_s: float) -> ShardContent:
-    """The table's rows of the clips of `part` that are accepted and `usable`; a file that fails now is quarantined."""
+    """The table's rows of the clips of `part` that are accepted and `usable`; unreadable files are quarantined."""
     rows: list[dict[str, Any]] = []
     quarantined: list[QuarantinedRow] = []
     for source in part:

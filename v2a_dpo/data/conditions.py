@@ -1,4 +1,4 @@
-"""The preparation engine: videos in, the raw conditions of a generator out, decoding in worker processes meanwhile."""
+"""The preparation engine: videos in, the raw conditions of a generator out, with decoding in worker processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ConditionExtractor:
 
     @property
     def schema(self) -> TableSchema:
-        """The conditions' table: what the model's empty conditions look like, in single precision."""
+        """The table of conditions: the shapes of the model's empty conditions, in single precision."""
         empty = self._model.empty_conditions(self._duration_s).tensors
         return conditions_schema({name: TensorType("float32", tuple(row.shape[1:])) for name, row in empty.items()})
 
@@ -48,8 +48,8 @@ class ConditionExtractor:
     def extract(self, clips: Sequence[CaptionedClip], *, progress: Callable[[int], None]) -> ShardContent:
         """The conditions of `clips`, a row each in their order; those that cannot be used are quarantined.
 
-        `progress` is told the number of clips that each batch settled. Raises UserError when memory runs out or a
-        remote video cannot be reached: neither is a clip's fault.
+        `progress` is called with the number of clips of each finished batch. Raises UserError when memory runs out or a
+        remote video cannot be reached: neither is caused by a clip.
         """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []

@@ -1,4 +1,4 @@
-"""How many clips go through a generator at once: as many as the device is worth, fewer when memory runs out."""
+"""Clips per batch: as many as the device computes efficiently, fewer when memory runs out."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def automatic_batch_size(sampler: CandidateSampler) -> int:
     """
     settings, device = sampler.settings, sampler.device
     tokens = sampler.latent_shape[0] * settings.candidates * (2 if is_guided(settings.guidance_scale) else 1)
-    wanted = -(-_SATURATING_TOKENS.get(device.type, _SATURATING_TOKENS["cuda"]) // tokens)
-    if wanted == 1 or device.type != "cuda":
-        return wanted
-    return fitting_batch_size(wanted, bytes_per_clip=_bytes_per_clip(sampler), free_bytes=_free_bytes(device))
+    saturating = -(-_SATURATING_TOKENS.get(device.type, _SATURATING_TOKENS["cuda"]) // tokens)
+    if saturating == 1 or device.type != "cuda":
+        return saturating
+    return fitting_batch_size(saturating, bytes_per_clip=_bytes_per_clip(sampler), free_bytes=_free_bytes(device))
 
 
-def fitting_batch_size(wanted: int, *, bytes_per_clip: int, free_bytes: int) -> int:
-    """At most `wanted` clips, fewer where the batch's share of the free memory is smaller, never none."""
-    return max(1, min(wanted, int(_MEMORY_SHARE * free_bytes) // max(1, bytes_per_clip)))
+def fitting_batch_size(largest: int, *, bytes_per_clip: int, free_bytes: int) -> int:
+    """At most `largest` clips, fewer where the batch's share of the free memory is smaller, at least one."""
+    return max(1, min(largest, int(_MEMORY_SHARE * free_bytes) // max(1, bytes_per_clip)))
 
 
 def _bytes_per_clip(sampler: CandidateSampler) -> int:
@@ -71,8 +71,8 @@ class AdaptiveBatches(Generic[Item, BatchResult]):
     def map(self, items: Sequence[Item]) -> Iterator[BatchResult]:
         """The results of `work(batch, batch_size)` for all items in order; `batch_size` is the current size of batches.
 
-        Raises UserError when memory runs out with a single item: another program may hold it, so it is not the item's
-        fault.
+        Raises UserError when memory runs out with a single item: another program may hold it, so the item is not to
+        blame.
         """
         start = 0
         while start < len(items):

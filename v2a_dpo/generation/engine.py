@@ -2,7 +2,7 @@
 
 Sampling and decoding are queued on the device; a GPU works on a batch while the host already prepares the next one and
 threads encode the one before (libsndfile works outside the interpreter's lock). How far that may run ahead is bounded.
-Which batch or thread a clip meets changes its numbers by rounding at most, and its place never.
+A clip's batch and thread change its numbers by rounding at most, and never its place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_ENCODERS = 4
 
 @dataclass(frozen=True)
 class ClipCandidates:
-    """The N candidates of a clip: latents `[N, L, C]` in half precision and a FLAC file each."""
+    """The N candidates of a clip: latents `[N, L, C]` in half precision and one FLAC file for each."""
 
     clip_id: str
     latents: np.ndarray
@@ -39,7 +39,7 @@ class ClipCandidates:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A batch on its way to the host; `arrived` is None where it is there already."""
+    """A batch whose copy to the host ends with the event `arrived`; None on a CPU."""
 
     clip_ids: Sequence[str]
     latents: Tensor
@@ -57,7 +57,7 @@ class CandidateEngine:
         self._encoders = 1 if sampler.device.type == "cpu" else min(_MAX_ENCODERS, os.cpu_count() or 1)
 
     def generate(self, clip_ids: Sequence[str], conditions: Conditions) -> Iterator[ClipCandidates | QuarantinedRow]:
-        """The candidates of every clip, in order; `conditions` has a raw row a clip, on the CPU.
+        """The candidates of every clip, in order; `conditions` has one raw row per clip, on the CPU.
 
         A clip whose audio is not finite is a quarantined row instead. Raises UserError when memory runs out with a
         single clip.
@@ -74,7 +74,7 @@ class CandidateEngine:
             for drawn in batches.map(range(len(clip_ids))):
                 self.clips_per_batch = batches.size
                 waiting.extend(pool.submit(self._encode, drawn, clip) for clip in range(len(drawn.clip_ids)))
-                # One batch is being encoded while the next is drawn; older ones are done or waited for.
+                # One batch is being encoded while the next is drawn; older ones are waited for.
                 while len(waiting) > self.clips_per_batch:
                     yield waiting.popleft().result()
             while waiting:

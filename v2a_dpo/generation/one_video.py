@@ -1,4 +1,4 @@
-"""Sound for one video at a time: what the command line, the served model and the demo page share."""
+"""Sound for one video at a time, for the command line, the served model and the demo page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from v2a_dpo.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Soundtracks:
-    """N sounds for one video: mono audio `[N, S]` in [-1, 1] at `sample_rate`, on the CPU."""
+    """N sounds of one video: mono audio `[N, S]` in [-1, 1] at `sample_rate`, on the CPU."""
 
     audio: Tensor
     sample_rate: int

@@ -1,8 +1,8 @@
 """Candidates of one batch of clips: noise, Euler steps with guidance, and the codec.
 
-All candidates of all clips and both guidance branches go through the network in one forward pass. What does not change
-is computed once: a clip's embedded conditions for its N candidates, the empty ones for all null branches of the batch.
-The rows of conditions are never copied out: every latent names the row that it takes.
+All candidates of all clips and both guidance branches go through the network in one forward pass. Constants are
+computed once: a clip's embedded conditions for its N candidates, the empty ones for all null branches of the batch.
+Rows of conditions are not copied: every latent has the index of its row.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from v2a_dpo.models.base import Conditions, VideoToAudioModel
 from v2a_dpo.models.precision import autocast
 from v2a_dpo.randomness import row_noise
 
-#: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s, where more would only take memory, five of 2
-#: s.
+#: Latent steps decoded at once on a CPU: one candidate of MMAudio's 8 s, where more would only take memory,
+#: five of 2 s.
 _DECODED_STEPS = 320
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How candidates are drawn: N candidates a clip, Euler `steps`, `guidance_scale`, and the root `seed` of their
+    """How candidates are drawn: N candidates per clip, Euler `steps`, `guidance_scale`, and the root `seed` of their
     noise.
 
     Without `use_text` every clip is sampled as if it had no prompt.
@@ -75,8 +75,7 @@ class CandidateSampler:
             self._empty = model.embed(model.empty_conditions(duration_s).to(self.device))
 
     def noise(self, clip_ids: Sequence[str]) -> Tensor:
-        """The initial noise `[B * N, L, C]`: each row's own, whatever the batch (design: random numbers belong to
-        rows)."""
+        """The initial noise `[B * N, L, C]`; a row's depends on the seed, its clip and its sample, not on the batch."""
         rows = [
             row_noise(self.latent_shape, self.settings.seed, clip_id, sample)
             for clip_id in clip_ids
@@ -89,7 +88,7 @@ class CandidateSampler:
         """Latents `[B, N, L, C]`, on the device, of N candidates for each of B clips with raw `conditions`.
 
         A compiled sampler pads batches of fewer than `batch_size` clips with copies of the last one and drops their
-        results: a shape seen before is far cheaper than a smaller new one.
+        results: a new shape, though smaller, would be compiled anew.
         """
         batch, count = len(clip_ids), self.settings.candidates
         if self.has_fixed_shapes and batch < batch_size:
@@ -107,7 +106,7 @@ class CandidateSampler:
             rows = Conditions.concatenate([self.model.embed(on_device), self._empty])
 
             def velocity_of_both(latents: Tensor, t: Tensor) -> Tensor:
-                # All rows stand at the same time, so one time a row of conditions is enough.
+                # All rows have the same time: one per row of conditions is enough.
                 return self._velocity(latents, t[:1].expand(clips + 1), rows.tensors, condition_index).float()
 
             velocity = guided(velocity_of_both, self.settings.guidance_scale)

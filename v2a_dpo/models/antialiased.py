@@ -1,8 +1,8 @@
-"""BigVGAN's anti-aliased activation, computed where the processor is fast.
+"""BigVGAN's anti-aliased activation as matrix products, which are fast on a CPU and on a GPU.
 
 The `bigvgan` package filters every channel by depthwise convolutions at twice the sample rate, which on a CPU take as
 long as the dense convolutions between them. The same filters as products with a banded matrix over short blocks of
-time, a few channels at once so that all that lies in between stays in the cache, give the same sound.
+time, a few channels at a time so that the intermediates stay in the cache, give the same sound.
 
 Letters in tensor names: B batch, C channels, R rows (batch times channels), T samples.
 """
@@ -53,7 +53,7 @@ class AntiAliasedActivation(nn.Module):
         return alpha, 1.0 / (beta + self.act.no_div_by_zero)
 
     def _matrices(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The two filters as matrices from the samples that a block needs to those that it gives."""
+        """The two filters as matrices from a block's input samples to its output samples."""
         low, high = torch.arange(_BLOCK + 6, device=device), torch.arange(2 * _BLOCK + 10, device=device)
         up = _banded(self.upsample.filter.flatten() * 2, high[: 2 * _BLOCK] + 11 - 2 * low[:, None])
         return up, _banded(self.downsample.lowpass.filter.flatten(), high[:, None] - 2 * low[:_BLOCK])

@@ -24,8 +24,8 @@ from v2a_dpo.media.video import FrameStream
 class Conditions:
     """Named condition tensors, each `[B, ...]`, of a batch of clips.
 
-    Raw conditions come from frozen encoders and are cached on disk; embedded conditions are what the trainable network
-    makes of them once per sampling, independent of time and noise. Both travel in this class.
+    Raw conditions come from frozen encoders and are cached on disk; embedded conditions are the
+    trainable network's projections of them, independent of time and noise: once per sampling. This class holds either.
     """
 
     tensors: Mapping[str, Tensor]
@@ -40,11 +40,11 @@ class Conditions:
         return Conditions({name: tensor[index] for name, tensor in self.tensors.items()})
 
     def repeat(self, times: int) -> Conditions:
-        """Every row `times` times in a row: c0 c0 c0 c1 c1 c1 (the candidates of a clip are neighbours)."""
+        """Every row `times` times: c0 c0 c0 c1 c1 c1 (the candidates of a clip are neighbours)."""
         return Conditions({name: tensor.repeat_interleave(times, dim=0) for name, tensor in self.tensors.items()})
 
     def expand(self, batch: int) -> Conditions:
-        """A single row seen `batch` times, without a copy."""
+        """A single row `batch` times, without a copy."""
         return Conditions({name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in self.tensors.items()})
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Conditions:
@@ -122,7 +122,7 @@ class VideoToAudioModel(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes `config.json`, `model.safetensors` and whatever else `catalog.load_generator` needs to restore it."""
+        """Writes `config.json`, `model.safetensors` and all else that `catalog.load_generator` needs."""
 
     @abstractmethod
     def prepare_for_sampling(self, dtype: torch.dtype) -> None:
@@ -143,11 +143,11 @@ class VideoToAudioModel(ABC):
         """Files with frozen weights of that part, by name, which are not in the model folder."""
 
     def code(self, *uses: Use) -> list[CodeRoot]:
-        """Where the code of these uses starts, for the identity of what is made with it."""
+        """The code roots of these uses, for the identity of artifacts."""
         members = [getattr(type(self), name) for use in uses for name in _MEMBERS[use]]
         return [*members, *(type(self.part(use)) for use in uses)]
 
     def frozen_weights(self, *uses: Use) -> dict[str, str]:
-        """The SHA-256 of the frozen weights outside the model folder, as they lie on the disk, by name."""
+        """The SHA-256 of each file with frozen weights outside the model folder, by name."""
         files = {name: path for use in uses for name, path in self.frozen_files(use).items()}
         return {f"weights {name}": file_checksum(path) for name, path in sorted(files.items())}

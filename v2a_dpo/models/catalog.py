@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FAMILIES = {"mmaudio": "v2a_dpo.models.mmaudio.checkpoint", "tiny": "v2a_dpo.tiny.generator"}
 
 _MMAUDIO = "v2a_dpo.models.mmaudio"
-#: Family -> where the code of its velocity starts: what training depends on, the frozen parts left out.
+#: Family -> code roots of its velocity. Training depends on these and not on the frozen parts.
 _VELOCITY = dict.fromkeys(
     FAMILIES,
     (
@@ -33,7 +33,7 @@ _VELOCITY = dict.fromkeys(
 
 
 def velocity_code(folder: str | Path) -> tuple[str, ...]:
-    """Where the code of the velocity of the generator in `folder`, local or remote, starts; the model is not loaded.
+    """The code roots of the velocity of the generator in `folder`, local or remote, without loading it.
 
     Raises UserError when the folder holds no model of a known family.
     """
@@ -44,7 +44,7 @@ def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioM
     """The generator saved in the local model `folder`, on `device`, in evaluation mode and without gradients.
 
     `auto` takes the first GPU if there is one. Raises UserError when the folder holds no model of a known family, or
-    when checksums were recorded in it and a file is not what it was.
+    when a file differs from the checksums recorded in it.
     """
     module = import_module(FAMILIES[_family(folder)])
     if has_checksums(Path(folder)):
@@ -55,9 +55,9 @@ def load_generator(folder: str | Path, *, device: str = "auto") -> VideoToAudioM
 
 
 def cost_of(variant: str, *, duration_s: float) -> MMAudioCost:
-    """What an official generator needs for clips of `duration_s` seconds; no weights are loaded.
+    """The costs of an official generator for clips of `duration_s` seconds, without loading weights.
 
-    Raises UserError that lists the variants when there is no such one.
+    Raises UserError that lists the variants for an unknown one.
     """
     from v2a_dpo.models.mmaudio.config import VARIANTS
     from v2a_dpo.models.mmaudio.cost import MMAudioCost

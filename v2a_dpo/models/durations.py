@@ -1,5 +1,4 @@
-"""Whether data sets hold clips of the length that is asked for: a generator's tensors and its sounds have one for
-each."""
+"""Checks that data sets fit the duration of clips: the shapes of a generator's tensors depend on it."""
 
 from __future__ import annotations
 
@@ -22,12 +21,12 @@ def check_latents(candidates: Dataset, model: VideoToAudioModel, duration_s: flo
 
 
 def _check_shapes(source: Dataset, needed: Mapping[str, tuple[int, ...]], duration_s: float) -> None:
-    found = source.tensor_shapes()
+    shapes = source.tensor_shapes()
     for name, shape in needed.items():
-        if found.get(name) != shape:
+        if shapes.get(name) != shape:
             raise UserError(
                 f"These {source.manifest.schema_name} are not those of clips of {duration_s:g} s for this generator: "
-                f"{name} has the shape {found.get(name)}, and {shape} is needed.",
+                f"{name} has the shape {shapes.get(name)}, and {shape} is needed.",
                 where=source.folder,
                 remedy="Set prepare.duration_s to what they were made with, or make them anew.",
             )

@@ -106,7 +106,7 @@ class _Block(nn.Module):
 
 
 class _PatchEmbed2d(nn.Module):
-    """The released file's image embedding, which no input passes through."""
+    """The released file's image embedding; unused."""
 
     def __init__(self, config: SynchformerVisualConfig) -> None:
         super().__init__()

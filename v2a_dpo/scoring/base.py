@@ -1,5 +1,7 @@
-"""What every scorer offers. Letters in tensor names: B clips, N candidates of each, S audio samples, D dimensions, K
-classes."""
+"""The interface of all scorers.
+
+Letters in tensor names: B clips, N candidates of each, S audio samples, D dimensions, K classes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from v2a_dpo.media.video import FrameStream
 
 @dataclass(frozen=True)
 class Missing:
-    """A score that does not apply or could not be computed, with the reason: stored as null, never as a made-up
+    """A score that does not apply or could not be computed, with the reason: stored as null, never as an invented
     number."""
 
     reason: str
@@ -28,7 +30,7 @@ Score = float | Missing
 
 @dataclass(frozen=True)
 class ScoringClip:
-    """What scorers may know of a clip.
+    """A clip as scorers receive it.
 
     `frames` maps a stream's name to uint8 `[T, 3, height, width]`. `reference` is the clip's own mono sound `[S]` at
     `reference_rate`, read for speech clips alone; None where there is none.
@@ -51,14 +53,14 @@ class Scorer(Protocol):
 
     @property
     def frame_streams(self) -> tuple[FrameStream, ...]:
-        """The frames that it looks at; empty for a scorer of sound alone."""
+        """The frames that it needs; empty for a scorer of sound alone."""
 
     def score(self, clips: Sequence[ScoringClip], audio_BNS: Tensor, sample_rate: int) -> list[list[Score]]:
-        """`[B][N]` scores of N candidates for each of B clips; what belongs to the clip is computed once for its N."""
+        """`[B][N]` scores of N candidates for each of B clips; features of a clip are computed once for its N."""
 
 
 class AudioTagger(Protocol):
-    """Names what sounds, in the roles of PANNs and PaSST."""
+    """Classifies sounds, in the roles of PANNs and PaSST."""
 
     def tag(self, audio_BS: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
         """The embedding `[B, D]` and the class logits `[B, K]` of mono sounds."""
@@ -70,7 +72,7 @@ def all_streams(scorers: Mapping[str, Scorer]) -> tuple[FrameStream, ...]:
     for scorer in scorers.values():
         for stream in scorer.frame_streams:
             if streams.setdefault(stream.name, stream) != stream:
-                raise ValueError(f"two scorers mean different frames by the stream {stream.name!r}")
+                raise ValueError(f"two scorers define the stream {stream.name!r} differently")
     return tuple(streams.values())
 
 

@@ -11,8 +11,8 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.scoring.base import AudioTagger, Scorer
 from v2a_dpo.scoring.pesq import SpeechQuality
 
-#: Kind -> module with `load_scorers(folder)` and `load_taggers(folder)`. Named by path so that a kind is imported only
-#: when used.
+#: Kind -> module with `load_scorers(folder)` and `load_taggers(folder)`. A path, so that only the kind
+#: in use is imported.
 KINDS = {"tiny": "v2a_dpo.tiny.scoring"}
 
 

@@ -1,4 +1,4 @@
-"""The scoring engine: clips and their candidates in, rows of five scores out; files are read while scorers work."""
+"""The scoring engine: from clips and their candidates to rows of five scores, reading files meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from v2a_dpo.scoring.base import Missing, Score, Scorer, ScoringClip, all_stream
 from v2a_dpo.scoring.pesq_worker import PESQ_RATE as REFERENCE_RATE
 
 _FILES_AT_ONCE = 4
-#: A generator's sound ends with its last latent step, which is at most 32 ms long, not with the clip.
+#: A generator's sound ends with its last latent step (at most 32 ms), not with the clip.
 _TOLERANCE_S = 0.05
 
 
@@ -53,8 +53,9 @@ class CandidateScorer:
     def score(self, candidates: pa.Table, *, progress: Callable[[int], None]) -> ShardContent:
         """The scores of all rows of `candidates`, a clip's neighbours; clips that cannot be read are quarantined.
 
-        `progress` is told the number of clips that each batch settled. Raises UserError when sounds do not last as long
-        as their clips, and when memory runs out or a remote video cannot be reached: neither is a clip's fault.
+        `progress` is called with the number of clips of each finished batch. Raises UserError when sounds do not last
+        as long as their clips, and when memory runs out or a remote video cannot be reached: neither is caused by a
+        clip.
         """
         rows: list[dict[str, Any]] = []
         quarantined: list[QuarantinedRow] = []
@@ -130,7 +131,7 @@ class CandidateScorer:
 
 
 def _by_clip(candidates: pa.Table, quarantined: list[QuarantinedRow]) -> Iterator[_Candidates]:
-    """The table's clips in order, decoded one after the other: a shard's sounds are never in memory all at once."""
+    """The table's clips in order, decoded one after the other: never all sounds of a shard in memory at once."""
     start = 0
     for clip_id, neighbours in groupby(candidates.column("clip_id").to_pylist()):
         count = len(list(neighbours))

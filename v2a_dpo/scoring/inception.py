@@ -1,4 +1,4 @@
-"""Score 4: a sound's own share of the Inception Score, by an audio tagger."""
+"""Score 4: a sound's contribution to the Inception Score, by an audio tagger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from v2a_dpo.scoring.base import AudioTagger, Score, ScoringClip
 
 
 class InceptionContribution:
-    """KL(softmax(logits) || marginal) in nats: high when one class is sure and rare; it knows nothing of the picture.
+    """KL(softmax(logits) || marginal) in nats: high for confident, rare classes; ignores the video.
 
     The paper names only the set statistic; with the set's own mean as marginal, exp of this score's mean is exactly the
     one-chunk Inception Score. A fixed marginal, here of real sounds, makes it a score of one sound by itself.

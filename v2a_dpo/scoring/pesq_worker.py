@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Wide band is defined at this rate alone.
+#: The only rate of the wide-band mode.
 PESQ_RATE = 16_000
 #: The algorithm needs a quarter of a second, and overruns an array after about 50 utterances: 20 s hold fewer.
 MIN_DURATION_S, MAX_DURATION_S = 0.25, 20.0
-#: One step of 16 bits: what never gets louder is silence.
+#: One step of 16 bits: signals that never exceed it are silent.
 _SILENCE = 1.0 / 32768
 
 
 def why_not(reference: np.ndarray, degraded: np.ndarray) -> str | None:
     """Why PESQ cannot compare these mono signals `[S]` at 16 kHz, or None where it can.
 
-    Asked first, since some of these make the package raise errors of other kinds or return nonsense.
+    Called first: some of these make the package raise errors of other kinds or return nonsense.
     """
     for name, signal in (("reference", reference), ("generated", degraded)):
         if not np.isfinite(signal).all():

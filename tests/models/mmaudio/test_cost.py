@@ -49,7 +49,7 @@ def test_memory_counts_weights_gradients_and_moments():
     assert memory.inference == 4 * (sizes.network + sizes.frozen)
     half = cost.memory("bfloat16", lora_rank=8)
     assert 2 * half.inference == memory.inference
-    assert half.activations_a_row < memory.activations_a_row < 2.2 * half.activations_a_row
+    assert half.activations_per_row < memory.activations_per_row < 2.2 * half.activations_per_row
 
 
 def test_an_adapters_size_grows_with_its_rank():

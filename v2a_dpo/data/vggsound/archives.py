@@ -1,8 +1,8 @@
-"""Clips out of tar archives: one pass over an archive lists its clips and writes out those that are wanted.
+"""Clips out of tar archives: one pass over an archive lists its clips and writes the selected ones.
 
-The passes are remembered beside the clips, so that a stopped run goes on with the next archive, and a finished one
-reads no archive again. A damaged archive gives the clips that can be read, and is read again by the next run: it may be
-a better copy. Nothing of a member's path is used but the clip id in its name.
+An index of each archive is kept beside the clips, so that a stopped run goes on with the next archive, and a finished
+one reads no archive again. A damaged archive gives the clips that can be read, and is read again by the next run: it
+may be a better copy. Nothing of a member's path is used but the clip id in its name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REMOTE_BLOCK = 16 * 2**20
 
 
 class ArchiveIndex(BaseModel):
-    """What an archive of `num_bytes` holds: each readable clip's file name, and what is damaged, if anything is."""
+    """The readable clips of an archive of `num_bytes` by file name, and its damage; empty for none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,7 @@ class ArchiveIndex(BaseModel):
 
 @dataclass
 class _Blocks:
-    """What was seen between an archive's members."""
+    """The blocks between an archive's members."""
 
     unreadable: int = 0
     empty_in_a_row: int = 0
@@ -55,7 +55,7 @@ class _Blocks:
 
     @property
     def damage(self) -> str:
-        """What is wrong with an archive that was read to its end; empty if nothing is."""
+        """The damage of an archive that was read to its end; empty for none."""
         if self.unreadable:
             return f"{self.unreadable:,} blocks between its members cannot be read"
         return "" if self.empty_in_a_row else "it stops before its end"
@@ -86,7 +86,7 @@ def read_archive(
     if known is not None and not any(name not in present for clip_id, name in known.clips.items() if clip_id in wanted):
         return known
     clips: dict[str, str] = {}
-    skipped = ""  # what was not read may be cut
+    skipped = ""  # the content of a skipped member may be cut
     blocks = _Blocks()
     title = f"Reading {PurePosixPath(archive).name} (MiB)"
     with open_input(archive) as file:
@@ -163,10 +163,10 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     content = tar.extractfile(member)
     if content is None:
         raise AssertionError("a regular file has content")
-    found = content.read()
-    if len(found) < member.size:
+    data = content.read()
+    if len(data) < member.size:
         raise tarfile.ReadError("it stops before its end")
-    return found
+    return data
 
 
 def _members(tar: tarfile.TarFile, archive: str) -> Iterator[tarfile.TarInfo]:

@@ -1,4 +1,4 @@
-"""Which clip a video file is, by its name, and the videos of a folder."""
+"""The clip ids of video files, from their names."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def clip_id_of(name: str) -> str | None:
         return None
     if CLIP_ID.fullmatch(path.stem):
         return path.stem
-    found = _RANGE.fullmatch(path.stem)
-    if found is None:
+    match = _RANGE.fullmatch(path.stem)
+    if match is None:
         return None
-    start, end = int(found[2]), int(found[3])
+    start, end = int(match[2]), int(match[3])
     second = start // 1000 if end - start >= 1000 else start
-    return f"{found[1]}_{second:06d}" if start < end and second < 10**6 else None
+    return f"{match[1]}_{second:06d}" if start < end and second < 10**6 else None
 
 
 def videos_in(folder: str) -> dict[str, str]:
     """Clip id -> file, relative to `folder` (path or URI), of the clips in it and its folders; the first counts."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for name in tree_names(folder):
         clip_id = clip_id_of(name)
         if clip_id is not None:
-            found.setdefault(clip_id, name)
-    return found
+            files.setdefault(clip_id, name)
+    return files

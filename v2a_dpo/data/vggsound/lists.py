@@ -1,4 +1,4 @@
-"""The published lists: VGGSound's own CSV, and lists of clips that others trained or test on."""
+"""The published lists: VGGSound's own CSV, and lists of clips that other models were trained or tested on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from v2a_dpo.errors import UserError
 #: A YouTube id, an underscore and the start second in six digits, as MMAudio, Frieren and VGGSounder write it.
 CLIP_ID = re.compile(r"[A-Za-z0-9_-]{11}_[0-9]{6}")
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
-#: Lists with more wrong lines than this are not the list they are taken for.
+#: A list with a larger share of wrong lines is another file.
 _TOLERATED = 0.01
 
 
@@ -32,7 +32,7 @@ class ListedClip:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line of a list that names no clip, and why."""
+    """A line of a list that names no clip, and the reason."""
 
     line: int
     text: str
@@ -101,13 +101,13 @@ def read_clip_list(uri: str) -> dict[str, str]:
     Understood are MMAudio's `id<TAB>label`, VGGSound's CSV, and any table or plain list whose first column is a clip id
     or a YouTube id (which then stands for every clip of that video). Raises UserError at the first other line.
     """
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for line in read_table(uri):
         cells = line.cells
         official = len(cells) == 4 and re.fullmatch(r"[0-9]{1,6}", cells[1]) is not None
         clip_id = f"{cells[0]}_{cells[1].zfill(6)}" if official else cells[0]
         if not (CLIP_ID.fullmatch(clip_id) or YOUTUBE_ID.fullmatch(clip_id)):
-            if not found and cells[0].lower() in {"id", "clip_id", "video_id", "youtube_id", "name"}:
+            if not labels and cells[0].lower() in {"id", "clip_id", "video_id", "youtube_id", "name"}:
                 continue
             raise UserError(
                 f"Line {line.number} starts with {cells[0]!r}, which is no clip id.",
@@ -115,7 +115,7 @@ def read_clip_list(uri: str) -> dict[str, str]:
                 remedy="A clip id is an 11-character YouTube id, `_`, and the start second in six digits.",
             )
         label = cells[2] if official else (cells[1] if len(cells) == 2 else "")
-        found.setdefault(clip_id, label)
-    if not found:
-        raise UserError("This list names no clips.", where=uri, remedy="Give one clip id a line.")
-    return found
+        labels.setdefault(clip_id, label)
+    if not labels:
+        raise UserError("This list names no clips.", where=uri, remedy="Give one clip id per line.")
+    return labels

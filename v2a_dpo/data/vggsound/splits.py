@@ -1,6 +1,6 @@
-"""The splits of the paper (2.1, 2.2 and 3.1): which clips are annotated, which are mined for pairs, which are held out.
+"""The splits of the paper (2.1, 2.2 and 3.1): clips for annotation, for mining pairs, and for testing.
 
-The paper gives the sizes, 2K and 50K, and not how the clips were drawn; it speaks of no stratification. Here a clip's
+The paper gives the sizes, 2K and 50K, not how the clips were drawn, and no stratification. Here a clip's
 part and rank are functions of the seed and its YouTube id alone, so that neither a missing video nor another size moves
 a clip from one split to the other, and no video is in two splits.
 """
@@ -18,7 +18,7 @@ _RANGE = 2**63
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A clip that a split may not have, and why."""
+    """A clip excluded from its split, and the reason."""
 
     clip_id: str
     label: str
@@ -27,7 +27,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The clips of each split in the order in which they are taken, before anyone looks which videos are there."""
+    """The clips of each split in the order in which they are taken, whether or not their videos exist."""
 
     annotation: list[ListedClip]
     preference: list[ListedClip]
@@ -47,7 +47,7 @@ def arrange(
     """The splits of VGGSound's `clips`.
 
     - test: the clips of `test_list` (clip id -> caption) in its order, or the official test split without one. A clip
-      that is in a list of `trained_on` (name -> ids), which a generator or scorer has seen, is excluded.
+      that is in a list of `trained_on` (name -> ids), on which a generator or scorer was trained, is excluded.
     - annotation and preference: the official training clips, in the order of a hash; `annotation_share` of the videos
       belong to the first. Excluded are those whose video is in the test split, or in a list of `held_out` (name ->
       ids).
@@ -86,17 +86,17 @@ def arrange(
 
 
 def _hash(seed: int, purpose: str, clip: ListedClip) -> int:
-    """A number below 2**63 that belongs to the clip's video."""
+    """A number below 2**63 that depends on the clip's video."""
     return row_seed(seed, f"vggsound {purpose}", clip.youtube_id)
 
 
-def take(pool: Sequence[ListedClip], count: int, is_there: Callable[[str], bool]) -> list[ListedClip]:
-    """The first `count` clips of `pool`; a missing one is replaced where it stood by the next of the rest that is
-    there.
+def take(pool: Sequence[ListedClip], count: int, exists: Callable[[str], bool]) -> list[ListedClip]:
+    """The first `count` clips of `pool`; a missing one is replaced in its place by the next existing one of the
+    rest.
 
-    So one more or fewer video changes single lines and leaves the others in their places. Fewer than `count` when no
-    more are there.
+    So one more or fewer video changes single lines and leaves the others in their places. Fewer than `count` when
+    no more exist.
     """
-    spare = (clip for clip in pool[count:] if is_there(clip.clip_id))
-    taken = (clip if is_there(clip.clip_id) else next(spare, None) for clip in pool[:count])
+    spare = (clip for clip in pool[count:] if exists(clip.clip_id))
+    taken = (clip if exists(clip.clip_id) else next(spare, None) for clip in pool[:count])
     return [clip for clip in taken if clip is not None]

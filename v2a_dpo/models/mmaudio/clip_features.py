@@ -1,4 +1,4 @@
-"""CLIP features as MMAudio takes them: one vector a frame, one vector a text token.
+"""CLIP features as MMAudio takes them: one vector per frame and one per text token.
 
 The network is open_clip's; the released pipeline uses Apple's DFN5B ViT-H/14 at 378 pixels.
 Letters in tensor names: B batch, T frames, N text tokens, E embedding channels, W text width.

@@ -14,7 +14,7 @@ from v2a_dpo.models.mmaudio.sequence import VAE_REDUCTION
 from v2a_dpo.models.mmaudio.vae import MelVAE, MelVAEConfig
 from v2a_dpo.models.vocoder import BIGVGAN_16K, BIGVGAN_V2_44K, Vocoder, VocoderConfig
 
-#: Name of a released codec -> mel front end and vocoder; `MelVAEConfig.official` knows the same names.
+#: Name of a released codec -> mel front end and vocoder; `MelVAEConfig.official` has the same names.
 OFFICIAL_CODECS: dict[str, tuple[MelSettings, VocoderConfig]] = {
     "16k": (MEL_16K, BIGVGAN_16K),
     "44k": (MEL_44K, BIGVGAN_V2_44K),
@@ -33,7 +33,7 @@ class MelCodec(nn.Module):
 
     @staticmethod
     def official(name: str) -> MelCodec:
-        """The released codec `16k` or `44k`, without weights."""
+        """The released codec `16k` or `44k`, its weights not loaded."""
         mel, vocoder = OFFICIAL_CODECS[name]
         return MelCodec(mel, MelVAEConfig.official(name), vocoder)
 

@@ -1,4 +1,4 @@
-"""What an MMAudio velocity network is made of, in one frozen record."""
+"""The sizes of MMAudio's velocity networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from v2a_dpo.errors import UserError
 
-#: Synchformer features come in groups of eight frames, one group a segment.
+#: Synchformer features come in groups of eight frames, one group per segment.
 SYNC_GROUP = 8
 
 
@@ -39,7 +39,7 @@ class MMAudioConfig:
             )
         if self.num_joint_blocks < 1:
             raise UserError(
-                "An MMAudio network needs at least one joint block, where the streams meet.",
+                "An MMAudio network needs at least one joint block.",
                 where="MMAudioConfig.num_joint_blocks",
                 remedy="Set it to 1 or more.",
             )

@@ -1,6 +1,6 @@
-"""What an MMAudio variant costs: parameters, memory, and floating-point operations, counted on the networks themselves.
+"""The costs of an MMAudio variant: parameters, memory, and floating-point operations, counted on the networks.
 
-The networks are laid out on the meta device and run without data, so nothing is computed and no weights are needed.
+The networks run on the meta device: nothing is computed and no weights are needed.
 Operations count a multiply-add as two, and only matrix products, convolutions and attention of the networks.
 """
 
@@ -37,9 +37,9 @@ class Operations:
     velocity: int
     #: The network's own embedding of a clip's conditions.
     embedding: int
-    #: CLIP pictures, Synchformer segments and the prompt: once a clip.
+    #: CLIP pictures, Synchformer segments and the prompt: once per clip.
     features: int
-    #: Autoencoder and vocoder, once a candidate; the vocoder's activations are left out.
+    #: Autoencoder and vocoder, once per candidate; the vocoder's activations are left out.
     decoding: int
 
     def candidate(self, *, steps: int, guided: bool = True) -> int:
@@ -50,13 +50,13 @@ class Operations:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that weights, gradients and optimizer take in one precision, and what a row of a training batch adds."""
+    """Bytes that weights, gradients and optimizer take in one precision, and per row of a training batch."""
 
     inference: int
     lora: int
     full_training: int
     #: Kept for the backward pass for each row; a pair is two rows. Attention is counted as the fused kernels keep it.
-    activations_a_row: int
+    activations_per_row: int
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ class MMAudioCost:
         )
 
     def memory(self, precision: str, *, lora_rank: int) -> Memory:
-        """Memory in `float32` or `bfloat16`, without what a forward pass holds for a moment.
+        """Memory in `float32` or `bfloat16`, without a forward pass's temporary tensors.
 
-        Training needs neither encoders nor codec, nor a second network: the reference's errors are measured beforehand.
+        Training needs neither encoders nor codec, nor a second network: the reference's errors are computed beforehand.
         """
         width = DTYPES[precision].itemsize
         sizes = self.sizes(lora_rank=lora_rank)
@@ -153,7 +153,7 @@ class MMAudioCost:
             inference=width * (sizes.network + sizes.frozen),
             lora=width * sizes.network + TRAINED_BYTES * sizes.lora,
             full_training=TRAINED_BYTES * sizes.trainable + width * (sizes.network - sizes.trainable),
-            activations_a_row=self._activations(DTYPES[precision]),
+            activations_per_row=self._activations(DTYPES[precision]),
         )
 
     def _raw_conditions(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from v2a_dpo.models.mmaudio.config import MMAudioConfig
 
 
 def nearest_exact_index(source_length: int, target_length: int, *, device: torch.device | None = None) -> Tensor:
-    """Which source row every target row takes, `[target_length]` int64: torch's `nearest-exact` interpolation.
+    """The source row of every target row, `[target_length]` int64: torch's `nearest-exact` interpolation.
 
     The arithmetic is float32 throughout, which decides the ties (192 rows onto 345 have three).
     """

@@ -35,7 +35,7 @@ class ConditionEncoders(Protocol):
 
 
 class LatentCodec(Protocol):
-    """The frozen way from audio to unnormalised latents and back."""
+    """The frozen map from audio to unnormalised latents and back."""
 
     def encode(self, audio_BS: Tensor) -> Tensor:
         """Unnormalised latents `[B, L, C]` of audio in [-1, 1]."""
@@ -54,7 +54,7 @@ def velocity_in_paper_time(
 ) -> Tensor:
     """The velocity `eps - a_0` at paper time `t_U`: upstream's velocity at 1 - t with its sign turned.
 
-    The second generation's time embedding tells times apart that differ in the last bit; float64 times keep it.
+    The second generation's time embedding distinguishes times that differ in the last bit, so use float64 times.
     """
     tau_U = (1.0 - t_U).float()
     return -network.predict_velocity(latents_BLC, tau_U, embedded, condition_index_B=condition_index_B)

@@ -23,7 +23,7 @@ from v2a_dpo.models.mmaudio.blocks import (
 from v2a_dpo.models.mmaudio.config import SYNC_GROUP, MMAudioConfig
 from v2a_dpo.models.mmaudio.embeddings import TimeEmbedding, nearest_exact_index, rotary_table
 
-#: Buffers that some released files hold and that are computed here.
+#: Buffers in some released files that this network computes.
 LEGACY_KEYS = frozenset({"t_embed.freqs", "latent_rot", "clip_rot"})
 
 

@@ -1,9 +1,9 @@
-"""Convolutions of kernel 3 along time with fewer multiplications, for processors that are short of them.
+"""Convolutions of kernel 3 along time with fewer multiplications, for CPUs.
 
 Winograd's minimal filtering makes two neighbouring outputs from four products instead of six, F(2,3), or four outputs
 from six products instead of twelve, F(4,3) (Lavin and Gray 2016, section 4, in one dimension). The result is the same
 up to rounding. F(4,3) needs float32; in bfloat16 F(2,3) loses less than a bit. Three quarters of MMAudio's work are
-such convolutions. On a GPU the products are cheap and the sums around them are not: there nothing is gained.
+such convolutions. On a GPU it gains nothing: products are cheap there, and the sums around them are not.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class WinogradConv1d(nn.Module):
 
 
 def _combine_inputs(d: list[Tensor]) -> list[Tensor]:
-    """The samples of every tile, combined so that one product each is enough (the matrix B^T)."""
+    """The samples of every tile, combined for one product each (the matrix B^T)."""
     if len(d) == 4:
         return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
     even_outer, odd_outer = torch.sub(d[4], d[2], alpha=4), torch.sub(d[3], d[1], alpha=4)
