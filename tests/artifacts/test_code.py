@@ -93,16 +93,16 @@ def test_a_module_may_be_renamed_and_a_function_moved_to_another(copy: Copy) -> 
     )
     moved += (
         "from v2a_dpo.config import Threshold\nfrom v2a_dpo.errors import UserError\n\nAUDIOSCORE = 'audioscore'\n\n\n"
-        + source[start:end]
     )
+    moved += source[start:end]
     (package / "curriculum.py").write_text(moved)
     (package / "pair_mining.py").write_text(source[:start] + source[end:])
-    mining = (package / "stages" / "mine.py").read_text()
+    mining = (package / "preference" / "mining.py").read_text()
     mining = mining.replace("split_threshold, with_phases", "with_phases")
     mining = mining.replace(
         "from v2a_dpo.progress", "from v2a_dpo.curriculum import split_threshold\nfrom v2a_dpo.progress"
     )
-    (package / "stages" / "mine.py").write_text(mining)
+    (package / "preference" / "mining.py").write_text(mining)
     # AUDIOSCORE stands twice now, which is all that is seen.
     assert copy.changed(before, MINE) <= {"AUDIOSCORE"}
 

@@ -118,7 +118,7 @@ def test_memory_that_runs_out_with_a_single_clip_blames_no_clip(model, eleven, s
         monkeypatch, drawing, lambda clips: "clip6" in clips, torch.OutOfMemoryError("CUDA out of memory.")
     )
     rows = []
-    with pytest.raises(UserError, match=r"CUDA out of memory.*what is finished is kept"):
+    with pytest.raises(UserError, match=r"CUDA out of memory.*finished work is kept"):
         rows.extend(CandidateEngine(drawing, clips_per_batch=4).generate(CLIPS, eleven))
     assert sizes == [4, 4, 2, 2, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("flac")]
