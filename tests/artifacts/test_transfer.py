@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from moto.s3.models import s3_backends
 
 from v2a_dpo.artifacts.folder import local_copy, new_folder
-from v2a_dpo.artifacts.transfer import fetch_file, send_file
+from v2a_dpo.artifacts.transfer import fetch_file, send_file, whole_file
 from v2a_dpo.errors import UserError
 
 STEP = 5 * 2**20  # the least that S3 takes
@@ -164,6 +165,17 @@ def test_a_model_folder_on_s3_is_whole_or_refused(bucket: str, content: bytes) -
     damage(f"{bucket}/model/model.safetensors", flip)
     with pytest.raises(UserError, match="checksums differ"), local_copy(f"{bucket}/model"):
         pass
+
+
+def test_a_disk_that_fills_up_at_the_last_bytes_is_the_users_error(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"), whole_file(str(tmp_path / "new")) as file:
+            file.write(b"x" * 1000)  # waits in the buffer until the block ends
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_bucket_is_the_users_error(s3_environment: None, file: Path) -> None:

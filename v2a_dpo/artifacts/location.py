@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -187,11 +187,14 @@ def new_local_file(uri: str | Path) -> Iterator[BinaryIO]:
         with reported("written", uri):
             target.parent.mkdir(parents=True, exist_ok=True)
             file = partial.open("wb")
-        with file:
+        try:
             yield file
             with reported("written", uri):
                 file.flush()
                 os.fsync(file.fileno())
+        finally:
+            with suppress(OSError):  # closing flushes once more what could not be written
+                file.close()
         with reported("written", uri):
             partial.replace(target)
     finally:
