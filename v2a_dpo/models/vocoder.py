@@ -6,6 +6,7 @@ anti-aliased activations are computed in another way (`antialiased.py`).
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,10 +36,7 @@ class VocoderConfig:
     @property
     def hop(self) -> int:
         """Samples of one mel frame."""
-        product = 1
-        for rate in self.upsample_rates:
-            product *= rate
-        return product
+        return math.prod(self.upsample_rates)
 
 
 #: `best_netG.pt` of Make-An-Audio 2 (16 kHz, 80 bands).

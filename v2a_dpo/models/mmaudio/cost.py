@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from v2a_dpo.models.antialiased import AntiAliasedActivation
+from v2a_dpo.models.loading import uninitialised
 from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
 from v2a_dpo.models.mmaudio.config import MMAudioConfig
 from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
@@ -97,9 +98,9 @@ class MMAudioCost:
         self.config = config
         with torch.device("meta"):
             # Constants that are computed stay on the CPU until they are moved.
-            self._network = MMAudioNetwork(config).to("meta")
-            self._encoders = MMAudioEncoders().to("meta")
-            self._codec = MelCodec.official(codec).to("meta")
+            self._network = uninitialised(lambda: MMAudioNetwork(config)).to("meta")
+            self._encoders = uninitialised(MMAudioEncoders).to("meta")
+            self._codec = uninitialised(lambda: MelCodec.official(codec)).to("meta")
         self._frozen = _parameters(self._encoders) + _parameters(self._codec)
         _leave_activations_out(self._codec.vocoder)
         sequences = Sequences.official(OFFICIAL_CODECS[codec][0])
