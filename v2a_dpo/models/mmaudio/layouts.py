@@ -18,8 +18,8 @@ from v2a_dpo.models.vocoder import Vocoder
 NetworkLayout = dict[str, tuple[int, ...]]
 
 
-def _layout(build: Callable[[], nn.Module]) -> NetworkLayout:
-    with torch.device("meta"):
+def _layout(build: Callable[[], nn.Module], *, device: str = "meta") -> NetworkLayout:
+    with torch.device(device):
         return {key: tuple(value.shape) for key, value in uninitialised(build).state_dict().items()}
 
 
@@ -35,7 +35,8 @@ def autoencoder_layouts(name: str) -> Sequence[NetworkLayout]:
 
 def vocoder_layouts(name: str) -> Sequence[NetworkLayout]:
     """The layouts of the vocoder `16k` or `44k`: weight norm split in two, and merged."""
-    split = _layout(lambda: Vocoder(OFFICIAL_CODECS[name][1]).generator)
+    # For its constants the meta device would import torch's compiler, which takes seconds.
+    split = _layout(lambda: Vocoder(OFFICIAL_CODECS[name][1]).generator, device="cpu")
     merged = {
         key.removesuffix("_v") if key.endswith("weight_v") else key: shape
         for key, shape in split.items()
