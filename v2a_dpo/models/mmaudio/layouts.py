@@ -1,4 +1,4 @@
-"""The keys and shapes of the official files of MMAudio's parts, from the networks themselves on the meta device."""
+"""The keys and shapes of the official files of MMAudio's parts, from the networks themselves without their weights."""
 
 from __future__ import annotations
 
