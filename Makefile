@@ -29,10 +29,10 @@ lint: setup
 	$(BIN)/python -m mypy v2a_dpo components pipelines
 
 test: lint ## Lint, types and all tests with branch coverage; one thread a worker, or they fight for the cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-fast: setup ## The tests that take a second or two each, while you work: no whole loops, no servers.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder -m "not slow"
 
 docs: setup ## Builds the documents into build/docs; a broken link fails.
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -14,22 +14,30 @@ import boto3
 import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.mlflow_server import MLflowServer
 
 WriteVideo = Callable[..., Path]
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # xdist's own hook, which reads the marks, is a `tryfirst` too
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Tests of one file stay together for `--dist loadgroup`, so do the files that share the finished loop of
-    tests/e2e/conftest.py; whole loops come first."""
-    looking_at_the_loop = {item.path for item in items if "loop" in getattr(item, "fixturenames", ())}
-    for item in items:
-        shared = "e2e" in item.path.parts and item.path in looking_at_the_loop
-        item.add_marker(pytest.mark.xdist_group("the finished loop" if shared else str(item.path)))
+class _FilesTogether(LoadScopeScheduling):
+    """Tests of one file run in one process, and so do the files that share the finished loop of tests/e2e."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        has_its_own_loop = file.endswith("/test_newcomer.py")
+        return "tests/e2e" if "tests/e2e/" in file and not has_its_own_loop else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _FilesTogether:
+    return _FilesTogether(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole loops take longest and come first."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
-    return (yield)
 
 
 def _write_video(
