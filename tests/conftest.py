@@ -18,6 +18,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.mlflow_server import MLflowServer
+from v2a_dpo.tracking.connection import Tracking
 
 WriteVideo = Callable[..., Path]
 
@@ -148,13 +149,12 @@ def bucket(s3_environment: None) -> str:
 @pytest.fixture(scope="session")
 def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables; making it takes seconds, copying it does not."""
-    from mlflow import MlflowClient
-
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+            patch.setenv(name, "2")  # so that what a connection sets does not outlive the fixture
         patch.chdir(folder)
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        Tracking.connect("Default", uri=f"sqlite:///{folder}/mlflow.db")  # keeps the loggers, which MLflow turns off
     return folder / "mlflow.db"
 
 
