@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from google.protobuf.json_format import MessageToDict
 
 from components.definition import Images
-from pipelines.compilation import PIPELINES, compile_pipeline
+from pipelines.compilation import PIPELINES, build_pipeline, compile_pipeline
 
 GOLDEN = Path(__file__).with_name("golden")
 IMAGES = Images("registry.example/v2a-dpo", "1.2.3")
@@ -24,23 +25,29 @@ def compiled(name: str, preset: str, folder: Path) -> Path:
     return compile_pipeline(name, output=folder / f"{name}-{preset}.yaml", preset=preset, images=IMAGES)
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The pipeline's executors by label, and what Kubernetes is told of each."""
-    spec, platform = yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    executors = spec["deploymentSpec"]["executors"]
-    return executors, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+@cache
+def documents(name: str, preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the pipeline `name` is compiled to for `preset`: its IR, and the settings for Kubernetes."""
+    pipeline = build_pipeline(name, preset=preset, images=IMAGES)
+    return MessageToDict(pipeline.pipeline_spec), MessageToDict(pipeline.platform_spec)
 
 
-def tasks(path: Path) -> dict[str, dict[str, Any]]:
+def executors(name: str, preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pipeline's executors by label, and the settings for Kubernetes of each."""
+    spec, platform = documents(name, preset)
+    return spec["deploymentSpec"]["executors"], platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def tasks(name: str, preset: str) -> dict[str, dict[str, Any]]:
     """All tasks of the pipeline and of its parts that run in a pod, by the label of their executor."""
-    spec = next(yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
-    found = {}
+    spec, _ = documents(name, preset)
+    labelled = {}
     for component in [spec["root"], *spec["components"].values()]:
         for task in component.get("dag", {}).get("tasks", {}).values():
             label = spec["components"][task["componentRef"]["name"]].get("executorLabel")
             if label:
-                found[label] = task
-    return found
+                labelled[label] = task
+    return labelled
 
 
 def main() -> None:

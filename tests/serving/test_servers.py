@@ -107,8 +107,8 @@ def test_a_data_url_and_a_row_without_a_seed_are_answered(server: Server, served
     [
         (row_of(b"this is no video"), 400, "no readable video"),
         (row_of(bytes(300_000)), 413, "too large"),
-        ({"video": "!"}, 400, "no base64"),
-        ({"video": "data:video/mp4;base64,!"}, 400, "no base64"),
+        ({"video": "!"}, 400, "not base64"),
+        ({"video": "data:video/mp4;base64,!"}, 400, "not base64"),
         (row_of(b"v", promt="a bell"), 400, "no column `promt`; the columns are video, video_path, prompt"),
         ({"video": None}, 400, "video"),
         ({"prompt": "a bell"}, 400, "exactly one of `video`"),
