@@ -32,6 +32,15 @@ def test_the_senders_input_ends_with_the_training(caplog):
     assert caplog.text == ""
 
 
+def test_a_sender_has_the_lowest_priority(tmp_path):
+    printed = tmp_path / "priority"
+    program = f"import os, sys; sys.stdin.read(); open({str(printed)!r}, 'w').write(str(os.nice(0)))"
+    sender = LiveSender([sys.executable, "-c", program])
+    sender({"step": 0})
+    sender.close()
+    assert printed.read_text() == "19"
+
+
 def test_training_without_a_record_starts_no_sender(tmp_path):
     sender = LiveSender([sys.executable, "-c", f"open({str(tmp_path / 'started')!r}, 'w')"])
     sender.close()

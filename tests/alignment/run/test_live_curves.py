@@ -23,6 +23,7 @@ from v2a_dpo.alignment.run.log import LOG, read_log
 from v2a_dpo.config import AlignConfig, GeneratorConfig, Params, PrepareConfig, RegistryConfig
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
+from v2a_dpo.tracking import live
 
 STEPS = 60
 
@@ -56,6 +57,12 @@ def check_nothing_lost_or_doubled(params: Params, log: str, uri: str) -> None:
         else:
             expected = [(record["step"], float(record[key])) for record in records if record.get(key) is not None]
         assert Counter((metric.step, metric.value) for metric in logged) == Counter(expected), key
+
+
+@pytest.fixture(autouse=True)
+def sender_of_normal_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the lowest priority waits for cores that the tests of another process take."""
+    monkeypatch.setattr(live, "_LOWEST_PRIORITY", 0)
 
 
 def test_a_server_killed_in_the_middle_of_a_run_loses_and_doubles_nothing(
