@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-fast lint setup lock seeds images image-test docs clean
+.PHONY: demo test test-fast coverage lint setup lock seeds images image-test docs clean
 
 setup: .venv/.installed ## Makes the environment in .venv from the lock file.
 
@@ -28,11 +28,17 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy v2a_dpo components pipelines
 
-test: lint ## Lint, types and all tests with branch coverage; one thread a worker, or they fight for the cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=85
+# One thread per worker, or they fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
+
+test: lint ## Lint, types and all tests.
+	$(PYTEST)
+
+coverage: lint ## The same with branch coverage, which takes a fifth longer.
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-fast: setup ## The tests that take a second or two each, while you work: no whole loops, no servers.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
 
 docs: setup ## Builds the documents into build/docs; a broken link fails.
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import struct
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import av
@@ -39,6 +41,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _FilesT
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole loops take longest and come first."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stack_without_sources() -> Iterator[None]:
+    """KFP reads the call stack at each setting of a task; with lines of source that takes seconds per pipeline where
+    thousands of modules are loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "stack", partial(inspect.stack, 0))
+        yield
 
 
 def _write_video(

@@ -48,6 +48,7 @@ def test_imports_keep_to_the_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lint_imports(config_filename=str(ROOT / ".importlinter"), no_cache=True) == EXIT_STATUS_SUCCESS
 
 
+@pytest.mark.slow
 def test_no_heavy_package_is_loaded_before_it_is_used() -> None:
     loaded = loaded_by(IMPORT_ALL)
     assert "torch" in loaded

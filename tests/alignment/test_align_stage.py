@@ -108,6 +108,7 @@ def test_the_log_has_one_record_a_step_easy_phase_first(uninterrupted):
     assert all(record["gradient_norm"] > 0 for record in log[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["during the reference", "before the first checkpoint", "late"])
 def test_a_killed_run_resumes_to_the_same_bytes_without_double_records(problem, uninterrupted, moment):
     run = f"killed {moment}"

@@ -17,6 +17,8 @@ from v2a_dpo.alignment.processes import Processes, check_batch_divides, join_pro
 from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
 
+pytestmark = pytest.mark.slow
+
 
 class OneOf(Processes):
     """The process of that `rank` among `world_size`, without the others."""

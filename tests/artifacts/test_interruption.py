@@ -36,6 +36,7 @@ def whole_shards(folder: Path) -> set[int]:
     return {int(file.name[5:10]) for file in folder.glob("part-*.parquet")}
 
 
+@pytest.mark.slow
 def test_a_build_killed_again_and_again_ends_in_the_same_bytes_and_repeats_no_finished_shard(
     tmp_path: Path, folder_bytes: FolderBytes
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_crash_at_any_step_of_a_rebuild_never_shows_old_and_new_shards_mixed(
     assert crashes
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_whole_shards_and_says_so(tmp_path: Path, folder_bytes: FolderBytes) -> None:
     folder, journal = tmp_path / "data", tmp_path / "journal"
     process = start(folder, journal, max_file_bytes=100_000)
@@ -138,6 +140,7 @@ def test_a_disk_that_fills_up_leaves_whole_shards_and_says_so(tmp_path: Path, fo
     assert Dataset.open(str(folder)).verify() == []
 
 
+@pytest.mark.slow
 def test_a_build_on_s3_that_is_killed_continues(bucket: str, tmp_path: Path, folder_bytes: FolderBytes) -> None:
     journal = tmp_path / "journal"
     assert start(tmp_path / "local", journal).wait() == 0

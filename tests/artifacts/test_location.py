@@ -123,6 +123,7 @@ def closed_port() -> int:
     return port
 
 
+@pytest.mark.slow
 def test_an_unreachable_s3_is_the_users_error_wherever_it_shows(
     s3_environment: None, monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:

@@ -60,6 +60,7 @@ def test_stale_and_superfluous_shards_on_s3_are_replaced_and_removed(bucket: str
     assert build.made == [0]
 
 
+@pytest.mark.slow
 def test_many_workers_fill_one_prefix_and_the_finisher_reads_no_data(bucket: str, requests: Counter[str]) -> None:
     inputs = [str(index) for index in range(20)]
     build = Build(f"{bucket}/data")

@@ -232,6 +232,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_a_large_shard_is_written_while_it_is_made_in_a_fraction_of_its_size(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _LARGE_SHARD, str(tmp_path / "large")]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -73,6 +73,7 @@ def test_a_users_mistake_is_one_paragraph_with_a_remedy_and_status_2(tmp_path):
     assert "Remedy: " in done.stderr
 
 
+@pytest.mark.slow
 def test_an_output_below_a_file_is_the_users_mistake(tmp_path):
     (tmp_path / "out").touch()
     done = call("world", "--output", str(tmp_path / "out" / "world"))
@@ -112,6 +113,7 @@ def test_an_unknown_option_has_status_2():
     assert call("mine", "--nonsense").returncode == 2
 
 
+@pytest.mark.slow
 def test_dry_run_names_the_steps_and_makes_nothing(tmp_path):
     done = call("run", "--dry-run", "--root", str(tmp_path / "loop"))
     assert done.returncode == 0
@@ -121,6 +123,7 @@ def test_dry_run_names_the_steps_and_makes_nothing(tmp_path):
     assert not (tmp_path / "loop").exists()
 
 
+@pytest.mark.slow
 def test_generate_for_a_video_without_a_folder_says_what_to_give():
     done = call("generate", "--video", "dog.mp4")
     assert done.returncode == 2

@@ -83,6 +83,7 @@ def test_help_imports_no_kubeflow():
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_compile_writes_what_is_uploaded(tmp_path):
     done = call("compile", "evaluate", "--preset", "cpu", "--output", str(tmp_path / "build" / "evaluate.yaml"))
     assert done.exit_code == 0
@@ -91,6 +92,7 @@ def test_compile_writes_what_is_uploaded(tmp_path):
     assert spec["pipelineInfo"]["name"] == "evaluate"
 
 
+@pytest.mark.slow
 def test_compile_writes_resources_for_gitops(tmp_path):
     path = tmp_path / "manifests.yaml"
     done = call(
@@ -114,6 +116,7 @@ def sweep(*inputs, preset="mmaudio-large-44k"):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_sweep_without_more_words_is_the_papers_table():
     assert sweep().exit_code == 0
     inputs = CompiledPipeline.of((GOLDEN / f"sweep-{GOLDEN_PRESET}.yaml").read_text()).inputs
@@ -145,6 +148,7 @@ def test_a_dry_run_refuses_quantiles_beyond_one():
     assert sweep("thresholds=[1.5]").exit_code == 0  # a complexity score may be any number
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_everything_and_contacts_nobody(server):
     done = submit("--dry-run", "--set", "align.beta=200", "--name", "look", "--image-registry", "registry.example/team")
     assert done.exit_code == 0
@@ -242,6 +246,7 @@ def test_a_schedule_is_made_listed_and_deleted(server):
     assert server.recurring == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -277,6 +282,7 @@ def test_the_token_has_no_option_of_its_own():
     assert "--token " not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_keyboard_stops_the_waiting_and_not_the_run(server):
     server.tasks = tuple(f"task-{number}" for number in range(10_000))
     # A test run in the background ignores the keyboard, and its children would, too: `env` undoes that.
@@ -296,6 +302,7 @@ def test_the_keyboard_stops_the_waiting_and_not_the_run(server):
     assert server.runs[run_id]["state"] == "RUNNING"
 
 
+@pytest.mark.slow
 def test_a_real_process_reports_a_server_that_is_away(server):
     done = subprocess.run(
         [sys.executable, "-m", "v2a_dpo.cli", "pipeline", "status", "--host", "http://127.0.0.1:9"],

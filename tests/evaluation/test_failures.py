@@ -43,6 +43,7 @@ def test_a_clip_that_only_the_aligned_model_fails_on_is_counted_against_it(loop,
     assert gate(allowed, evaluation=str(tmp_path / "out"), output=str(tmp_path / "gate.json")).passed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("s3_environment")
 def test_a_storage_service_that_is_away_costs_no_clip_of_a_finished_shard(
     loop, new_system, write_rows, tmp_path, monkeypatch

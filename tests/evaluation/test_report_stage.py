@@ -153,6 +153,7 @@ PLAY = """(async () => {
 })()"""
 
 
+@pytest.mark.slow
 def test_soundtracks_play_with_the_video_and_switch_at_the_same_moment(browser, page):
     browser.open(page.as_uri(), width=1280)
     seen = browser.evaluate(PLAY)

@@ -80,6 +80,7 @@ def test_audio_has_the_length_of_the_clip(model, conditions, sampler):
     assert audio.abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "sizes"), [(64, [3, 3]), (128, [2, 1, 2, 1]), (250, [1] * 6), (1000, [1] * 6)])
 def test_a_cpu_decodes_no_more_steps_at_once_than_pay(length, sizes, model, sampler, monkeypatch):
     drawing = sampler(model)
@@ -119,6 +120,7 @@ def test_bfloat16_candidates_stay_close_to_float32_ones(model, make_model, condi
     assert torch.equal(rounded.audio(expected), exact.audio(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_the_compiled_step_is_one_graph_and_gives_the_same_candidates(backend, model, conditions, sampler):
     torch._dynamo.reset()
@@ -130,6 +132,7 @@ def test_the_compiled_step_is_one_graph_and_gives_the_same_candidates(backend, m
     assert (compiled.audio(latents) - audio).abs().max() <= 1e-3 * rms(audio)
 
 
+@pytest.mark.slow
 def test_a_compiled_sampler_meets_one_shape_only(model, conditions, sampler):
     torch._dynamo.reset()
     expected = sampler(model).latents(CLIPS[:2], conditions.rows(slice(0, 2)))

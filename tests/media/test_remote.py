@@ -38,6 +38,7 @@ def test_missing_and_damaged_objects_are_told_apart(bucket):
         probe(f"{bucket}/text.mp4")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("s3_environment")
 def test_a_service_that_is_away_is_no_fault_of_the_clip(monkeypatch):
     with socket.socket() as free:

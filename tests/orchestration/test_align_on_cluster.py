@@ -52,6 +52,7 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, problem, tmp_path):
     server.run_commands = {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     said = []
@@ -77,6 +78,7 @@ def test_a_job_of_two_processes_makes_what_align_makes_alone(server, remote, pro
     assert said == [], "a finished alignment is not done again"
 
 
+@pytest.mark.slow
 def test_sigterm_deletes_the_job_and_a_kill_leaves_it_to_the_next_try(server, remote, s3_environment):
     environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "KUBECONFIG"))}
     first = in_a_process(_stage, environment, remote)

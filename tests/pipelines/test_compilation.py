@@ -14,6 +14,8 @@ from tests.pipelines.compiled import GOLDEN, GOLDEN_PRESET, IMAGES, compiled, do
 from v2a_dpo.cluster.train_job.settings import ClusterSettings
 from v2a_dpo.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 #: The steps that a GPU speeds up; every other one runs on a cheap node.
 ON_GPU = ("prepare", "generate", "score", "align", "evaluate", "guidance")
 

@@ -47,6 +47,7 @@ def apply(kubeflow, path):
     }
 
 
+@pytest.mark.slow
 def test_every_command_works_as_printed(servers, tmp_path):
     kubeflow, pods = servers
     ran = set()
@@ -67,6 +68,7 @@ def test_every_command_works_as_printed(servers, tmp_path):
     assert ran == {"compile", "submit", "status", "logs", "cancel", "schedule"}
 
 
+@pytest.mark.slow
 def test_the_table_of_pipelines_names_every_input():
     rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]* \| (`[^|]*`) \|$", PAGE, re.MULTILINE))
     assert rows.keys() == PIPELINES.keys()

@@ -101,6 +101,7 @@ def test_from_a_run_one_walks_back_to_the_shards_of_its_data(
     assert manifest["inputs"]["scores"] == Dataset.open(str(loop.root / "scores")).fingerprint
 
 
+@pytest.mark.slow
 def test_curves_that_were_sent_while_training_ran_are_nested_and_not_sent_again(
     loop: Loop, client: MlflowClient, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_registering_twice_changes_nothing(
     assert str(registration).startswith("Registered generator (base as version 1, aligned as version 2) in sqlite:///")
 
 
+@pytest.mark.slow
 def test_a_new_aligned_model_of_the_same_base_is_one_more_version(
     registration: Registration, client: MlflowClient, loop: Loop, tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_loop_without_the_optional_artifacts_is_registered_too(
     assert list(registered.runs) == ["evaluate"]
 
 
+@pytest.mark.slow
 def test_the_guidance_curve_is_a_run_of_its_own_and_part_of_the_loops_fingerprint(
     loop: Loop, client: MlflowClient, tmp_path: Path
 ) -> None:

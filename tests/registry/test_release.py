@@ -134,6 +134,7 @@ def client(mlflow_server_uri: str) -> MlflowClient:
     return MlflowClient(mlflow_server_uri)
 
 
+@pytest.mark.slow
 def test_a_release_goes_out_by_the_gates_is_refused_overridden_and_rolled_back(
     workshop: Workshop, client: MlflowClient
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_release_goes_out_by_the_gates_is_refused_overridden_and_rolled_back(
     assert "ib_score +" in text
 
 
+@pytest.mark.slow
 def test_another_test_set_or_other_settings_are_refused_with_the_reason(workshop: Workshop) -> None:
     workshop.register(1)
     promote(workshop.params)
@@ -210,6 +212,7 @@ def test_another_test_set_or_other_settings_are_refused_with_the_reason(workshop
     assert "the guidance scale differs (4.5 and 2.0)" in str(louder)
 
 
+@pytest.mark.slow
 def test_models_that_other_scorers_judged_are_not_compared(workshop: Workshop) -> None:
     workshop.register(1)
     promote(workshop.params)
@@ -218,6 +221,7 @@ def test_models_that_other_scorers_judged_are_not_compared(workshop: Workshop) -
     assert f"the scorers differs ({'f' * 32} and {'e' * 32})" in str(refused)
 
 
+@pytest.mark.slow
 def test_small_losses_of_many_promotions_do_not_add_up(workshop: Workshop) -> None:
     gates = GatesConfig(min_clips=50, must_improve=[], must_not_worsen={"fd_passt": "7%"})
     params = workshop.params.model_copy(update={"gates": gates})
@@ -244,6 +248,7 @@ def test_small_losses_of_many_promotions_do_not_add_up(workshop: Workshop) -> No
     )
 
 
+@pytest.mark.slow
 def test_a_first_champion_of_another_evaluation_is_evaluated_again_or_overridden(workshop: Workshop) -> None:
     params = workshop.params
     first = workshop.register(1, gain=0.02)
@@ -273,6 +278,7 @@ def test_a_first_release_by_loose_intervals_is_refused(workshop: Workshop) -> No
     ]
 
 
+@pytest.mark.slow
 def test_a_version_that_fails_on_clips_of_the_champion_is_refused_for_that(workshop: Workshop) -> None:
     workshop.register(1, gain=0.05)
     promote(workshop.params)
@@ -282,6 +288,7 @@ def test_a_version_that_fails_on_clips_of_the_champion_is_refused_for_that(works
     assert refused.decision.failures == ["failed clips at most 0.5% more than the reference: 2 of 64 against 0"]
 
 
+@pytest.mark.slow
 def test_without_a_champion_the_base_has_nothing_to_be_compared_with(workshop: Workshop) -> None:
     workshop.register(1)
     refused = promote(workshop.params, version="base")
@@ -300,6 +307,7 @@ def test_a_version_carries_gate_licence_test_set_and_card(workshop: Workshop, cl
     assert "IB-score is worse than the base's." in version.description
 
 
+@pytest.mark.slow
 def test_lineage_leads_from_the_alias_to_the_checksums_of_the_pairs_shards(
     workshop: Workshop, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -339,6 +347,7 @@ def test_lineage_leads_from_the_alias_to_the_checksums_of_the_pairs_shards(
     assert shard.name in sentence
 
 
+@pytest.mark.slow
 def test_of_many_racing_promotions_exactly_one_wins_each_round(
     workshop: Workshop, client: MlflowClient, mlflow_server_uri: str
 ) -> None:
@@ -372,6 +381,7 @@ def test_of_many_racing_promotions_exactly_one_wins_each_round(
     assert str(client.get_model_version_by_alias(name, "champion").version) == champions(entries)[-1]
 
 
+@pytest.mark.slow
 def test_who_comes_second_is_told_who_came_first(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     first = workshop.register(1, gain=0.05)
     second = workshop.register(2, gain=0.08)
@@ -412,6 +422,7 @@ def test_two_creators_of_a_registered_model_get_one_ledger(mlflow_server_uri: st
     assert [run.info.run_id for run in runs] == [client.get_registered_model(name).tags["v2a_dpo.ledger_run"]]
 
 
+@pytest.mark.slow
 def test_a_version_moves_to_another_registry_of_the_server_and_to_another_server(
     workshop: Workshop, client: MlflowClient, database_template: Path, tmp_path: Path
 ) -> None:
@@ -442,6 +453,7 @@ def test_a_version_moves_to_another_registry_of_the_server_and_to_another_server
         promote(params, to_registry="elsewhere/")
 
 
+@pytest.mark.slow
 def test_an_unknown_version_is_the_users_error(workshop: Workshop) -> None:
     with pytest.raises(UserError, match="no registered model"):
         history(workshop.params)

@@ -99,6 +99,7 @@ def test_memory_that_runs_out_inside_pesq_is_no_fault_of_the_clip(monkeypatch):
         quality.score([_clip(_bursts(1.0))], _bursts(1.0)[None, None], RATE)
 
 
+@pytest.mark.slow
 def test_a_crash_inside_pesq_costs_one_score():
     """70 utterances in 33 s overrun an array of the package and end the process; a cut at 20 s prevents it."""
     long = _bursts(33.0)

@@ -14,6 +14,8 @@ import pytest
 from tests.browser import open_browser
 from tests.serving.conftest import Served, free_port, process, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

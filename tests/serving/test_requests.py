@@ -183,6 +183,7 @@ def test_a_row_without_a_seed_beside_one_with_a_seed_takes_0(service: Generation
     assert first["audio"] != second["audio"]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_no_fault_of_the_video(
     service: GenerationService, s3_environment: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from tests.serving.conftest import Served, free_port, process, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 class Server:
     """A scoring server's address and log."""

@@ -78,6 +78,7 @@ def test_every_clip_has_its_candidates_in_order(folders, tmp_path):
     assert (samples.shape, sample_rate) == ((32_000,), 16_000)
 
 
+@pytest.mark.slow
 def test_another_batch_size_keeps_what_is_there_and_would_make_the_same(folders, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     generate(_params(), **folders, output=str(first))
@@ -90,6 +91,7 @@ def test_another_batch_size_keeps_what_is_there_and_would_make_the_same(folders,
     assert generate(_params(precision="bfloat16"), **folders, output=str(first)).made == SHARDS
 
 
+@pytest.mark.slow
 def test_without_text_a_clip_is_sampled_as_if_it_had_no_prompt_and_its_rows_say_so(folders, tmp_path):
     """The made-up conditions have text; a copy of them with the model's empty text is what clips without a prompt
     have."""
@@ -127,6 +129,7 @@ def test_the_switch_for_text_is_part_of_what_candidates_are(folders, tmp_path):
     assert generate(_params(), **folders, output=output, use_text=False).kept == SHARDS
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_bytes_as_one(folders, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     generate(_params(), **folders, output=str(alone))
@@ -147,6 +150,7 @@ def test_conditions_of_another_duration_are_refused_before_anything_is_drawn(dur
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_by_several_processes_as_by_one(folders, tmp_path):
     params = _params().model_copy(update={"prepare": _params().prepare.model_copy(update={"duration_s": 4.0})})
     with pytest.raises(UserError, match="not those of clips of 4 s") as caught:

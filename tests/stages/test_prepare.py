@@ -157,6 +157,7 @@ def test_a_killed_run_ends_with_the_same_bytes(prepared, damaged_folder, generat
         assert (resumed / file.relative_to(output)).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_conditions(prepared, damaged_folder, generator, tmp_path):
     output, _ = prepared
     _run(damaged_folder, generator, tmp_path, _params(workers=2))

@@ -27,6 +27,7 @@ def same_weights(first, second):
     return all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+@pytest.mark.slow
 def test_a_short_pre_training_lowers_the_loss(prepared):
     model, data = prepared
     model = tiny_generator.build(model.encoders, model.codec, seed=1)
@@ -48,6 +49,7 @@ def test_a_short_pre_training_lowers_the_loss(prepared):
     assert loss_on_draws_of_its_own() < 0.8 * before
 
 
+@pytest.mark.slow
 def test_killed_pre_training_resumes_to_the_same_weights(tmp_path):
     whole = pretrain_generator(tmp_path / "whole")
 

@@ -3,6 +3,7 @@ import sys
 
 import av
 import numpy as np
+import pytest
 
 from v2a_dpo.tiny.media import render_arrays, write_clip_mp4
 from v2a_dpo.tiny.rater import band_levels_db, detect_onsets, onset_f1
@@ -47,6 +48,7 @@ for events in make_split(3, "annotation", 40):
 """
 
 
+@pytest.mark.slow
 def test_every_process_writes_the_same_bytes(tmp_path):
     command = [sys.executable, "-c", _DIGESTS]
     processes = [

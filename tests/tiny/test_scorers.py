@@ -73,6 +73,7 @@ def test_lags_shift_the_sound_and_not_the_pictures(data):
     torch.testing.assert_close(late[:, :, 10:], still[:, :, :-10], atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_scorers_are_saved_resumed_and_loaded(tmp_path, clips):
     reports = []
     train_scorers(tmp_path, seed=0, num_clips=70, steps=2, progress=lambda done, total: reports.append((done, total)))

@@ -41,6 +41,7 @@ def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(mlflow_
     assert Tracking.connect("Anna's runs").experiment_id == first.experiment_id
 
 
+@pytest.mark.slow
 def test_a_loop_is_registered_and_promoted_under_names_with_quotes(mlflow_uri: str, loop: Loop, tmp_path) -> None:
     named = RegistryConfig(experiment='Anna\'s "runs"', model_name='Anna\'s "model"')
     params = loop.params.model_copy(update={"registry": named})
@@ -102,6 +103,7 @@ def test_a_servers_refusal_has_its_own_cause(
     assert remedy in caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("uri", "cause"),
     [

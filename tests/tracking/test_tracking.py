@@ -207,6 +207,7 @@ def test_a_new_database_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+@pytest.mark.slow
 def test_without_a_setting_everything_stays_in_the_working_folder(
     database_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

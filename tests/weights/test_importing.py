@@ -299,6 +299,7 @@ def start(path, size, *limits):
     return subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_and_says_so(big_file, store):
     process = start(*big_file, 3_000_000)
     _, stderr = process.communicate()
@@ -309,6 +310,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(big_file, store):
     assert visible(store.root) == []
 
 
+@pytest.mark.slow
 def test_a_killed_import_leaves_nothing_that_counts_and_the_next_one_clears_up(big_file, catalog, store, monkeypatch):
     process = start(*big_file)
     while not any(store.root.glob(".net_small.*.partial/model.safetensors")):

@@ -116,6 +116,7 @@ def test_the_order_in_which_folders_are_named_does_not_matter(finished, copy):
     align(PARAMS, **{**arguments, **turned}, on_record=lambda record: pytest.fail("it is done again"))
 
 
+@pytest.mark.slow
 def test_started_anew_the_earlier_run_lies_whole_under_its_identity(problem, stopped, copy):
     name, arguments = copy(stopped)
     log, before = Path(arguments["log"]), files(arguments["log"])
@@ -146,6 +147,7 @@ def test_a_run_that_was_killed_before_its_first_step_keeps_nobody_out(problem, s
     assert (log / "earlier" / earlier / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_is_gone_or_another_is_begun_anew_on_request_alone(problem, finished, copy):
     name, arguments = copy(finished)
     output = Path(arguments["output"])
@@ -221,6 +223,7 @@ for arguments, keep, anew in jobs:
 """
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_other_sign_is_seen_in_finished_and_stopped_runs_and_kept_on_request(
     problem, finished, stopped, copy, tmp_path
 ):

@@ -25,6 +25,8 @@ from v2a_dpo.errors import UserError
 from v2a_dpo.stages.align import align
 from v2a_dpo.tracking import live
 
+pytestmark = pytest.mark.slow
+
 STEPS = 60
 
 

@@ -40,6 +40,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_killed_machine_is_replaced_by_a_fresh_one_with_the_same_final_bytes(problem, bucket, tmp_path, scratch):
     local = problem.arguments("never killed")
     align(PARAMS, **local)
@@ -68,6 +69,7 @@ def test_a_killed_machine_is_replaced_by_a_fresh_one_with_the_same_final_bytes(p
     assert "again" not in steps
 
 
+@pytest.mark.slow
 def test_another_run_at_the_prefix_is_refused_and_on_request_moved_aside_whole(problem, bucket, scratch):
     arguments = {**problem.arguments("changed on s3"), "log": f"{bucket}/log", "output": f"{bucket}/aligned"}
 
@@ -152,6 +154,7 @@ def interrupted_service(monkeypatch):
         running.stop()
 
 
+@pytest.mark.slow
 def test_a_service_that_is_away_from_the_start_is_told_before_any_work(problem, interrupted_service, scratch):
     uri, _ = interrupted_service
     with pytest.raises(UserError, match="cannot be listed"):
@@ -170,6 +173,7 @@ def test_an_upload_waits_for_a_service_that_comes_back(interrupted_service, fold
     assert list_names(uri) == ["checkpoint-00000004.pt", LOG]
 
 
+@pytest.mark.slow
 def test_a_service_that_stays_away_is_told_with_what_is_kept_where(interrupted_service, folder):
     uri, _ = interrupted_service
     with Mirror(folder, uri, retry_delays_s=[0.0]) as mirror:

@@ -164,6 +164,7 @@ def test_a_second_run_opens_no_archive_and_a_stopped_one_goes_on(
     assert tables(tmp_path / "splits") == before
 
 
+@pytest.mark.slow
 def test_archives_on_s3_are_streamed_to_s3(listing: Path, archives: Path, tmp_path: Path, bucket: str) -> None:
     for file in archives.iterdir():
         write_atomically(f"{bucket}/archives/{file.name}", file.read_bytes())

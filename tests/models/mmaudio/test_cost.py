@@ -24,6 +24,7 @@ def cost_of(name):
     return MMAudioCost(VARIANTS[name], codec_of(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_operations_are_the_official_ones_less_the_repeated_modulations(name):
     cost = cost_of(name)
@@ -39,6 +40,7 @@ def test_operations_are_the_official_ones_less_the_repeated_modulations(name):
     assert operations.candidate(steps=25) == 50 * operations.velocity + operations.decoding
 
 
+@pytest.mark.slow
 def test_memory_counts_weights_gradients_and_moments():
     cost = cost_of("small_16k")
     sizes, memory = cost.sizes(lora_rank=8), cost.memory("float32", lora_rank=8)

@@ -23,6 +23,7 @@ def in_order(monkeypatch):
         yield found
 
 
+@pytest.mark.slow
 def test_clips_towers_multiply_sequences_where_they_lie(in_order):
     config = ClipConfig(
         embed_dim=16, vision=ClipVisionConfig(28, 2, 32, 16, 14), text=ClipTextConfig(8, 50, 32, 2, layers=2)

@@ -172,6 +172,7 @@ def test_bfloat16_autocast_stays_close_to_float32() -> None:
     assert F.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.999
 
 
+@pytest.mark.slow
 def test_the_velocity_is_one_graph_for_the_compiler() -> None:
     network, latents, t = _network(), _drawn(2, 21, 5, seed=4), torch.tensor([0.4, 0.5])
     with torch.no_grad():
