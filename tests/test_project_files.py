@@ -175,11 +175,11 @@ def test_the_pull_request_s_checklist_asks_for_tests_documents_change_log_and_pr
 # CI
 
 
-def test_ci_runs_the_two_commands_of_the_readme() -> None:
+def test_ci_runs_the_two_commands_of_the_readme_and_measures_coverage() -> None:
     commands = blocks(ROOT / "README.md", "console")[0].splitlines()
     jobs = parsed(".github", "workflows", "ci.yml")["jobs"]
     run = [step["run"] for job in jobs for step in steps(job) if "run" in step]
-    assert sorted(run) == sorted(commands)
+    assert sorted(run) == sorted([*commands, "make coverage"])
     assert all(re.search(rf"^{command.split()[1]}:", MAKEFILE, re.MULTILINE) for command in run)
 
 
