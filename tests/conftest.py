@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 import struct
 import uuid
 from collections.abc import Callable, Iterator
@@ -50,6 +51,14 @@ def stack_without_sources() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspect, "stack", partial(inspect.stack, 0))
         yield
+
+
+@pytest.fixture(autouse=True)
+def loggers_on() -> None:
+    """MLflow turns off all loggers of the process when a test lets it create a database by itself."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("v2a_dpo") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 def _write_video(
