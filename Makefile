@@ -28,8 +28,8 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy v2a_dpo components pipelines
 
-# One thread per process, or they fight for the cores; three processes, since tests wait for servers and for the disk.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --no-loadscope-reorder
+# One thread per process, or they fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 test: lint ## Lint, types and all tests.
 	$(PYTEST)
