@@ -21,12 +21,12 @@ import numpy as np
 from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.artifacts.location import join
 from v2a_dpo.cli.console import ProgressBars
-from v2a_dpo.config import load_params
 from v2a_dpo.evaluation.bootstrap import Difference, difference, resample_indices, resampled_means
 from v2a_dpo.evaluation.folder import EvaluationFolder, read_curve
 from v2a_dpo.evaluation.levels import LEVELS
 from v2a_dpo.evaluation.metrics import METRICS, PER_CLIP, Comparison, Metric, verdict
 from v2a_dpo.orchestration.loop import run
+from v2a_dpo.params import load_params
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"

@@ -29,7 +29,8 @@ from pathlib import Path
 import psutil
 
 from v2a_dpo.artifacts.layout import Layout
-from v2a_dpo.config import Params, load_params
+from v2a_dpo.config import Params
+from v2a_dpo.params import load_params
 from v2a_dpo.stages.align import align
 
 RESULTS = Path(__file__).parent / "results"

@@ -23,7 +23,7 @@ import yaml
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.schema import PAIRS, SCORE_NAMES, SCORES
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.config import load_params
+from v2a_dpo.params import load_params
 from v2a_dpo.preference.audioscore import METRICS_FILE, AudioScore
 from v2a_dpo.stages.mine import mine
 from v2a_dpo.stages.world import world

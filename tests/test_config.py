@@ -3,9 +3,10 @@ from typing import get_args
 
 import pytest
 
-from v2a_dpo.config import EvaluateConfig, GeneratorConfig, Params, Threshold, load_params, values_of
+from v2a_dpo.config import EvaluateConfig, GeneratorConfig, Params, Threshold
 from v2a_dpo.errors import UserError
 from v2a_dpo.models.catalog import FAMILIES
+from v2a_dpo.params import load_params, values_of
 
 ROOT = Path(__file__).parents[1]
 

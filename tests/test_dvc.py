@@ -13,9 +13,9 @@ import yaml
 from v2a_dpo.artifacts.code import source_files
 from v2a_dpo.artifacts.layout import SPLITS, Layout
 from v2a_dpo.cli.main import app
-from v2a_dpo.config import load_params, values_of
 from v2a_dpo.models.catalog import FAMILIES
 from v2a_dpo.orchestration.loop import plan
+from v2a_dpo.params import load_params, values_of
 from v2a_dpo.scoring.catalog import KINDS
 
 ROOT = Path(__file__).parents[1]

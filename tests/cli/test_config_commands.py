@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from tests.docs.pages import ROOT
 from v2a_dpo.cli.main import app
-from v2a_dpo.config import load_params
+from v2a_dpo.params import load_params
 
 TINY = str(ROOT / "configs" / "tiny.yaml")
 

@@ -13,8 +13,8 @@ from tests.test_dvc import ROOT
 from v2a_dpo.artifacts.layout import SPLITS
 from v2a_dpo.cli import data, evaluation, preference, release
 from v2a_dpo.cli.main import app
-from v2a_dpo.config import load_params
 from v2a_dpo.orchestration.loop import plan
+from v2a_dpo.params import load_params
 
 TINY = ["--params", str(ROOT / "configs" / "tiny.yaml")]
 #: What the loop gives itself and a person does not: how it reports, and how an earlier alignment is treated.

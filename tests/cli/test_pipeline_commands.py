@@ -16,9 +16,9 @@ from tests.pipelines.compiled import GOLDEN, GOLDEN_PRESET
 from tests.pipelines.kfp_server import KubeflowServer
 from v2a_dpo.cli.main import app
 from v2a_dpo.cluster.submission import CompiledPipeline
-from v2a_dpo.config import load_params
 from v2a_dpo.errors import UserError
 from v2a_dpo.orchestration.sweep import plan_sweep
+from v2a_dpo.params import load_params
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("compile", "submit", "status", "logs", "cancel", "schedule create", "schedule list", "schedule delete")

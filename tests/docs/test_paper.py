@@ -12,7 +12,8 @@ from components.alignment import align, align_on_cluster
 from components.candidates import generate
 from components.preference import mine, train_audioscore
 from components.sweep_cells import plan_sweep
-from v2a_dpo.config import Params, load_params
+from v2a_dpo.config import Params
+from v2a_dpo.params import load_params
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from v2a_dpo.artifacts.layout import Layout
-from v2a_dpo.config import load_params
 from v2a_dpo.orchestration.loop import run
+from v2a_dpo.params import load_params
 
 MINIATURE = Path(__file__).with_name("miniature.yaml")
 

@@ -21,7 +21,7 @@ from tests.e2e.program_copy import ROOT, ProgramCopy
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.layout import Layout
-from v2a_dpo.config import load_params, values_of
+from v2a_dpo.params import load_params, values_of
 
 pytestmark = pytest.mark.slow
 #: A change of the complexity score's formula, in v2a_dpo/preference/pairs.py.

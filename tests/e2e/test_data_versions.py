@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from v2a_dpo.artifacts.fingerprint import file_checksum
-from v2a_dpo.config import load_params, values_of
+from v2a_dpo.params import load_params, values_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

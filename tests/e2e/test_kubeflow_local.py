@@ -17,7 +17,7 @@ from tests.e2e.local_kubeflow import LOCAL, plant_killer, run, torch_loaded_once
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.layout import Layout
 from v2a_dpo.artifacts.location import read_bytes
-from v2a_dpo.config import values_of
+from v2a_dpo.params import values_of
 
 pytestmark = pytest.mark.slow
 

@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from v2a_dpo.config import Params, params_from, values_of
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import BootstrapSettings, Comparison
 from v2a_dpo.orchestration.sweep import cell_params, collect_sweep, plan_sweep
+from v2a_dpo.params import params_from, values_of
 
 PARAMS = Params()
 

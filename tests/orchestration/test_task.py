@@ -8,10 +8,11 @@ import pytest
 from v2a_dpo.artifacts.code import NO_CODE
 from v2a_dpo.artifacts.schema import RATINGS
 from v2a_dpo.artifacts.shards import ShardContent, ShardTask, build_dataset
-from v2a_dpo.config import Params, params_from, values_of
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.orchestration.shards import plan_shards
 from v2a_dpo.orchestration.task import flat_numbers, run_stage, shards_of
+from v2a_dpo.params import params_from, values_of
 from v2a_dpo.progress import ProgressLines
 
 TWO_EACH = {"orchestration": {"shards_per_task": 2}}

@@ -4,10 +4,11 @@ from typing import get_args
 
 import pytest
 
-from v2a_dpo.config import EvaluateConfig, GatesConfig, MetricKey, Params, load_params
+from v2a_dpo.config import EvaluateConfig, GatesConfig, MetricKey, Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Difference, Interval
 from v2a_dpo.evaluation.metrics import METRICS, BootstrapSettings, Comparison
+from v2a_dpo.params import load_params
 from v2a_dpo.registry import gates as gates_module
 from v2a_dpo.registry.gates import GateDecision
 from v2a_dpo.stages.gate import gate

@@ -19,7 +19,8 @@ import torch
 import yaml
 
 from v2a_dpo.artifacts.checksums import record_checksums
-from v2a_dpo.config import Params, params_from
+from v2a_dpo.config import Params
+from v2a_dpo.params import params_from
 from v2a_dpo.serving.packaging import package_model
 from v2a_dpo.serving.settings import ServingSettings
 from v2a_dpo.tiny.codec import PatchCodec

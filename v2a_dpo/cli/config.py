@@ -36,7 +36,7 @@ def show(
     import yaml
 
     from v2a_dpo.artifacts.location import write_atomically
-    from v2a_dpo.config import values_of
+    from v2a_dpo.params import values_of
 
     head = "# All parameters, by `v2a-dpo config show`; docs/configuration.md describes every field.\n"
     text = head + yaml.safe_dump(values_of(call.params), sort_keys=False)

@@ -90,7 +90,7 @@ def read_params(path: str, overrides: list[str] | None, *, keep_artifacts: bool 
 
     Imported late, so that `--help` answers at once.
     """
-    from v2a_dpo.config import load_params
+    from v2a_dpo.params import load_params
 
     changes = [*(overrides or []), *(["keep_artifacts=true"] if keep_artifacts else [])]
     if "://" not in path:

@@ -17,8 +17,9 @@ from v2a_dpo.alignment.run.start import find_run
 from v2a_dpo.artifacts.fingerprint import fingerprint, folder_fingerprint
 from v2a_dpo.artifacts.location import is_remote, join, write_atomically
 from v2a_dpo.cluster.train_job.settings import ClusterSettings
-from v2a_dpo.config import Params, values_of
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
+from v2a_dpo.params import values_of
 from v2a_dpo.progress import Progress, silent
 
 #: In the log folder: the parameters that the nodes read.

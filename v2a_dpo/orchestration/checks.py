@@ -8,8 +8,9 @@ from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.json_files import write_json
 from v2a_dpo.artifacts.layout import SPLITS, Layout
 from v2a_dpo.artifacts.location import exists, join
-from v2a_dpo.config import Params, values_of
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
+from v2a_dpo.params import values_of
 from v2a_dpo.progress import Progress, silent
 
 #: The first input of a run: videos, or the candidates or pairs of an earlier run.

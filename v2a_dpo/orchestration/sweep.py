@@ -10,11 +10,12 @@ from typing import Any
 from v2a_dpo.artifacts.json_files import read_json, write_json
 from v2a_dpo.artifacts.location import join, write_atomically
 from v2a_dpo.artifacts.text_table import write_csv
-from v2a_dpo.config import Params, override_params, params_from, values_of
+from v2a_dpo.config import Params
 from v2a_dpo.errors import UserError
 from v2a_dpo.evaluation.bootstrap import Interval
 from v2a_dpo.evaluation.folder import EvaluationFolder
 from v2a_dpo.evaluation.metrics import METRICS
+from v2a_dpo.params import override_params, params_from, values_of
 from v2a_dpo.preference.pairs import EASY
 from v2a_dpo.progress import Progress, silent
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from v2a_dpo.artifacts.json_files import read_json
 from v2a_dpo.artifacts.location import file_sizes, join, read_bytes
 from v2a_dpo.artifacts.manifest import MANIFEST, read_manifest
-from v2a_dpo.config import params_from
+from v2a_dpo.params import params_from
 from v2a_dpo.progress import ProgressLines
 from v2a_dpo.tracking.values import numbers as numbers_of
 

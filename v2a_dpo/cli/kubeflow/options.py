@@ -126,8 +126,8 @@ class Request:
         Raises UserError that names each wrong parameter or input. Contacts no server.
         """
         from v2a_dpo.cluster.submission import Submission
-        from v2a_dpo.config import values_of
         from v2a_dpo.orchestration.sweep import plan_sweep
+        from v2a_dpo.params import values_of
 
         inputs: dict[str, Any] = {"params": values_of(params)}
         if self.root is not None:
