@@ -92,14 +92,16 @@ def markdown(result: dict[str, Any]) -> str:
     seconds = " ".join(f"{second:g}" for second in sorted({row["clip_seconds"] for row in result["runs"]}))
     return f"""# Decoding {CANDIDATES} candidates with the codec of {result["variant"]} on a CPU
 
-{result["date"]}, one thread of {result["hardware"]}, {", ".join(f"{name} {version}" for name, version in result["software"].items())}
+{result["date"]}, one thread of {result["hardware"]},
+{", ".join(f"{name} {version}" for name, version in result["software"].items())}
 
 | clip, s | latent steps | precision | way | CPU seconds a candidate | memory, MiB |
 | ---: | ---: | --- | --- | ---: | ---: |
 {table}
 
-Means of {result["rounds"]} processes each, in turns. The engine decodes as many candidates of a clip at once on a CPU as have
-{result["limit"]} latent steps together, at least one. Memory is the peak beyond the loaded codec.
+Means of {result["rounds"]} processes each, in turns. On a CPU the engine decodes at least one candidate of a clip at
+once, and more while they have {result["limit"]} latent steps together at the most. Memory is the peak beyond the
+loaded codec.
 Made by `python -m benchmarks.decoding --variant {result["variant"]} --seconds {seconds} --rounds {result["rounds"]}`.
 """
 

@@ -96,18 +96,22 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result as a short page."""
-    return f"""# The Fréchet distance of two systems on {RESAMPLES} resamples of {result["clips"]:,} clips, {result["dimensions"]} dimensions
+    size = f"{result['clips']:,} clips, {result['dimensions']} dimensions"
+    return f"""# The Fréchet distance of two systems on {RESAMPLES} resamples of {size}
 
-{result["date"]}, one thread of {result["hardware"]}, {", ".join(f"{name} {version}" for name, version in result["software"].items())}
+{result["date"]}, one thread of {result["hardware"]},
+{", ".join(f"{name} {version}" for name, version in result["software"].items())}
 
 | way | CPU seconds | times plain |
 | --- | ---: | ---: |
 | each distance by itself, double precision, all rows | {result["plain_s"]:.0f} | 1.0 |
 | `resampled_frechet_distances` | {result["ours_s"]:.0f} | {result["plain_s"] / result["ours_s"]:.1f} |
 
-Reckoned from {MEASURED} resamples a way in each of {result["rounds"]} rounds, in turns. The two ways differ by {result["largest_difference"]:.1e} at most; the
-standard deviation over resamples is {result["standard_deviation"]:.1e}. The products that take most of the time share out over cores.
-Made by `python -m benchmarks.frechet --clips {result["clips"]} --dimensions {result["dimensions"]} --rounds {result["rounds"]}`.
+Estimated from {MEASURED} resamples per way in each of {result["rounds"]} rounds, in turns. The two ways differ by
+{result["largest_difference"]:.1e} at most; the standard deviation over resamples is
+{result["standard_deviation"]:.1e}. Matrix products take most of the time and run on all cores.
+Made by `python -m benchmarks.frechet --clips {result["clips"]} --dimensions {result["dimensions"]} \
+--rounds {result["rounds"]}`.
 """
 
 

@@ -261,14 +261,18 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 {result["date"]}, {result["hardware"]}, {", ".join(f"{name} {version}" for name, version in result["software"].items())}
 
-| way | candidates a minute | times plain | without features | times plain | features, s | sampling, s | decoding, s | sampling, TFLOP/s |
+| way | candidates a minute | times plain | without features | times plain | features, s | sampling, s | decoding, s | \
+sampling, TFLOP/s |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {table}
 
-Seconds are per candidate of {result["seconds"]:g} s at {STEPS} steps, reckoned from {result["steps"]} measured ones; medians of {result["rounds"]} rounds in turns.
-The engine drew {CANDIDATES} candidates for each of {result["clips_per_batch"]} clips at a time and computes a clip's visual features once; the plain way
-computes them for every candidate. Features are reckoned from two frames and one segment. TFLOP/s count the network's published arithmetic.
-Made by `python -m benchmarks.generation --variant {result["variant"]} --steps {result["steps"]} --seconds {result["seconds"]:g} --clips {result["clips_per_batch"]} --rounds {result["rounds"]}`.
+Seconds are per candidate of {result["seconds"]:g} s at {STEPS} steps, estimated from {result["steps"]} measured ones;
+medians of {result["rounds"]} rounds in turns. The engine sampled {CANDIDATES} candidates for each of
+{result["clips_per_batch"]} clips at a time and computes a clip's visual features once; the plain way computes them for
+every candidate. Features are estimated from two frames and one segment. TFLOP/s count the network's published
+arithmetic.
+Made by `python -m benchmarks.generation --variant {result["variant"]} --steps {result["steps"]} \
+--seconds {result["seconds"]:g} --clips {result["clips_per_batch"]} --rounds {result["rounds"]}`.
 """
 
 

@@ -132,7 +132,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 | way | candidates | seconds | candidates a second | peak memory |
 | --- | ---: | ---: | ---: | ---: |
-| `mine` (shard by shard, vectorised, pairs written) | {result["candidates"]:,} | {stage_["seconds"]:.1f} | {rate:,.0f} | {stage_["peak_mib"]:.0f} MiB |
+| `mine` (shard by shard, vectorised, pairs written) | {result["candidates"]:,} | {stage_["seconds"]:.1f} | \
+{rate:,.0f} | {stage_["peak_mib"]:.0f} MiB |
 | loop over rows (in memory, nothing written) | {naive["candidates"]:,} | {naive["seconds"]:.1f} | {naive_rate:,.0f} | |
 
 Mining is {rate / naive_rate:.0f} times as fast as the loop. It found {stage_["pairs"]:,} pairs.

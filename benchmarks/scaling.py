@@ -96,8 +96,14 @@ def stages(assumptions: Assumptions) -> list[Stage]:
         Stage("generate", "generation", VIDEOS, sounds * CANDIDATE, 0, CONDITIONS_BYTES + sounds * SOUND_BYTES),
         Stage("score", "scoring", VIDEOS, score, sounds * PESQ_CPU_S, sounds * SOUND_BYTES),
         Stage("prepare test", "preparation", TEST_VIDEOS, FEATURES, cpu, prepared),
-        Stage("generate test, base and aligned", "generation", 2 * TEST_VIDEOS, CANDIDATE, 0, CONDITIONS_BYTES + SOUND_BYTES),
-        Stage("score test, base and aligned", "scoring", 2 * TEST_VIDEOS, VIDEO_SCORES + AUDIO_SCORES, PESQ_CPU_S, SOUND_BYTES),
+        Stage(
+            "generate test, base and aligned", "generation", 2 * TEST_VIDEOS, CANDIDATE, 0,
+            CONDITIONS_BYTES + SOUND_BYTES,
+        ),
+        Stage(
+            "score test, base and aligned", "scoring", 2 * TEST_VIDEOS, VIDEO_SCORES + AUDIO_SCORES,
+            PESQ_CPU_S, SOUND_BYTES,
+        ),
     ]  # fmt: skip
 
 
@@ -161,7 +167,10 @@ def totals_table(assumptions: Assumptions) -> str:
             wall, asked, busy = totals(gpu, count, assumptions)
             align = align_s(gpu, assumptions)
             lines.append(
-                _row(f"{count} x {gpu.name}", *(f"{s / 3600:.1f}" for s in (wall, align, asked)), f"{busy:.0%}", f"{alone / wall:.1f} x")
+                _row(
+                    f"{count} x {gpu.name}", *(f"{s / 3600:.1f}" for s in (wall, align, asked)),
+                    f"{busy:.0%}", f"{alone / wall:.1f} x",
+                )
             )  # fmt: skip
     return "\n".join(lines)
 
@@ -173,7 +182,10 @@ def stage_table(gpu: Gpu, assumptions: Assumptions) -> str:
         for count in CLIPS_PER_SHARD:
             each = plan(stage, gpu, count, assumptions)
             lines.append(
-                _row(stage.name, str(count), f"{each.wall_s / 60:.0f}", str(each.shards_per_task), str(each.tasks), each.limit, f"{each.s3_gbit_s:.1f}")
+                _row(
+                    stage.name, str(count), f"{each.wall_s / 60:.0f}", str(each.shards_per_task), str(each.tasks),
+                    each.limit, f"{each.s3_gbit_s:.1f}",
+                )
             )  # fmt: skip
     lines.append(_row("align", "any", f"{align_s(gpu, assumptions) / 60:.0f}", "", "1", "one GPU", ""))
     return "\n".join(lines)
@@ -188,7 +200,10 @@ def cores_table(assumptions: Assumptions) -> str:
                 gpu_s = stage.tflop / (assumptions.utilisation * gpu.peak)
                 given = PRESETS[gpu.preset].roles[stage.role].cpu
                 lines.append(
-                    _row(gpu.name, stage.name, f"{gpu_s:.3f}", f"{stage.cpu_s:.2f}", f"{stage.cpu_s / gpu_s:.1f}", f"{given} (`{gpu.preset}`)")
+                    _row(
+                        gpu.name, stage.name, f"{gpu_s:.3f}", f"{stage.cpu_s:.2f}", f"{stage.cpu_s / gpu_s:.1f}",
+                        f"{given} (`{gpu.preset}`)",
+                    )
                 )  # fmt: skip
     return "\n".join(lines)
 
@@ -207,7 +222,9 @@ def with_tables(page: str, made: dict[str, str]) -> str:
     """The page with what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` replaced by the table NAME."""
     for name, table in made.items():
         begin, end = f"<!-- {name}:begin -->\n", f"\n<!-- {name}:end -->"
-        page, found = re.subn(f"{begin}.*?{end.strip()}", lambda _, new=begin + table + end: new, page, flags=re.DOTALL)  # type: ignore[misc]
+        # A backslash in the new text would be read as a group of the pattern.
+        new = (begin + table + end).replace("\\", r"\\")
+        page, found = re.subn(f"{begin}.*?{end.strip()}", new, page, flags=re.DOTALL)
         if found != 1:
             raise ValueError(f"the page has {found} places for the table {name}, not one")
     return page

@@ -83,14 +83,17 @@ def _measure(params: Params, layout: Layout, folder: Path, server: psutil.Proces
 
 {datetime.now(UTC).date().isoformat()}, {os.cpu_count()} cores of {platform.machine()}, the server on the same machine
 
-| tracking | ms a step, mean of {rounds} runs of {params.align.steps} steps | against the run without in the same round, mean ± standard error | threads waited for a core, ms a step | more than without, of a step | the runs, ms a step |
+| tracking | ms a step, mean of {rounds} runs of {params.align.steps} steps | against the run without in the same \
+round, mean ± standard error | threads waited for a core, ms a step | more than without, of a step | the runs, \
+ms a step |
 | --- | ---: | ---: | ---: | ---: | --- |
 {chr(10).join(rows)}
 
-The waiting is added up over the training's threads: waiting lengthens a step by its increase at the most. What sharing caches
-and memory costs is in the measured times alone. The server used
-{1000 * statistics.mean(server_seconds):.1f} ms of processor time a step, its part in starting and ending a run included. Runs in turns after one of each to warm up,
-the tiny profile. Made by `python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
+The waiting is added up over the training's threads: waiting lengthens a step by its increase at the most. What sharing
+caches and memory costs is in the measured times alone. The server used
+{1000 * statistics.mean(server_seconds):.1f} ms of processor time a step, its part in starting and ending a run
+included. Runs in turns after one of each to warm up, the tiny profile.
+Made by `python -m benchmarks.tracking --steps {params.align.steps} --rounds {rounds}`.
 """
     (RESULTS / "tracking.md").write_text(page, encoding="utf-8")
     print(page)

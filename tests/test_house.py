@@ -32,7 +32,8 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def public(body: list[ast.stmt], kind: type[ast.stmt] | tuple[type[ast.stmt], ...]) -> list[str]:
-    return [node.name for node in body if isinstance(node, kind) and not node.name.startswith("_")]  # type: ignore[attr-defined]
+    names = [node.name for node in body if isinstance(node, kind)]  # type: ignore[attr-defined]
+    return [name for name in names if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)

@@ -37,7 +37,10 @@ def release(placement: Placement) -> Part:
             evaluation_data=test_clips, gate=layout.decision, scorers=scorers, root=root, data_root=data_root,
         ).after(decided)  # fmt: skip
         # KFP takes no `and`.
-        with dsl.If(promotion == True, name="promotion-wanted"), dsl.If(value(decided) == True, name="gates-hold"):  # noqa: E712
+        with (
+            dsl.If(promotion == True, name="promotion-wanted"),  # noqa: E712
+            dsl.If(value(decided) == True, name="gates-hold"),  # noqa: E712
+        ):
             placement.task(
                 promote,
                 params=params,

@@ -80,7 +80,8 @@ def problem(tmp_path_factory) -> Problem:
             latent = (sample - 1) * pattern + 0.3 * random.standard_normal(LATENT)
             yield {
                 "clip_id": clip, "sample": sample, "seed": sample, "steps": 12, "guidance_scale": 2.0, "use_text": True,
-                "sample_rate": 16000, "latent": latent.astype(np.float16).tobytes(), "audio": {"bytes": b"", "path": None},
+                "sample_rate": 16000, "latent": latent.astype(np.float16).tobytes(),
+                "audio": {"bytes": b"", "path": None},
             }  # fmt: skip
 
     def conditions(clip):

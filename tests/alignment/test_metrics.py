@@ -25,7 +25,8 @@ def test_a_record_has_the_metrics_of_policy_and_reference():
     policy, reference = torch.tensor([0.5, 0.7, 0.9, 0.8]), torch.tensor([0.6, 0.6, 0.6, 0.6])
     record = batch_record(policy, reference, beta=20.0)
     expected = {
-        "implicit_accuracy": 1.0, "margin": (4.0 + 1.0) / 2, "margin_abs_p90": 3.7, "winner_difference": 0.0, "loser_difference": 0.25,
+        "implicit_accuracy": 1.0, "margin": (4.0 + 1.0) / 2, "margin_abs_p90": 3.7,
+        "winner_difference": 0.0, "loser_difference": 0.25,
         "winner_error": 0.6, "loser_error": 0.85, "winner_error_reference": 0.6, "loser_error_reference": 0.6,
         "loss": (math.log1p(math.exp(-4)) + math.log1p(math.exp(-1))) / 2,
     }  # fmt: skip

@@ -18,8 +18,8 @@ def imported(tmp_path):
     """Imports a CSV text for the candidates 0 and 1 of the clips `a` and `ß`; returns the rows."""
     rows = [
         {
-            "clip_id": clip, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "use_text": True, "sample_rate": 16000,
-            "latent": bytes(8), "audio": {"bytes": b"", "path": None},
+            "clip_id": clip, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "use_text": True,
+            "sample_rate": 16000, "latent": bytes(8), "audio": {"bytes": b"", "path": None},
         }
         for clip in ("a", "ß")
         for sample in (0, 1)
@@ -98,7 +98,8 @@ def test_a_missing_column_and_an_empty_file_are_refused(imported):
             "utf-8",
         ),
         (
-            'clip_id\tsample\trating\trater\tsource\tremark\na\t0\tgood\tjo\thuman\t"boom\na\t1\tbad\tjo\thuman\t"x" y\n',
+            'clip_id\tsample\trating\trater\tsource\tremark\na\t0\tgood\tjo\thuman\t"boom\n'
+            'a\t1\tbad\tjo\thuman\t"x" y\n',
             "utf-8",
         ),
     ],

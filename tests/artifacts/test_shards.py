@@ -227,7 +227,10 @@ def rows():
         yield {"clip_id": str(index), "prompt": None, "latent": bytes(LATENT.num_bytes), "audio": audio}
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-build_dataset(sys.argv[1], SCHEMA, parameters={}, inputs={}, tasks=[ShardTask(0, ["a"])], code=NO_CODE, make=lambda _: ShardContent(rows()))
+tasks = [ShardTask(0, ["a"])]
+build_dataset(
+    sys.argv[1], SCHEMA, parameters={}, inputs={}, tasks=tasks, code=NO_CODE, make=lambda _: ShardContent(rows())
+)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

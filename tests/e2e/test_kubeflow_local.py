@@ -112,13 +112,13 @@ def test_steps_that_exist_are_taken_and_not_made(kubeflow_run, cluster, values, 
     monkeypatch.chdir(tmp_path)
     layout, before = kubeflow_run.layout, cluster.objects()
     given = run(
-        sources(LOCAL), folder=tmp_path, params=values, root=f"{layout.root}-2", videos=layout.world, generator=layout.base,
-        scorers=layout.scorers,
+        sources(LOCAL), folder=tmp_path, params=values, root=f"{layout.root}-2", videos=layout.world,
+        generator=layout.base, scorers=layout.scorers,
     )  # fmt: skip
     assert given == {"videos": layout.world, "events": "", "generator": layout.base, "scorers": layout.scorers}
     clips = run(
-        candidate_set(LOCAL), folder=tmp_path, params=values, root=layout.root, split="preference", start_at="candidates",
-        videos=layout.world, generator=layout.base,
+        candidate_set(LOCAL), folder=tmp_path, params=values, root=layout.root, split="preference",
+        start_at="candidates", videos=layout.world, generator=layout.base,
     )  # fmt: skip
     assert clips["candidates"] == layout.candidates("preference")
     found = run(

@@ -137,13 +137,17 @@ def test_the_page_fits_the_window_and_nothing_complains(browser, page, width):
 PLAY = """(async () => {
   const clip = document.querySelector('.clip'), video = clip.querySelector('video');
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+  const playing = () => [...clip.querySelectorAll('audio')].filter((audio) => !audio.paused);
   const moment = () => ({
     video: video.currentTime, paused: video.paused, muted: video.muted,
     pressed: [...clip.querySelectorAll('button[aria-pressed=true]')].map((button) => button.dataset.track),
-    sounding: [...clip.querySelectorAll('audio')].filter((audio) => !audio.paused).map((audio) => audio.dataset.track),
-    sound: Math.max(...[...clip.querySelectorAll('audio')].filter((audio) => !audio.paused).map((audio) => audio.currentTime)),
+    sounding: playing().map((audio) => audio.dataset.track),
+    sound: Math.max(...playing().map((audio) => audio.currentTime)),
   });
-  const until = async (condition) => { for (let k = 0; k < 200 && !condition(moment()); k++) await wait(25); return moment(); };
+  const until = async (condition) => {
+    for (let k = 0; k < 200 && !condition(moment()); k++) await wait(25);
+    return moment();
+  };
   clip.querySelector('button[data-track=base]').click();
   const base = await until((now) => now.video > 0.3 && now.sound > 0.3);
   clip.querySelector('button[data-track=aligned]').click();

@@ -78,6 +78,8 @@ def test_the_table_of_pipelines_names_every_input():
 
 
 def test_the_hours_are_those_of_the_scaling_page():
-    [said] = re.findall(r"asks for about (\d+) A100 hours on one GPU, (\d+) on eight and (\d+) on 64, or (\d+), (\d+) and (\d+) H100", PAGE)  # fmt: skip
+    number = r"(\d+)"
+    a100 = f"asks for about {number} A100 hours on one GPU, {number} on eight and {number} on 64"
+    [said] = re.findall(f"{a100}, or {number}, {number} and {number} H100", PAGE)
     reckoned = [totals(gpu, count, Assumptions())[1] / 3600 for gpu in GPUS for count in CLIPS_PER_SHARD]
     assert [int(hours) for hours in said] == pytest.approx(reckoned, abs=0.5)

@@ -178,8 +178,15 @@ def test_every_metric_can_be_named_in_a_rule():
     assert get_args(MetricKey) == tuple(metric.key for metric in METRICS)
 
 
-@pytest.mark.parametrize("override", ["gates.must_not_worsen.fd_passt=many", "gates.must_not_worsen.fd_passt=-1",
-                                      "gates.must_improve=[loudness]", "gates.must_not_worsen.fd_passt=-5%"])  # fmt: skip
+@pytest.mark.parametrize(
+    "override",
+    [
+        "gates.must_not_worsen.fd_passt=many",
+        "gates.must_not_worsen.fd_passt=-1",
+        "gates.must_improve=[loudness]",
+        "gates.must_not_worsen.fd_passt=-5%",
+    ],
+)
 def test_a_rule_that_makes_no_sense_is_refused(tmp_path, override):
     (tmp_path / "params.yaml").write_text("seed: 0\n")
     with pytest.raises(UserError, match=r"gates\.must"):

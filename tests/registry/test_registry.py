@@ -29,7 +29,8 @@ def client(mlflow_uri: str) -> MlflowClient:
 
 
 def model(tmp_path: Path, *, role: str = "aligned", seed: int = 1) -> ModelFolder:
-    return ModelFolder.of(Loop(tmp_path, params=None).model(f"{role}-{seed}", seed), role=role)  # type: ignore[arg-type]
+    folder = Loop(tmp_path, params=None).model(f"{role}-{seed}", seed)  # type: ignore[arg-type]
+    return ModelFolder.of(folder, role=role)
 
 
 def test_a_version_holds_exactly_the_files_of_the_model_folder(

@@ -220,7 +220,8 @@ def test_a_busy_service_refuses_at_once_and_an_unexpected_failure_stays_in_the_l
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     generator = SlowGenerator()
-    service = GenerationService(generator, served.settings.model_copy(update={"max_waiting": 0}))  # type: ignore[arg-type]
+    settings = served.settings.model_copy(update={"max_waiting": 0})
+    service = GenerationService(generator, settings)  # type: ignore[arg-type]
     row = {"video": served.clip.read_bytes()}
     refusals: list[RequestRefused] = []
 

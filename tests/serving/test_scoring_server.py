@@ -27,7 +27,8 @@ async def ask(content: object, *, content_type: str = "application/json") -> htt
         transport=httpx.ASGITransport(LimitedRequests(echo, max_body_bytes=LIMIT)),  # type: ignore[arg-type]
         base_url="http://server",
     ) as client:
-        return await client.post("/invocations", content=content, headers={"Content-Type": content_type})  # type: ignore[arg-type]
+        headers = {"Content-Type": content_type}
+        return await client.post("/invocations", content=content, headers=headers)  # type: ignore[arg-type]
 
 
 def answer(content: object, **arguments: str) -> httpx.Response:

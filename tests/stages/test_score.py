@@ -83,8 +83,9 @@ def prepared(models, clip_events, tmp_path_factory, write_video):
 def _row(clip_id, sample, audio):
     flac = audio if isinstance(audio, bytes) else encode_flac(torch.as_tensor(audio), SAMPLE_RATE)
     return {
-        "clip_id": clip_id, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "use_text": True, "sample_rate": SAMPLE_RATE,
-        "latent": np.zeros((2, 2), np.float16).tobytes(), "audio": {"bytes": flac, "path": None},
+        "clip_id": clip_id, "sample": sample, "seed": 0, "steps": 1, "guidance_scale": 1.0, "use_text": True,
+        "sample_rate": SAMPLE_RATE, "latent": np.zeros((2, 2), np.float16).tobytes(),
+        "audio": {"bytes": flac, "path": None},
     }  # fmt: skip
 
 

@@ -57,7 +57,8 @@ def test_lists_of_others_are_read_in_every_form(tmp_path: Path) -> None:
         "mmaudio.tsv": "id\tlabel\n---g-f_I2yQ_000001\tpeople marching\n--U7joUcTCo_000000\tpeople coughing\n",
         "plain.txt": "---g-f_I2yQ_000001\n--U7joUcTCo_000000\n",
         "official.csv": "---g-f_I2yQ,1,people marching,test\n--U7joUcTCo,0,people coughing,test\n",
-        "vggsounder.csv": "video_id,label,modality\n---g-f_I2yQ_000001,a,A\n---g-f_I2yQ_000001,b,V\n--U7joUcTCo_000000,a,A\n",
+        "vggsounder.csv": "video_id,label,modality\n---g-f_I2yQ_000001,a,A\n---g-f_I2yQ_000001,b,V\n"
+        "--U7joUcTCo_000000,a,A\n",
     }
     for name, text in forms.items():
         (tmp_path / name).write_text(text)
