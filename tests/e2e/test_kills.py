@@ -1,6 +1,7 @@
 """Stages killed with SIGKILL at three moments, then finished: the artifacts equal the uninterrupted ones byte for
 byte."""
 
+import os
 import random
 import shutil
 import time
@@ -19,10 +20,15 @@ def contents(folder):
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Starts the program."""
+def start(database_template, tmp_path):
+    """Starts the program, with an MLflow of its own."""
+    shutil.copy(database_template, tmp_path / "mlflow.db")
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     return lambda *arguments: run_module(
-        "v2a_dpo.cli", [*arguments, "--params", str(MINIATURE)], output=tmp_path / "printed"
+        "v2a_dpo.cli",
+        [*arguments, "--params", str(MINIATURE)],
+        output=tmp_path / "printed",
+        environment=environment,
     )
 
 

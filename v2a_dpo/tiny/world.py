@@ -117,7 +117,7 @@ def make_clip_events(seed: int, split: str, index: int) -> ClipEvents:
 
 
 def make_split(seed: int, split: str, count: int) -> list[ClipEvents]:
-    """The clip_events of the first `count` clips of `split`."""
+    """The events of the first `count` clips of `split`."""
     return [make_clip_events(seed, split, index) for index in range(count)]
 
 
