@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Queue
 
 import torch
 
@@ -18,7 +19,7 @@ from v2a_dpo.tiny.pretraining import pretrain_generator, train_scorers
 from v2a_dpo.tiny.scoring import store_marginal
 
 _SCORERS, _GENERATOR = "Pre-training scorers", "Pre-training the generator"
-Reports = Queue[tuple[str, int, int]]
+Reports = Queue[tuple[int, int]]
 
 
 def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str:
@@ -28,22 +29,29 @@ def pretrain(params: Params, *, output: str, progress: Progress = silent) -> str
     result (on S3, which keeps only whole results, it starts again).
     """
     made_with = fingerprint(params.seed, params.world.training_clips, params.pretrain)
-    # A fresh interpreter in each worker: forking a process that runs torch's threads may hang.
+    # A fresh interpreter for the scorers: forking a process that runs torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with (
         working_folder(output, made_with, code=code_of(pretrain), keep=params.keep_artifacts) as folder,
         context.Manager() as manager,
-        ProcessPoolExecutor(2, mp_context=context) as pool,
+        ProcessPoolExecutor(1, mp_context=context) as pool,
     ):
         reports: Reports = manager.Queue()
-        running = [pool.submit(work, params, folder, reports) for work in (_train_scorers, _train_generator)]
-        while not all(job.done() for job in running) or not reports.empty():
-            try:
-                progress(*reports.get(timeout=0.5))
-            except Empty:
-                continue
-        for job in running:
-            job.result()
+        scorers = pool.submit(_train_scorers, params, folder, reports)
+
+        def report_scorers() -> None:
+            while not reports.empty():
+                progress(_SCORERS, *reports.get())
+
+        def report(done: int, total: int) -> None:
+            progress(_GENERATOR, done, total)
+            report_scorers()
+
+        _train_generator(params, folder, report)
+        while wait([scorers], timeout=0.5).not_done:
+            report_scorers()
+        report_scorers()
+        scorers.result()
     return f"scorers and generator trained in {output}"
 
 
@@ -54,19 +62,23 @@ def _train_scorers(params: Params, folder: Path, reports: Reports) -> None:
         seed=params.seed,
         num_clips=params.world.training_clips,
         steps=params.pretrain.scorer_steps,
-        progress=lambda done, total: reports.put((_SCORERS, done, total)),
+        progress=lambda done, total: reports.put((done, total)),
     )
     store_marginal(folder / "scorers")
 
 
-def _train_generator(params: Params, folder: Path, reports: Reports) -> None:
+def _train_generator(params: Params, folder: Path, report: Callable[[int, int], None]) -> None:
     if (folder / "generator" / "config.json").is_file():
         return
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pretrain_generator(
-        folder / "generator",
-        params.pretrain,
-        seed=params.seed,
-        num_clips=params.world.training_clips,
-        progress=lambda done, total: reports.put((_GENERATOR, done, total)),
-    )
+    try:
+        pretrain_generator(
+            folder / "generator",
+            params.pretrain,
+            seed=params.seed,
+            num_clips=params.world.training_clips,
+            progress=report,
+        )
+    finally:
+        torch.set_num_threads(threads)
