@@ -7,9 +7,10 @@ import importlib.util
 import inspect
 import logging
 import struct
+import sys
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import av
@@ -44,12 +45,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
+def _stack(_context: int = 1) -> list[inspect.FrameInfo]:
+    """The frames of the call stack, as `inspect.stack` gives them, without lines of source and without a search for
+    files."""
+    return [
+        inspect.FrameInfo(frame, frame.f_code.co_filename, line, frame.f_code.co_name, None, None)
+        for frame, line in traceback.walk_stack(sys._getframe(1))
+    ]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def stack_without_sources() -> Iterator[None]:
-    """KFP reads the call stack at each setting of a task; with lines of source that takes seconds per pipeline where
-    thousands of modules are loaded."""
+    """KFP asks for the call stack at each setting of a task, and Python then looks through all modules for each frame
+    that has no file: seconds per pipeline where thousands are loaded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspect, "stack", partial(inspect.stack, 0))
+        patch.setattr(inspect, "stack", _stack)
         yield
 
 
