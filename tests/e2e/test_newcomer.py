@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import console_lines, words
+from tests.e2e.program_server import install, serving
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -26,19 +27,28 @@ def environment(folder):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, real_footage):
-    """The repository as a newcomer gets it; packages are those of this environment, the loop is the miniature one."""
+    """The repository as a newcomer gets it; packages are those of this environment, the loop is the miniature one.
+
+    The stages that DVC calls are forked from a process that has torch loaded.
+    """
     folder = tmp_path_factory.mktemp("newcomer") / "my clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     (folder / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
-        if part.name != ".installed":
+        if part.name not in ("bin", ".installed"):
             (folder / ".venv" / part.name).symlink_to(part)
+    (folder / ".venv" / "bin").mkdir()
+    for program in Path(sys.prefix, "bin").iterdir():
+        (folder / ".venv" / "bin" / program.name).symlink_to(program)
     (folder / ".venv" / ".installed").touch()
     given = yaml.safe_load((folder / "params.yaml").read_text())
     params = yaml.safe_load(MINIATURE.read_text()) | {"dvc": given["dvc"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copy(real_footage / "bikes.mp4", folder / "VIDEO.mp4")
-    return folder
+    socket = folder.parent / "socket"
+    install(folder / ".venv" / "bin" / "v2a-dpo", socket)
+    with serving(socket):
+        yield folder
 
 
 def run(command, folder):
