@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import runpy
 from collections import Counter
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.config import Config
 from s3fs import S3FileSystem
 
 from tests.artifacts.builds import SCHEMA, Build
+from v2a_dpo.artifacts import s3
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import content_probe, file_checksum, folder_fingerprint
 from v2a_dpo.artifacts.location import exists, file_sizes, list_names, read_bytes, remove, tree_names, write_atomically
@@ -28,6 +32,13 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
     return counts
+
+
+def test_a_connection_leaves_its_settings_as_they_are_so_that_the_next_call_takes_it_again(bucket: str) -> None:
+    settings = runpy.run_path(s3.__file__)["S3_CONFIG"]  # those of a process without a connection
+    before = copy.deepcopy(settings)
+    boto3.client("s3", config=Config(**settings)).list_buckets()
+    assert settings == before
 
 
 def test_a_data_set_on_s3_equals_the_local_one(bucket: str, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 from v2a_dpo.artifacts.causes import Cause, causal_chain
 from v2a_dpo.errors import UserError
 
-#: A request to an endpoint that does not answer fails after about half a minute, not after botocore's five.
+#: A request to an endpoint that does not answer fails after about half a minute, not after botocore's five. botocore
+#: replaces `max_attempts` in the caller's dictionary, and s3fs would then open a second connection.
 S3_CONFIG: dict[str, object] = {
     "connect_timeout": 5,
     "read_timeout": 60,
-    "retries": {"max_attempts": 3, "mode": "standard"},
+    "retries": {"total_max_attempts": 4, "mode": "standard"},
 }
 
 CHECK_ADDRESS = "Check the address, the credentials and, if set, AWS_ENDPOINT_URL."
