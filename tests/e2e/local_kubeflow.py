@@ -23,7 +23,7 @@ from kfp.local import subprocess_task_handler
 from components.definition import Images
 from pipelines.placement import Placement
 from pipelines.presets import CPU, Retry
-from tests.e2e.forked import run_module
+from tests import forked
 
 #: The preset for development, with retries that do not wait.
 LOCAL = Placement(replace(CPU, retry=Retry(times=1, backoff_s=0)), Images("registry.example/python", "test"))
@@ -82,7 +82,7 @@ def plant_killer(folder: Path, *, component: str, within: str) -> Path:
 
 @contextmanager
 def torch_loaded_once(log: Path) -> Iterator[None]:
-    """While the block runs, tasks are forked from a process that has the stages loaded; what they print goes to `log`.
+    """While the block runs, tasks are forked from a process that has torch loaded; what they print goes to `log`.
 
     A task is then still a process of its own that runs KFP's executor on the component's source, as in a pod.
     """
@@ -93,7 +93,7 @@ def torch_loaded_once(log: Path) -> Iterator[None]:
         with tempfile.TemporaryDirectory() as folder:
             module = Path(folder) / "ephemeral_component.py"
             module.write_text(source, encoding="utf-8")
-            task = run_module(
+            task = forked.start(
                 "kfp.dsl.executor_main",
                 ["--component_module_path", str(module), *arguments],
                 output=log,

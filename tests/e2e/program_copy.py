@@ -1,16 +1,12 @@
-"""A copy of the program's sources that a test may change, and small official weights for it.
-
-As a program: writes random weights in the official layouts, at the sizes that the sources say, to WEIGHTS_DIR and a
-generator's folder, its argument.
-"""
+"""A copy of the program's sources that a test may change."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 #: (file, its line, the line of the copy): networks of the official layouts that a test can afford.
@@ -55,58 +51,10 @@ class ProgramCopy:
 
     def __call__(self, *arguments: str) -> str:
         """What the command line prints, messages included; it must succeed."""
-        return self.python("-m", "v2a_dpo.cli", *arguments)
+        return self.run("v2a_dpo.cli", *arguments)
 
-    def python(self, *arguments: str) -> str:
-        """What a Python of these sources prints."""
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=self.folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout
-        return " ".join(done.stdout.split())
-
-
-def write_weights(generator: Path) -> None:
-    """Random weights for MMAudio's small_16k at the sources' sizes."""
-    import torch
-    from safetensors.torch import save_file
-
-    from v2a_dpo.models.mmaudio.codec import OFFICIAL_CODECS, MelCodec
-    from v2a_dpo.models.mmaudio.config import MMAudioConfig
-    from v2a_dpo.models.mmaudio.encoders import MMAudioEncoders
-    from v2a_dpo.models.mmaudio.model import MMAudioModel
-    from v2a_dpo.models.mmaudio.network import MMAudioNetwork
-    from v2a_dpo.models.mmaudio.sequence import Sequences
-    from v2a_dpo.models.synchformer import VISUAL_PREFIX
-    from v2a_dpo.weights.store import MODEL_FILE, RECORD_FILE, Store, WeightsRecord
-
-    torch.manual_seed(1)
-    encoders, codec = MMAudioEncoders(), MelCodec.official("16k")
-    states = {
-        "clip_dfn5b": encoders.clip.clip.state_dict(),
-        "synchformer": {VISUAL_PREFIX + key: value for key, value in encoders.sync.state_dict().items()},
-        "mmaudio_vae_16k": codec.vae.state_dict(),
-        "bigvgan_16k": codec.vocoder.generator.state_dict(),
-    }
-    store = Store.default()
-    for name, state in states.items():
-        folder = store.folder(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in state.items()}, folder / MODEL_FILE)
-        record = WeightsRecord(
-            name=name, source_file="", source_bytes=0, source_md5="", source_sha256="", trust="unverified",
-            licence="", tensors=len(state), parameters=0, sha256="", bytes=0,
-        )  # fmt: skip
-        (folder / RECORD_FILE).write_text(record.model_dump_json())
-    config = MMAudioConfig(
-        latent_channels=20, hidden_size=16, num_heads=2, num_joint_blocks=1, num_fused_blocks=1,
-        clip_dim=16, sync_dim=16, text_dim=16, text_length=77, mlp_multiple_of=8,
-    )  # fmt: skip
-    network = MMAudioNetwork(config, generator=torch.Generator().manual_seed(1))
-    sequences = Sequences.official(OFFICIAL_CODECS["16k"][0])
-    MMAudioModel(network, sequences, load_encoders=lambda: encoders, load_codec=lambda: codec).save(generator)
-
-
-if __name__ == "__main__":
-    write_weights(Path(sys.argv[1]))
+    def run(self, program: str, *arguments: str) -> str:
+        """What a module or a file, as a program with these sources, prints."""
+        done = forked.run(program, *arguments, folder=self.folder, environment=self.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join((done.stdout + done.stderr).split())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import forked
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.params import load_params, values_of
 
@@ -29,20 +30,21 @@ class Clone:
     def __init__(self, folder):
         self.folder = folder
 
-    def __call__(self, *command):
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False,
-            env={
-                **os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                "DVC_NO_ANALYTICS": "1", "COLUMNS": "400", "GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@b.c",
-                "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@b.c",
-            },
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+    @property
+    def environment(self):
+        return {
+            **os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1", "COLUMNS": "400", "GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@b.c",
+            "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@b.c",
+        }  # fmt: skip
+
+    def git(self, *arguments):
+        subprocess.run(["git", *arguments], cwd=self.folder, env=self.environment, check=True)
 
     def dvc(self, *arguments):
-        return self(sys.executable, "-m", "dvc", *arguments)
+        done = forked.run("dvc", *arguments, folder=self.folder, environment=self.environment)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
 
 
 def files(folder):
@@ -74,12 +76,12 @@ def release(loop, remote, s3_endpoint, tmp_path_factory):
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(loop.root, folder / "artifacts")
     clone = Clone(folder)
-    clone("git", "init", "-q", "-b", "main")
+    clone.git("init", "-q", "-b", "main")
     clone.dvc("commit", "--force")
     clone.dvc("remote", "add", "--default", "release", remote)
     clone.dvc("remote", "modify", "release", "endpointurl", s3_endpoint)
-    clone("git", "add", "-A")
-    clone("git", "commit", "-q", "-m", "Release")
+    clone.git("add", "-A")
+    clone.git("commit", "-q", "-m", "Release")
     clone.dvc("push")
     return clone
 
@@ -87,7 +89,7 @@ def release(loop, remote, s3_endpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pulled(release, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fresh") / "clone"
-    release("git", "clone", "-q", str(release.folder), str(folder))
+    release.git("clone", "-q", str(release.folder), str(folder))
     clone = Clone(folder)
     clone.dvc("pull")
     return clone

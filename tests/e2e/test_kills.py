@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.forked import kill, run_module
+from tests import forked
 
 MINIATURE = Path(__file__).with_name("miniature.yaml")
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def start(database_template, tmp_path):
     """Starts the program, with an MLflow of its own."""
     shutil.copy(database_template, tmp_path / "mlflow.db")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    return lambda *arguments: run_module(
+    return lambda *arguments: forked.start(
         "v2a_dpo.cli",
         [*arguments, "--params", str(MINIATURE)],
         output=tmp_path / "printed",
@@ -44,7 +44,7 @@ def kill_when(process, *, shards, folder, delay_s):
         time.sleep(0.01)
     time.sleep(delay_s)
     alive = process.is_alive()
-    kill(process) if alive else process.join()
+    forked.kill(process) if alive else process.join()
     return alive
 
 
@@ -91,7 +91,7 @@ def test_killed_alignment_resumes_to_the_same_weights(loop, start, tmp_path):
         while process.is_alive() and not list(log.glob("checkpoint-*")) and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.3))
-        kill(process) if process.is_alive() else process.join()
+        forked.kill(process) if process.is_alive() else process.join()
     assert exit_code(start(*arguments)) == 0
     assert contents(output) == contents(reference / "aligned")
 

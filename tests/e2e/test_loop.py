@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.e2e.forked import run_module
+from tests import forked
 from v2a_dpo.artifacts.dataset import Dataset
 from v2a_dpo.artifacts.fingerprint import file_checksum
 from v2a_dpo.artifacts.layout import SPLITS, Layout
@@ -20,16 +20,13 @@ MINIATURE = Path(__file__).with_name("miniature.yaml")
 
 
 @pytest.fixture
-def call(tmp_path):
+def call():
     """Runs the program, which must succeed, and returns what it prints."""
 
     def run_program(*arguments):
-        output, errors = tmp_path / "printed", tmp_path / "messages"
-        output.unlink(missing_ok=True)
-        process = run_module("v2a_dpo.cli", arguments, output=output, errors=errors)
-        process.join()
-        assert process.exitcode == 0, errors.read_text()
-        return output.read_text()
+        done = forked.run("v2a_dpo.cli", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     return run_program
 
