@@ -21,17 +21,17 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 _PACKAGES = [
-    "torch._dynamo", "torchaudio", "safetensors.torch", "scipy.signal", "pandas", "pyarrow.parquet", "av", "soundfile",
-    "typer", "rich.progress", "s3fs", "boto3", "mlflow.store.tracking.sqlalchemy_store",
+    "accelerate", "torch._dynamo", "torchaudio", "safetensors.torch", "scipy.signal", "pandas", "pyarrow.parquet",
+    "av", "soundfile", "typer", "rich.progress", "s3fs", "boto3", "mlflow.store.tracking.sqlalchemy_store",
 ]  # fmt: skip
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(_PACKAGES)
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(_PACKAGES)
 
 
 def load_too(*packages: str) -> None:
     """Has more packages loaded, if the process that programs are forked from has not started yet."""
     _PACKAGES.extend(packages)
-    _CONTEXT.set_forkserver_preload(_PACKAGES)
+    CONTEXT.set_forkserver_preload(_PACKAGES)
 
 
 def start(
@@ -49,7 +49,7 @@ def start(
     `environment` it has the caller's.
     """
     place = (str(folder or Path.cwd()), dict(environment or os.environ))
-    process = _CONTEXT.Process(target=_run, args=(program, list(arguments), str(output), str(errors or output), *place))
+    process = CONTEXT.Process(target=_run, args=(program, list(arguments), str(output), str(errors or output), *place))
     process.start()
     return process
 

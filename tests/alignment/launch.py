@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import forked
 from tests.alignment.conftest import DURATION_S
 from v2a_dpo.alignment.run.log import read_log
 from v2a_dpo.config import Params
@@ -33,17 +33,7 @@ def in_a_process(function: Callable[..., None], *arguments: object) -> BaseProce
 
     Its environment is that of the first call: `function` must be given what it needs of today's.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "accelerate",
-            "s3fs",
-            "v2a_dpo.orchestration.align_on_cluster",
-            "v2a_dpo.stages.align",
-            "v2a_dpo.tiny.generator",
-        ]
-    )
-    process = context.Process(target=function, args=arguments)
+    process = forked.CONTEXT.Process(target=function, args=arguments)
     process.start()
     return process
 
