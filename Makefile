@@ -15,7 +15,7 @@ setup: .venv/.installed ## Makes the environment in .venv from the lock file.
 .venv/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(BIN)/python -m uv pip install --python $(BIN)/python --require-hashes --requirements requirements.lock
+	$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode --require-hashes --requirements requirements.lock
 	$(BIN)/python -m uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
