@@ -20,7 +20,7 @@ def prepare(
     numbers: Output[Metrics],
     shards: str = "",
     finished: list[str] = [],  # noqa: B006
-) -> NamedTuple("Prepared", [("clips", str), ("conditions", str)]):  # type: ignore[valid-type]
+) -> NamedTuple("Prepared", [("clips", str), ("conditions", str)]):
     """Makes only `shards`, or what is missing and the manifests; returns the prefixes.
 
     `finished` are the results of the workers: the call that completes the data set waits for them.

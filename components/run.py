@@ -27,7 +27,7 @@ def check_run(
 
 
 @component("control")
-def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # type: ignore[valid-type]
+def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(
     "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
     """Returns the prefixes; `events` is empty for real videos."""
@@ -37,7 +37,7 @@ def take_models(videos: str, generator: str, scorers: str) -> NamedTuple(  # typ
 
 
 @component("control")
-def take_set(root: str, split: str) -> NamedTuple(  # type: ignore[valid-type]
+def take_set(root: str, split: str) -> NamedTuple(
     "ClipSet", [("clips", str), ("conditions", str), ("candidates", str)]
 ):
     """Returns the prefixes of a split under `root`; fails if one is missing. The test split has no candidates yet."""
@@ -55,7 +55,7 @@ def take_existing(location: str) -> str:
 
 
 @component("control")
-def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTuple(  # type: ignore[valid-type]
+def take_loop(loop_root: str, generator: str = "", scorers: str = "") -> NamedTuple(
     "Sources", [("videos", str), ("events", str), ("generator", str), ("scorers", str)]
 ):
     """Returns the loop's videos, events, base generator and scorers; fails if it is not finished."""

@@ -8,7 +8,7 @@ from components.definition import component
 
 
 @component("control")
-def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("events", str)]):  # type: ignore[valid-type]
+def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("events", str)]):
     """Writes the tiny world's videos to the prefix `output`; returns it and the list of the events in them."""
     from v2a_dpo.orchestration.task import run_stage
     from v2a_dpo.stages.world import world as stage
@@ -18,7 +18,7 @@ def world(params: dict, output: str) -> NamedTuple("World", [("videos", str), ("
 
 
 @component("control")
-def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(  # type: ignore[valid-type]
+def pretrain(params: dict, output: str, base: Output[Model]) -> NamedTuple(
     "Pretrained", [("generator", str), ("scorers", str)]
 ):
     """Trains the tiny profile's models into the prefix `output`; returns the prefixes of generator and scorers."""

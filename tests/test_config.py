@@ -150,7 +150,7 @@ def test_an_unreadable_file_says_where_and_what_to_do(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         load_params(broken)
     broken.write_text("- align")
-    with pytest.raises(UserError, match="no mapping of sections"):
+    with pytest.raises(UserError, match="not a mapping of sections"):
         load_params(broken)
 
 

@@ -58,7 +58,7 @@ def _content(path: Path, *derived: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"The parameters cannot be read: {error}", where=str(path), remedy=remedy) from error
     if not isinstance(content, dict):
-        raise UserError("The parameters are no mapping of sections.", where=str(path), remedy=remedy)
+        raise UserError("The parameters are not a mapping of sections.", where=str(path), remedy=remedy)
     if (base := content.pop("base", None)) is None:
         return content
     if path in derived:
@@ -88,4 +88,4 @@ def _override(content: dict[str, Any], override: str) -> None:
     try:
         content[field] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"The value of {name} is no YAML: {error}", where="--set", remedy=_FIELDS) from error
+        raise UserError(f"The value of {name} is not valid YAML: {error}", where="--set", remedy=_FIELDS) from error

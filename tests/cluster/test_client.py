@@ -152,8 +152,17 @@ def test_a_schedule_does_not_silently_double(server, submission):
     assert len(server.recurring) == 1
 
 
-@pytest.mark.parametrize(("cron", "every"), [("0 3 * *", None), ("; rm 3 * * *", None), (None, "0h"), (None, "weekly"),
-                                             (None, None), ("0 3 * * *", "1d")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cron", "every"),
+    [
+        ("0 3 * *", None),
+        ("; rm 3 * * *", None),
+        (None, "0h"),
+        (None, "weekly"),
+        (None, None),
+        ("0 3 * * *", "1d"),
+    ],
+)
 def test_a_wrong_cron_expression_or_interval_is_refused(cron, every):
     with pytest.raises(UserError, match=r"--cron|--every"):
         Schedule.by("name", cron=cron, every=every)

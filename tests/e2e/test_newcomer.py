@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import console_lines, words
-from tests.e2e.program_server import install, serving
+from tests.e2e.program_script import forking_script
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def environment(folder):
 def clone(tmp_path_factory, real_footage):
     """The repository as a newcomer gets it; packages are those of this environment, the loop is the miniature one.
 
-    The stages that DVC calls are forked from a process that has torch loaded.
+    `v2a-dpo`, also where DVC calls it, is forked from a process that has torch loaded.
     """
     folder = tmp_path_factory.mktemp("newcomer") / "my clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
@@ -45,9 +45,7 @@ def clone(tmp_path_factory, real_footage):
     params = yaml.safe_load(MINIATURE.read_text()) | {"dvc": given["dvc"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copy(real_footage / "bikes.mp4", folder / "VIDEO.mp4")
-    socket = folder.parent / "socket"
-    install(folder / ".venv" / "bin" / "v2a-dpo", socket)
-    with serving(socket):
+    with forking_script(folder / ".venv" / "bin" / "v2a-dpo"):
         yield folder
 
 
